@@ -1,0 +1,52 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test slow reference clean
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.runs: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python $(PIP) --editable '.[samples]'
+	touch $@
+
+$(VENV)/.tests: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python $(PIP) --editable '.[dev,openvino]'
+	touch $@
+
+# Fits a network to 1,797 handwritten digits (scikit-learn's) and prints where the report is.
+demo: $(VENV)/.runs
+	@test ! -e demo || (echo "demo/ exists already; remove it to run the demo again." && exit 2)
+	$(BIN)/pocketvision sample digits demo/digits
+	$(BIN)/pocketvision fit demo/digits --out demo/fitted $(DEMO)
+
+DEMO := --latency 0.5ms --size 2MB --time 3m --runtime onnxruntime --no-flip
+
+# Lint, types, and the default tests.
+test: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+slow: $(VENV)/.tests
+	$(BIN)/pytest -m slow
+
+# Compares with torchvision and timm, which live in an environment of their own.
+reference: .venv-reference/.installed
+	.venv-reference/bin/pytest -m reference tests/reference
+
+.venv-reference/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-reference
+	.venv-reference/bin/python $(PIP) --editable '.[dev]'
+	.venv-reference/bin/python $(PIP) --no-deps torchvision timm
+	.venv-reference/bin/python $(PIP) huggingface_hub pyyaml
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-reference demo

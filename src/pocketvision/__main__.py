@@ -1,0 +1,5 @@
+"""`python -m pocketvision` is the command `pocketvision`."""
+
+from pocketvision.cli.app import main
+
+main()

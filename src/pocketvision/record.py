@@ -1,0 +1,237 @@
+"""The schema of every measured figure: what the report, the model card and `verify` read.
+
+Fractions are 0..1 (accuracy, agreement); names carry their unit otherwise. A record holds figures
+only; how they were obtained is the business of the floors above.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["f32", "bf16", "int8"]
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """Time of one run of a session, the input being in memory.
+
+    low_ms..high_ms is the 95 % bootstrap interval of the median. `noise` says why the figure cannot
+    be trusted (empty: it can).
+    """
+
+    median_ms: float
+    p95_ms: float
+    low_ms: float
+    high_ms: float
+    runs: int
+    threads: int
+    batch: int = 1
+    noise: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracy:
+    """Top-1 accuracy; low..high is the 95 % Wilson interval."""
+
+    top1: float
+    low: float
+    high: float
+    correct: int
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One network against its reference on the same images, in pairs.
+
+    drop = reference top-1 minus subject top-1, with the 95 % interval of the paired difference.
+    agreement = share of images on which both name the same class.
+    largest_difference = max |logit difference|.
+    """
+
+    subject: str
+    reference: str
+    split: str
+    accuracy: Accuracy
+    reference_accuracy: Accuracy
+    drop: float
+    drop_low: float
+    drop_high: float
+    agreement: float
+    largest_difference: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """Where the figures were measured. `features` are the instruction sets that matter here."""
+
+    cpu: str
+    architecture: str
+    cores: int
+    features: tuple[str, ...]
+    memory_bytes: int
+    system: str
+    python: str
+    versions: dict[str, str]
+    load: float  # 1-minute load average when the record was made; -1 where unknown
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prior:
+    """Accuracy on ImageNet to expect from a network, from the papers' figures."""
+
+    top1: float
+    source: Literal["published", "interpolated", "extrapolated"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """One network x runtime x precision, exported untrained and measured."""
+
+    network: str  # label, e.g. "mobilenet_v3_small x0.75 @96"
+    name: str
+    width: float
+    resolution: int
+    runtime: str
+    precision: Precision
+    macs: int
+    parameters: int
+    size_bytes: int
+    latency: Latency
+    prior: Prior
+    fits: bool
+    chosen: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Epoch:
+    """One line of the learning curves; losses are means over the epoch."""
+
+    epoch: int  # counted from 1
+    steps: int  # optimizer steps done so far
+    seconds: float  # since training began
+    learning_rate: float
+    train_loss: float
+    val_loss: float
+    val_top1: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """What one step of the main job cost and gained; None where it does not apply."""
+
+    name: str  # "plan", "train", "export", "quantize", "verify", "measure"
+    seconds: float
+    top1: float | None = None
+    latency_ms: float | None = None
+    size_bytes: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """The trained network in one runtime x precision, after its gate."""
+
+    runtime: str
+    precision: Precision
+    size_bytes: int
+    latency: Latency
+    comparison: (
+        Comparison | None
+    )  # with the float network on val; None for the float network itself
+    within_budget: bool
+    passed_gate: bool
+    shipped: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shipped:
+    """What lies in model/: `files` maps each file's name to its SHA-256."""
+
+    runtime: str
+    precision: Precision
+    threads: int
+    files: dict[str, str]
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitSummary:
+    """Images of one split, by class in the order of `DataSummary.classes`."""
+
+    name: str
+    origin: Literal["given", "set aside"]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSummary:
+    """The labelled images; `fingerprint` depends on their content, labels and splits alone."""
+
+    fingerprint: str
+    classes: tuple[str, ...]
+    splits: tuple[SplitSummary, ...]
+    headline_split: Literal[
+        "test", "val"
+    ]  # "val": used for selection too, and said beside the figure
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkSummary:
+    """The chosen network, counted from its specification."""
+
+    name: str
+    label: str
+    width: float
+    resolution: int
+    parameters: int
+    macs: int
+    peak_activation_bytes: int
+    start: str  # "from scratch", or the weights file fine-tuned
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetSummary:
+    """The budget as asked; None: no limit."""
+
+    latency_ms: float | None
+    size_bytes: int | None
+    time_s: float | None
+    threads: int
+    max_drop_points: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """The first thing a reader sees. `met` is None when no budget was given."""
+
+    met: bool | None
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """Everything measured in one run of the main job."""
+
+    schema_version: int
+    created: str  # ISO 8601, UTC
+    command: str
+    seed: int
+    verdict: Verdict
+    budget: BudgetSummary
+    data: DataSummary
+    network: NetworkSummary
+    shipped: Shipped
+    headline: Accuracy  # the shipped file, from image files, on data.headline_split
+    latency: Latency  # the shipped file
+    decode_ms: float  # median of reading, decoding and resizing one image file; not in the latency
+    variants: tuple[Variant, ...]
+    verification: tuple[Comparison, ...]  # from image files, on data.headline_split
+    confusion: tuple[tuple[int, ...], ...]  # rows: true class, columns: predicted
+    tried: tuple[Tried, ...]
+    epochs: tuple[Epoch, ...]
+    steps: tuple[Step, ...]
+    machine: Machine

@@ -1,0 +1,76 @@
+"""How values become files and come back: JSON of frozen dataclasses, atomic writes, hashes.
+
+Reading is strict: unknown keys, missing keys and wrong types are errors that say where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+
+from pocketvision.errors import ArtefactError
+
+T = TypeVar("T")
+
+
+_adapters: dict[object, pydantic.TypeAdapter[Any]] = {}  # building one takes milliseconds
+
+
+def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    if kind not in _adapters:
+        _adapters[kind] = pydantic.TypeAdapter(kind)
+    return _adapters[kind]
+
+
+def to_json(value: object, *, indent: int | None = 2) -> str:
+    """A (nested) dataclass as JSON text with a final newline; equal values give equal text."""
+    return _adapter(type(value)).dump_json(value, indent=indent).decode() + "\n"
+
+
+def from_json(kind: type[T], text: str | bytes, *, source: str) -> T:
+    """The inverse of `to_json`; `source` names the file in messages.
+
+    Raises: ArtefactError: text that is no JSON, or does not describe a `kind`.
+    """
+    try:
+        value: T = _adapter(kind).validate_json(text, extra="forbid")
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole text"
+        raise ArtefactError(
+            f"{source} is not a valid {kind.__name__}: {where}: {first['msg']}."
+        ) from error
+    return value
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is either there whole or not at all; an existing one is replaced."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hexadecimal SHA-256 of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
