@@ -1,0 +1,1 @@
+"""Files and arrays to samples; knows no network."""

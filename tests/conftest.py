@@ -1,0 +1,17 @@
+"""Every test runs with its own cache folder and few threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    torch.set_num_threads(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POCKETVISION_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("POCKETVISION_CACHE_LIMIT", raising=False)
+        yield
