@@ -1,0 +1,50 @@
+"""The templates of the report and the model card, with the filters both write figures by."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import jinja2
+
+from pocketvision.budget import format_time
+from pocketvision.report import text
+
+FOLDER = Path(__file__).parent
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of this folder; everything put into it is escaped for HTML unless it is Markup."""
+    return _environment().get_template(name)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "accuracy_line": text.accuracy_line,
+        "duration": format_time,
+        "fence": text.markdown_fence,
+        "latency_line": text.latency_line,
+        "md": text.markdown,
+        "megabytes": text.megabytes,
+        "milliseconds": text.milliseconds,
+        "millions": text.millions,
+        "percent": text.percent,
+        "points": text.points,
+        "significant": text.significant,
+        "threads": text.threads,
+        "tiny": text.tiny,
+    }
+    environment.globals |= {
+        "milliseconds_range": text.milliseconds_range,
+        "percent_range": text.percent_range,
+        "points_range": text.points_range,
+    }
+    return environment

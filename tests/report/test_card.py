@@ -1,0 +1,105 @@
+import re
+from dataclasses import replace
+
+import pytest
+from records import BUDGET, FRUIT, HOSTILE, NO_BUDGET, full_record, latency
+
+from pocketvision.record import Verdict
+from pocketvision.report.card import render_card
+
+
+def test_card_says_what_it_is_and_how_to_run_it() -> None:
+    card = render_card(full_record())
+    for words in (
+        "# mobilenet\\_v3\\_small x0.75 @128",
+        "**Budget met.** It fits: 2.10 ms of 5 ms and 1.86 MB of 4 MB.",
+        "python model/run.py photo.jpg",
+        "pocketvision predict . photo.jpg",
+        "91.1 % (95 % interval 86.3 to 94.4 %, n = 192) | test;",
+        "2.10 ms median (95 % interval 2.06 to 2.16 ms, p95 2.39 ms, 1 thread, batch 1, 400 runs)",
+        "1.86 MB (1,860,000 bytes)",
+        "The budget was 5 ms and 4 MB with 1 thread",
+        "| 3 | golden kiwi | 123 | 24 | 24 |",
+        "- val: 192 images, set aside",
+        "Not measured:",
+        "AMD EPYC 9R14, 2 cores",
+        "pocketvision fit photos/ --latency 5ms",
+        "## Licence",
+    ):
+        assert words in card
+
+
+def test_the_same_record_gives_the_same_card() -> None:
+    assert render_card(full_record()) == render_card(full_record())
+    assert render_card(full_record()).endswith(".\n")
+
+
+def test_headings_are_in_order_and_tables_whole() -> None:
+    card = render_card(full_record())
+    headings = re.findall(r"^(#+) ", card, flags=re.MULTILINE)
+    assert headings[0] == "#"
+    assert set(headings[1:]) == {"##"}
+    for block in re.findall(r"(?:^\|.*\n)+", card, flags=re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1
+
+
+def test_harmful_names_stay_words_in_their_cells() -> None:
+    record = full_record(classes=HOSTILE)
+    card = render_card(record)
+    assert "<" not in card
+    assert "\u2028" not in card
+    rows = re.findall(r"^\| \d+ \| .* \|$", card, flags=re.MULTILINE)
+    assert len(rows) == len(HOSTILE)
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 6 for row in rows)
+    assert r"\[a\](http\://a.example)" in card
+
+
+def test_a_command_cannot_leave_its_fence() -> None:
+    card = render_card(replace(full_record(), command="fit\n```\n# no heading"))
+    assert "````\nfit\n```\n# no heading\n````" in card
+
+
+def test_reservations_are_said() -> None:
+    record = full_record(
+        budget=replace(BUDGET, latency_ms=1.9),
+        verdict=Verdict(met=False, sentence="2.10 ms were measured, and 1.9 ms were asked."),
+    )
+    record = replace(
+        record,
+        latency=latency(2.1, "a core was busy"),
+        data=replace(record.data, headline_split="val", skipped=("a.jpg", "b.jpg")),
+    )
+    card = render_card(record)
+    assert "**Budget missed.**" in card
+    assert "val, used for selection" in card
+    assert "**cannot be trusted: a core was busy**" in card
+    assert "skipped files: 2" in card
+
+
+def test_no_budget_is_said() -> None:
+    card = render_card(
+        full_record(
+            classes=FRUIT[:2], budget=NO_BUDGET, verdict=Verdict(met=None, sentence="Done.")
+        )
+    )
+    assert "**No budget given.** Done." in card
+    assert "No budget was given." in card
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ("from scratch", "follows from the rights in that data."),
+        ("imagenet.safetensors", "and from the licence of those weights."),
+    ],
+)
+def test_licence_follows_the_origin_of_the_weights(start: str, words: str) -> None:
+    record = full_record()
+    assert words in render_card(replace(record, network=replace(record.network, start=start)))
+
+
+def test_run_py_is_named_only_where_it_lies() -> None:
+    record = full_record()
+    shipped = replace(record.shipped, files={"model.xml": "0" * 64, "model.bin": "1" * 64})
+    assert "run.py" not in render_card(replace(record, shipped=shipped))
