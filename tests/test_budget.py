@@ -59,7 +59,8 @@ def test_bad_size_and_time_name_themselves() -> None:
 
 @given(st.floats(min_value=1e-3, max_value=1e6))
 def test_formatted_latency_reads_back_within_its_precision(ms: float) -> None:
-    text = f"{float(budget.format_latency(ms).split()[0]):f}ms"
+    number, unit = budget.format_latency(ms).split()
+    text = f"{float(number):f}{unit}"
     assert math.isclose(budget.parse_latency(text), ms, rel_tol=5e-3, abs_tol=1e-6)
 
 
@@ -76,6 +77,11 @@ def test_formatted_size_reads_back_within_its_precision(size: int) -> None:
 )
 def test_times_are_written_as_people_say_them(seconds: float, text: str) -> None:
     assert budget.format_time(seconds) == text
+
+
+def test_figures_change_unit_before_they_need_exponents() -> None:
+    assert budget.format_size(999_999) == "1 MB"
+    assert budget.format_latency(1234.5) == "1.23 s"
 
 
 def test_budget_says_what_it_limits() -> None:

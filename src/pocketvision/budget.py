@@ -60,13 +60,13 @@ def parse_time(text: str) -> float:
 
 def format_latency(latency_ms: float) -> str:
     """5.0 -> '5 ms'."""
-    return f"{latency_ms:.3g} ms"
+    return f"{latency_ms:.3g} ms" if latency_ms < 1000 else f"{latency_ms / 1000:.3g} s"
 
 
 def format_size(size_bytes: float) -> str:
     """4000000 -> '4 MB' (1 MB = 10^6 bytes)."""
     for unit in ("GB", "MB", "kB"):
-        if size_bytes >= SIZE_UNITS[unit]:
+        if size_bytes >= 0.9995 * SIZE_UNITS[unit]:  # 999,999 B is 1 MB, not 1e+03 kB
             return f"{size_bytes / SIZE_UNITS[unit]:.3g} {unit}"
     return f"{size_bytes:.0f} B"
 

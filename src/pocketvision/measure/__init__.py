@@ -1,0 +1,1 @@
+"""Numbers about a network on a machine: counted, timed, compared."""

@@ -1,0 +1,1 @@
+"""Networks as data: one paper, one file."""

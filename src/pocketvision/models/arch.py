@@ -1,0 +1,163 @@
+"""A network described once, as data, and the module built from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from pocketvision.errors import ConfigError, at_least, check_shape, in_range
+from pocketvision.nn.blocks import InvertedResidualSpec, SeparableSpec
+from pocketvision.nn.conv import ConvSpec
+from pocketvision.nn.heads import ClassifierSpec
+from pocketvision.nn.layer import Layer, Size
+
+BlockSpec = Annotated[
+    ConvSpec | SeparableSpec | InvertedResidualSpec, pydantic.Discriminator("kind")
+]
+
+MIN_RESOLUTION = 32  # below, the strides of these networks leave nothing to look at
+MIN_WIDTH, MAX_WIDTH = 0.1, 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchSpec:
+    """A classifier as data: input, blocks (the stem included), head. Derive with `replace`.
+
+    name: the registry's name of what it was built as. width: the multiplier it was built with.
+    resolution: side of the square input, pixels, from 32 up.
+
+    Raises: ConfigError: a field outside what is allowed, widths that do not chain.
+    """
+
+    name: str
+    width: float
+    in_chans: int
+    resolution: int
+    blocks: tuple[BlockSpec, ...]
+    head: ClassifierSpec
+
+    def __post_init__(self) -> None:
+        check_input(width=self.width, in_chans=self.in_chans, resolution=self.resolution)
+        if not self.blocks:
+            raise ConfigError(f"{self.name} has no blocks; expected at least one.")
+        channels, source = self.in_chans, "the input"
+        for index, block in enumerate(self.blocks):
+            _check_chain(f"block {index}", block.c_in, channels, source)
+            channels, source = block.c_out, f"block {index}"
+        _check_chain("the head", self.head.c_in, channels, source)
+
+    @property
+    def label(self) -> str:
+        """For people, such as "mobilenet_v3_small x0.75 @96"."""
+        return f"{self.name} x{self.width:g} @{self.resolution}"
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return self.head.num_classes
+
+    @property
+    def taps(self) -> dict[int, int]:
+        """For every stride above 1: the index of the last block whose output has it."""
+        taps, stride = {}, 1
+        for index, block in enumerate(self.blocks):
+            stride *= block.stride
+            taps[stride] = index
+        return {stride: index for stride, index in taps.items() if stride > 1}
+
+    @property
+    def feature_channels(self) -> dict[int, int]:
+        """Channels of each map that `Network.features` returns, by stride."""
+        return {stride: self.blocks[index].c_out for stride, index in self.taps.items()}
+
+    def at(self, resolution: int) -> ArchSpec:
+        """The same network for another input size; weights fit both."""
+        return dataclasses.replace(self, resolution=resolution)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """All convolutions and linear layers in order, as arithmetic at `resolution`."""
+        layers: list[Layer] = []
+        size: Size = (self.resolution, self.resolution)
+        for block in self.blocks:
+            layers += block.layers(size)
+            size = block.out_size(size)
+        return (*layers, *self.head.layers(size))
+
+    def build(self, seed: int | None = None) -> Network:
+        """The module with new weights.
+
+        seed: the same seed gives the same weights on the CPU, and leaves the global random state
+        alone; None: the weights come from the global random state.
+        """
+        if seed is None:
+            return Network(self)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return Network(self)
+
+
+def check_input(*, width: float, in_chans: int, resolution: int) -> None:
+    """Raises: ConfigError: a multiplier, channel count or input side outside what is allowed."""
+    in_range("width", width, MIN_WIDTH, MAX_WIDTH)
+    at_least("in_chans", in_chans, 1)
+    at_least("resolution", resolution, MIN_RESOLUTION)
+
+
+def _check_chain(name: str, c_in: int, channels: int, source: str) -> None:
+    if c_in != channels:
+        raise ConfigError(
+            f"{name} takes {c_in} channels, but {source} gives {channels}; "
+            f"set its c_in to {channels}."
+        )
+
+
+class Network(nn.Module):
+    """The module of an `ArchSpec`.
+
+    Shape:  (N, C, H, W) float, normalised -> (N, num_classes) logits; any H and W.
+    Raises: ConfigError: an input with other than `spec.in_chans` channels.
+
+    Names in the state dict ("blocks.3.depthwise.conv.weight", "head.classifier.bias") are kept from
+    version to version: saved weights depend on them.
+    """
+
+    def __init__(self, spec: ArchSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.blocks = nn.Sequential(*(block.build() for block in spec.blocks))
+        self.head = spec.head.build()
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_shape("input", x.shape, (None, self.spec.in_chans, None, None))
+        logits: Tensor = self.head(self.blocks(x))
+        return logits
+
+    def features(self, x: Tensor) -> dict[int, Tensor]:
+        """The last map of each stride: {2: (N, C, H / 2, W / 2), 4: ...}, sizes rounded up.
+
+        Which strides there are, and their channels, is in `spec.feature_channels`.
+        """
+        check_shape("input", x.shape, (None, self.spec.in_chans, None, None))
+        strides = {index: stride for stride, index in self.spec.taps.items()}
+        features = {}
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in strides:
+                features[strides[index]] = x
+        return features
+
+
+def _initialise(module: nn.Module) -> None:
+    """As torchvision does for the MobileNets."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.01)
+    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,1 @@
+"""Building blocks: each frozen specification beside the one module it builds."""

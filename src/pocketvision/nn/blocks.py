@@ -1,0 +1,188 @@
+"""Blocks of the MobileNets: depthwise separable convolution, inverted residual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from pocketvision.errors import at_least, choice
+from pocketvision.nn.attention import SqueezeExciteSpec
+from pocketvision.nn.conv import DEFAULT_NORM, Act, BatchNormSpec, ConvSpec, check_kernel_and_stride
+from pocketvision.nn.layer import Layer, Size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeparableSpec:
+    """A depthwise and a 1x1 convolution, each with norm and activation.
+
+    kernel: odd, of the depthwise convolution. stride: 1 or 2, on the depthwise convolution.
+
+    Raises: ConfigError: a field outside what is allowed.
+    """
+
+    kind: Literal["separable"] = "separable"
+    c_in: int
+    c_out: int
+    kernel: int = 3
+    stride: int = 1
+    act: Act = "relu"
+    norm: BatchNormSpec = DEFAULT_NORM
+
+    def __post_init__(self) -> None:
+        for name in ("c_in", "c_out"):
+            at_least(name, getattr(self, name), 1)
+        check_kernel_and_stride(self.kernel, self.stride)
+        choice("act", self.act, get_args(Act))
+
+    @property
+    def depthwise(self) -> ConvSpec:
+        """The convolution within channels."""
+        return ConvSpec(
+            c_in=self.c_in,
+            c_out=self.c_in,
+            groups=self.c_in,
+            kernel=self.kernel,
+            stride=self.stride,
+            act=self.act,
+            norm=self.norm,
+        )
+
+    @property
+    def pointwise(self) -> ConvSpec:
+        """The convolution across channels."""
+        return ConvSpec(c_in=self.c_in, c_out=self.c_out, kernel=1, act=self.act, norm=self.norm)
+
+    def build(self) -> nn.Module:
+        """The module, newly initialised."""
+        return Separable(self)
+
+    def out_size(self, size: Size) -> Size:
+        """Height and width of the output."""
+        return self.depthwise.out_size(size)
+
+    def layers(self, size: Size) -> tuple[Layer, ...]:
+        """Both convolutions as arithmetic, for an input of height x width."""
+        return self.depthwise.layer(size), self.pointwise.layer(self.out_size(size))
+
+
+class Separable(nn.Module):
+    """Depthwise separable convolution.
+
+    Shape:  (N, c_in, H, W) float -> (N, c_out, ceil(H / stride), ceil(W / stride)).
+    Source: Howard et al., MobileNets, section 3.1 and Fig. 3.
+    """
+
+    def __init__(self, spec: SeparableSpec) -> None:
+        super().__init__()
+        self.depthwise = spec.depthwise.build()
+        self.pointwise = spec.pointwise.build()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.pointwise(self.depthwise(x))
+        return out
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InvertedResidualSpec:
+    """A 1x1 expansion, a depthwise convolution, attention, and a linear 1x1 projection.
+
+    c_mid: channels inside; equal to c_in means that there is no expansion layer.
+    kernel, stride, dilation: of the depthwise convolution.
+    skip: add the input to the output where both have the same shape.
+
+    Raises: ConfigError: a field outside what is allowed.
+    """
+
+    kind: Literal["inverted_residual"] = "inverted_residual"
+    c_in: int
+    c_mid: int
+    c_out: int
+    kernel: int = 3
+    stride: int = 1
+    dilation: int = 1
+    act: Act = "relu6"
+    attention: SqueezeExciteSpec | None = None
+    skip: bool = True
+    norm: BatchNormSpec = DEFAULT_NORM
+
+    def __post_init__(self) -> None:
+        for name in ("c_in", "c_mid", "c_out", "dilation"):
+            at_least(name, getattr(self, name), 1)
+        check_kernel_and_stride(self.kernel, self.stride)
+        choice("act", self.act, get_args(Act))
+
+    @property
+    def has_skip(self) -> bool:
+        """True where the input is added to the output: same channels, stride 1, and `skip`."""
+        return self.skip and self.stride == 1 and self.c_in == self.c_out
+
+    @property
+    def expand(self) -> ConvSpec | None:
+        """The expansion; None where there is nothing to expand."""
+        if self.c_mid == self.c_in:
+            return None
+        return ConvSpec(c_in=self.c_in, c_out=self.c_mid, kernel=1, act=self.act, norm=self.norm)
+
+    @property
+    def depthwise(self) -> ConvSpec:
+        """The convolution within channels."""
+        return ConvSpec(
+            c_in=self.c_mid,
+            c_out=self.c_mid,
+            groups=self.c_mid,
+            kernel=self.kernel,
+            stride=self.stride,
+            dilation=self.dilation,
+            act=self.act,
+            norm=self.norm,
+        )
+
+    @property
+    def project(self) -> ConvSpec:
+        """The linear bottleneck."""
+        return ConvSpec(c_in=self.c_mid, c_out=self.c_out, kernel=1, act="none", norm=self.norm)
+
+    def build(self) -> nn.Module:
+        """The module, newly initialised."""
+        return InvertedResidual(self)
+
+    def out_size(self, size: Size) -> Size:
+        """Height and width of the output."""
+        return self.depthwise.out_size(size)
+
+    def layers(self, size: Size) -> tuple[Layer, ...]:
+        """All convolutions as arithmetic, in order, for an input of height x width."""
+        kept = self.c_in * size[0] * size[1] if self.has_skip else 0
+        out = self.out_size(size)
+        layers: tuple[Layer, ...] = ()
+        if self.expand:  # its own input is the residual
+            layers += (self.expand.layer(size),)
+            layers += (self.depthwise.layer(size, kept=kept),)
+        else:
+            layers += (self.depthwise.layer(size),)
+        if self.attention:
+            layers += self.attention.layers(self.c_mid, out, kept=kept)
+        return (*layers, self.project.layer(out, kept=kept))
+
+
+class InvertedResidual(nn.Module):
+    """Inverted residual with linear bottleneck.
+
+    Shape:  (N, c_in, H, W) float -> (N, c_out, ceil(H / stride), ceil(W / stride)).
+    Source: Sandler et al., MobileNetV2, section 3.3 and Table 1; with attention after the
+            depthwise convolution: Howard et al., Searching for MobileNetV3, Fig. 4.
+    """
+
+    def __init__(self, spec: InvertedResidualSpec) -> None:
+        super().__init__()
+        self.has_skip = spec.has_skip
+        self.expand = spec.expand.build() if spec.expand else nn.Identity()
+        self.depthwise = spec.depthwise.build()
+        self.attention = spec.attention.build(spec.c_mid) if spec.attention else nn.Identity()
+        self.project = spec.project.build()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.project(self.attention(self.depthwise(self.expand(x))))
+        return x + out if self.has_skip else out

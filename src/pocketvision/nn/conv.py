@@ -1,0 +1,154 @@
+"""Convolution, batch norm, activation: the unit all blocks are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from pocketvision.errors import ConfigError, at_least, choice, in_range
+from pocketvision.nn.layer import Layer, Size
+
+Act = Literal["none", "relu", "relu6", "hswish"]
+
+
+def make_divisible(value: float, divisor: int = 8, minimum: int | None = None) -> int:
+    """Round a channel count to a multiple of `divisor`, at most 10 % down.
+
+    minimum: smallest result; None: `divisor`.
+
+    Source: Sandler et al., MobileNetV2, the authors' code: v' = max(8, floor(v + 4) // 8 * 8),
+    and 8 more where v' < 0.9 v.
+    """
+    rounded = max(minimum or divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchNormSpec:
+    """The constants of a batch norm.
+
+    momentum: share of the new batch in the running figures (PyTorch's sense), above 0 to 1.
+    The defaults are the ones quantization-aware training tools take for granted.
+    """
+
+    eps: float = 1e-5
+    momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        in_range("eps", self.eps, 1e-12, 1.0)
+        in_range("momentum", self.momentum, 1e-6, 1.0)
+
+    def build(self, channels: int) -> nn.BatchNorm2d:
+        """The norm over `channels`."""
+        return nn.BatchNorm2d(channels, eps=self.eps, momentum=self.momentum)
+
+
+DEFAULT_NORM = BatchNormSpec()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvSpec:
+    """A 2-D convolution with "same" padding, its norm and its activation.
+
+    kernel: odd. stride: 1 or 2. norm: None gives the convolution a bias instead.
+
+    Raises: ConfigError: a field outside what is allowed.
+    """
+
+    kind: Literal["conv"] = "conv"
+    c_in: int
+    c_out: int
+    kernel: int = 3
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+    act: Act = "relu6"
+    norm: BatchNormSpec | None = DEFAULT_NORM
+
+    def __post_init__(self) -> None:
+        for name in ("c_in", "c_out", "dilation", "groups"):
+            at_least(name, getattr(self, name), 1)
+        check_kernel_and_stride(self.kernel, self.stride)
+        choice("act", self.act, get_args(Act))
+        if self.c_in % self.groups or self.c_out % self.groups:
+            raise ConfigError(
+                f"groups={self.groups} must divide c_in={self.c_in} and c_out={self.c_out}."
+            )
+
+    def build(self) -> nn.Module:
+        """The module, newly initialised."""
+        return ConvNormAct(self)
+
+    def out_size(self, size: Size) -> Size:
+        """Height and width of the output: the input's divided by the stride, rounded up."""
+        height, width = size
+        return -(-height // self.stride), -(-width // self.stride)
+
+    def layers(self, size: Size) -> tuple[Layer, ...]:
+        """The convolution as arithmetic, for an input of height x width."""
+        return (self.layer(size),)
+
+    def layer(self, size: Size, *, kept: int = 0) -> Layer:
+        """As `layers`; kept: elements of other tensors alive meanwhile."""
+        return Layer(
+            kind="conv",
+            c_in=self.c_in,
+            c_out=self.c_out,
+            kernel=self.kernel,
+            groups=self.groups,
+            bias=self.norm is None,
+            norm=self.norm is not None,
+            in_size=size,
+            out_size=self.out_size(size),
+            kept=kept,
+        )
+
+
+def check_kernel_and_stride(kernel: int, stride: int) -> None:
+    """Raises: ConfigError: an even or non-positive kernel, a stride other than 1 or 2."""
+    at_least("kernel", kernel, 1)
+    if kernel % 2 == 0:
+        raise ConfigError(f"kernel={kernel} is even; expected an odd number such as 3 or 5.")
+    if stride not in (1, 2):
+        raise ConfigError(f"stride={stride} is not allowed; expected 1 or 2.")
+
+
+def build_activation(act: Act) -> nn.Module:
+    """The activation's module; it works in place, so it must own its input."""
+    match act:
+        case "none":
+            return nn.Identity()
+        case "relu":
+            return nn.ReLU(inplace=True)
+        case "relu6":
+            return nn.ReLU6(inplace=True)
+        case "hswish":
+            return nn.Hardswish(inplace=True)
+
+
+class ConvNormAct(nn.Module):
+    """Convolution -> batch norm (or bias) -> activation.
+
+    Shape: (N, c_in, H, W) float -> (N, c_out, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(self, spec: ConvSpec) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            spec.c_in,
+            spec.c_out,
+            spec.kernel,
+            stride=spec.stride,
+            padding=spec.dilation * (spec.kernel - 1) // 2,
+            dilation=spec.dilation,
+            groups=spec.groups,
+            bias=spec.norm is None,
+        )
+        self.norm = spec.norm.build(spec.c_out) if spec.norm else nn.Identity()
+        self.act = build_activation(spec.act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(self.norm(self.conv(x)))
+        return out

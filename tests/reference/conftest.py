@@ -1,0 +1,105 @@
+"""Other implementations as fixtures; where one is absent or broken, its tests skip and say why."""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pocketvision.models.arch import ArchSpec, Network
+
+_LIBRARIES: list[torch.library.Library] = []  # an operator lives as long as its library object
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> Any:
+    return _import_or_skip("torchvision")
+
+
+@pytest.fixture(scope="session")
+def timm(torchvision: Any) -> Any:
+    return _import_or_skip("timm")  # its data module imports torchvision, which must work by then
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[[ArchSpec], Network]:
+    """Seeded weights, and batch norms whose scales and statistics would show a mistake."""
+    return _build
+
+
+@pytest.fixture(scope="session")
+def assert_twins() -> Callable[[nn.Module, nn.Module], None]:
+    """Give the second network the first one's weights; both then give the same logits."""
+    return _assert_twins
+
+
+def _build(spec: ArchSpec) -> Network:
+    network = spec.build(seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in [
+                (module.weight.data, 0.8, 1.4),
+                (module.bias.data, -0.3, 0.3),
+                (module.running_mean, -0.3, 0.3),
+                (module.running_var, 0.5, 1.5),
+            ]:
+                assert tensor is not None
+                tensor.uniform_(low, high, generator=generator)
+    return network
+
+
+@torch.no_grad()
+def _assert_twins(source: nn.Module, target: nn.Module) -> None:
+    _transplant(source, target)
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    expected = source.eval()(x)
+    assert expected.std() > 1e-3  # not all the same by accident
+    torch.testing.assert_close(target.eval()(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def _transplant(source: nn.Module, target: nn.Module) -> None:
+    """Copy weights between modules whose tensors have the same order and, up to ones, shapes."""
+    given, own = source.state_dict(), target.state_dict()
+    assert len(given) == len(own)
+    moved = {}
+    for (name, value), (own_name, place) in zip(given.items(), own.items(), strict=True):
+        assert value.squeeze().shape == place.squeeze().shape, f"{name} is not {own_name}"
+        moved[own_name] = value.reshape(place.shape)
+    target.load_state_dict(moved)
+
+
+def _import_or_skip(name: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # theirs are not ours to fail on
+        try:
+            try:
+                return importlib.import_module(name)
+            except RuntimeError as error:
+                if "torchvision::nms" not in str(error):
+                    raise
+            _declare_nms()
+            return importlib.import_module(name)
+        except ImportError as error:
+            pytest.skip(f"needs {name} (make reference): {error}")
+        except (RuntimeError, OSError) as error:
+            pytest.skip(f"{name} is broken here: {error}")
+
+
+def _declare_nms() -> None:
+    """Make torchvision built for CUDA importable beside PyTorch for the CPU.
+
+    Its compiled operators do not load there, and it stops where it describes `nms`, which nobody
+    then declared. A declaration without a body is enough for classification networks.
+    """
+    for module in [name for name in sys.modules if name.split(".")[0] in ("torchvision", "timm")]:
+        del sys.modules[module]
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for name in ("nms", "qnms"):
+        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        library.define(schema)  # type: ignore[no-untyped-call]
+    _LIBRARIES.append(library)
