@@ -1,0 +1,106 @@
+"""What machine this is, and keeping a process to some of its cores."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator
+
+import psutil
+
+from pocketvision.cpu import available_cores, cpu
+from pocketvision.errors import ConfigError
+from pocketvision.record import Machine
+from pocketvision.storage import sha256_bytes, to_json
+
+RUNTIME_PACKAGES = ("onnxruntime", "openvino")  # what a latency depends on
+PACKAGES = ("pocketvision", "torch", "numpy", *RUNTIME_PACKAGES, "nncf")
+
+
+def machine() -> Machine:
+    """This machine as it goes into a record; the packages it names are not imported."""
+    processor = cpu()
+    return Machine(
+        cpu=processor.name,
+        architecture=processor.architecture,
+        cores=available_cores(),
+        features=processor.features,
+        memory_bytes=psutil.virtual_memory().total,
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        versions=_versions(PACKAGES),
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else -1.0,
+    )
+
+
+def machine_key() -> str:
+    """Sixteen hexadecimal digits that change with what a latency depends on here.
+
+    That is the processor, its instruction sets, the cores in reach, and the runtimes' versions.
+    """
+    processor = cpu()
+    versions = sorted(_versions(RUNTIME_PACKAGES).items())
+    parts = (
+        processor.name,
+        processor.architecture,
+        *processor.features,
+        str(available_cores()),
+        *(f"{name} {version}" for name, version in versions),
+    )
+    return sha256_bytes(to_json(parts).encode())[:16]
+
+
+def has_vnni() -> bool:
+    """True where this machine multiplies 8-bit integers without losing range (x86 with VNNI)."""
+    return cpu().has_vnni
+
+
+@contextlib.contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """Keep every thread of this process on the first `threads` cores of its affinity.
+
+    Restores each thread's own affinity afterwards; does nothing where the system has none, or
+    has too few cores.
+    Raises: ConfigError: threads below 1.
+    """
+    if threads < 1:
+        raise ConfigError(f"threads={threads} is out of range; expected at least 1.")
+    if not hasattr(os, "sched_setaffinity") or available_cores() <= threads:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    saved = {thread: cores for thread in _threads() if (cores := _affinity(thread))}
+    first = set(sorted(before)[:threads])
+    for thread in saved:
+        _set_affinity(thread, first)
+    try:
+        yield
+    finally:
+        for thread in _threads():  # those born meanwhile inherited the restriction
+            _set_affinity(thread, saved.get(thread, before))
+
+
+def _threads() -> list[int]:
+    return [thread.id for thread in psutil.Process().threads()]
+
+
+def _affinity(thread: int) -> set[int]:
+    try:
+        return os.sched_getaffinity(thread)
+    except ProcessLookupError:  # it has ended
+        return set()
+
+
+def _set_affinity(thread: int, cores: set[int]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.sched_setaffinity(thread, cores)
+
+
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions

@@ -1,0 +1,182 @@
+"""The timing protocol: interleaved, repeated, with an interval.
+
+Candidates are timed in turns, in another order each round, so that a machine that slows down slows
+all of them; the interval comes from whole rounds, so that it contains what changes between them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketvision.errors import in_range
+from pocketvision.measure.device import pinned
+from pocketvision.record import Latency
+
+Run = Callable[[], object]  # one run of a session, the input being in memory
+Clock = Callable[[], int]  # nanoseconds
+Progress = Callable[[int, int], None]  # rounds done, rounds in all
+
+NOISY_SHARE = 0.2  # of the median: a wider interval is not to be trusted
+RESAMPLES = 400
+NANOSECONDS_PER_MS = 1e6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatencyProtocol:
+    """How long to look.
+
+    warmup_runs: before anything counts; they also tell how many runs fill a round. rounds: turns of
+    each session. min_runs, max_runs: per round. seconds: of counted runs per session, as far as
+    min_runs and max_runs allow. retries: how often noisy sessions are timed again.
+    Raises: ConfigError: a value out of range.
+    """
+
+    warmup_runs: int = 5
+    rounds: int
+    min_runs: int
+    max_runs: int = 2000
+    seconds: float
+    retries: int = 1
+
+    def __post_init__(self) -> None:
+        in_range("warmup_runs", self.warmup_runs, 1, 10_000)
+        in_range("rounds", self.rounds, 2, 10_000)
+        in_range("max_runs", self.max_runs, 1, 1_000_000)
+        in_range("min_runs", self.min_runs, 1, self.max_runs)
+        in_range("seconds", self.seconds, 0, 3600)
+        in_range("retries", self.retries, 0, 100)
+
+
+PLANNING = LatencyProtocol(rounds=10, min_runs=2, seconds=0.5)
+FINAL = LatencyProtocol(rounds=20, min_runs=3, seconds=3.0, retries=2)
+
+
+def measure_latency(
+    sessions: Mapping[str, Run],
+    protocol: LatencyProtocol,
+    threads: int,
+    *,
+    batch: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+    clock: Clock = time.perf_counter_ns,
+) -> dict[str, Latency]:
+    """Time single runs of all sessions against each other, in milliseconds.
+
+    sessions: name -> a call that runs once, for example partial(session.run, pixels); what it
+    raises is passed on. threads: those of the sessions; the process is kept to as many cores.
+    batch: images per run, for the record. A session whose interval is wider than a fifth of its
+    median is timed again, protocol.retries times at most; the narrowest counts.
+    """
+    with _undisturbed(threads):
+        best = _measure(sessions, protocol, threads, batch, seed, progress, clock)
+        for attempt in range(1, protocol.retries + 1):
+            noisy = {name: sessions[name] for name in sessions if best[name].noise}
+            if not noisy:
+                break
+            again = _measure(noisy, protocol, threads, batch, seed + attempt, progress, clock)
+            for name, latency in again.items():
+                best[name] = min(best[name], latency, key=relative_width)
+    return best
+
+
+def relative_width(latency: Latency) -> float:
+    """Width of the interval as a share of the median."""
+    return (latency.high_ms - latency.low_ms) / max(latency.median_ms, 1e-9)
+
+
+def summarise(
+    times_ms: NDArray[np.float64], *, threads: int, batch: int = 1, seed: int = 0
+) -> Latency:
+    """The figures of one session: pooled median and 95th percentile, bootstrap interval by rounds.
+
+    times_ms: float (rounds, runs).
+    """
+    generator = np.random.default_rng(seed)
+    rounds = len(times_ms)
+    medians = [np.median(times_ms[generator.integers(0, rounds, rounds)]) for _ in range(RESAMPLES)]
+    median = float(np.median(times_ms))
+    low, high = np.percentile(medians, (2.5, 97.5))
+    share = (high - low) / max(median, 1e-9)
+    noise = ""
+    if share > NOISY_SHARE:
+        noise = (
+            f"the 95 % interval spans {share:.0%} of the median (at most {NOISY_SHARE:.0%} can be "
+            "trusted); stop other programs and measure again"
+        )
+    return Latency(
+        median_ms=median,
+        p95_ms=float(np.percentile(times_ms, 95)),
+        # With few rounds, resampled medians can all lie on one side of the median.
+        low_ms=min(float(low), median),
+        high_ms=max(float(high), median),
+        runs=times_ms.size,
+        threads=threads,
+        batch=batch,
+        noise=noise,
+    )
+
+
+def _measure(
+    sessions: Mapping[str, Run],
+    protocol: LatencyProtocol,
+    threads: int,
+    batch: int,
+    seed: int,
+    progress: Progress | None,
+    clock: Clock,
+) -> dict[str, Latency]:
+    generator = np.random.default_rng(seed)
+    names = list(sessions)
+    runs = {name: _runs_per_round(sessions[name], protocol, clock) for name in names}
+    times: dict[str, list[list[int]]] = {name: [] for name in names}
+    for done in range(protocol.rounds):
+        for index in generator.permutation(len(names)):
+            name = names[index]
+            sessions[name]()  # after another session, caches are cold
+            times[name].append(_times(sessions[name], runs[name], clock))
+        if progress is not None:
+            progress(done + 1, protocol.rounds)
+    return {
+        name: summarise(
+            np.array(times[name]) / NANOSECONDS_PER_MS, threads=threads, batch=batch, seed=seed
+        )
+        for name in names
+    }
+
+
+def _runs_per_round(run: Run, protocol: LatencyProtocol, clock: Clock) -> int:
+    typical_ns = float(np.median(_times(run, protocol.warmup_runs, clock)))
+    wanted = protocol.seconds * 1e9 / protocol.rounds / max(typical_ns, 1.0)
+    return min(max(math.ceil(wanted), protocol.min_runs), protocol.max_runs)
+
+
+def _times(run: Run, count: int, clock: Clock) -> list[int]:
+    times = []
+    for _ in range(count):
+        start = clock()
+        run()
+        times.append(clock() - start)
+    return times
+
+
+@contextlib.contextmanager
+def _undisturbed(threads: int) -> Iterator[None]:
+    """No garbage collection, and no wandering between cores."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        with pinned(threads):
+            yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,1 @@
+"""Runtimes: what runs exported files. One file each: conversion, quantization, session."""

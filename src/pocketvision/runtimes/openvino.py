@@ -1,0 +1,244 @@
+"""OpenVINO: an extra. Runs its own files, model.xml and model.bin; NNCF quantizes them.
+
+Files keep a free batch; a session is compiled for one batch size, since a free one costs a fifth
+to a half more time per image (measured on MobileNetV3, batch 1, one thread).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from pocketvision.cpu import cpu
+from pocketvision.errors import ArtefactError, check_shape, choice, in_range, require
+from pocketvision.record import Precision
+from pocketvision.runtimes.onnxfile import check_exported, metadata, read_model
+from pocketvision.runtimes.runtime import (
+    MAX_THREADS,
+    Calibration,
+    FileCard,
+    Logits,
+    Pixels,
+    check_pixels,
+)
+
+EXTRA = "openvino"
+RT_INFO = "pocketvision"  # the section of the file that holds the card
+# What the model is computed in where it is not quantized. OpenVINO would choose by itself.
+HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}
+
+
+class OpenVino:
+    """The runtime behind the name "openvino"; see `runtime.Runtime` for its methods.
+
+    quantize: NNCF has no percentile over all images. "percentile" (whatever its value) stands for
+    NNCF's default, which cuts outliers too: ranges are the mean of the extremes of single images,
+    and biases are corrected. "minmax" is the extremes of all images, uncorrected.
+    """
+
+    name = "openvino"
+    extra = EXTRA
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        return ("f32", "bf16", "int8") if cpu().has_bf16 else ("f32", "int8")
+
+    def check(self) -> None:
+        _openvino()
+
+    def file_name(self, stem: str) -> str:
+        return f"{stem}.xml"
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        return (path, path.with_suffix(".bin"))
+
+    def convert(self, float_onnx: Path, target: Path) -> None:
+        model, _ = _from_onnx(float_onnx)
+        _save(model, target)
+
+    def quantize(self, float_onnx: Path, target: Path, calibration: Calibration) -> None:
+        model, shape = _from_onnx(float_onnx)
+        check_shape("calibration pixels", calibration.pixels.shape, (None, *shape))
+        nncf = _nncf()
+        keeps_extremes = calibration.method == "minmax"
+        ranges = require("nncf.quantization.range_estimator", EXTRA).RangeEstimatorParametersSet
+        single = [image[None] for image in np.ascontiguousarray(calibration.pixels)]
+        with _quiet():
+            quantized = nncf.quantize(
+                model,
+                nncf.Dataset(single),
+                target_device=nncf.TargetDevice.CPU,
+                subset_size=len(single),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    activations_range_estimator_params=ranges.MINMAX if keeps_extremes else None,
+                    disable_bias_correction=keeps_extremes,
+                ),
+            )
+        how = {
+            "method": "minmax" if keeps_extremes else "nncf default",
+            "bias_correction": not keeps_extremes,
+            "images": len(single),
+        }
+        quantized.set_rt_info(json.dumps(how), [RT_INFO, "quantization"])
+        _save(quantized, target)
+
+    def session(self, path: Path, precision: Precision, threads: int) -> OpenVinoSession:
+        choice("precision", precision, self.precisions)
+        in_range("threads", threads, 1, MAX_THREADS)
+        model = _read(path)
+        is_int8 = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+        if is_int8 != (precision == "int8"):
+            stored = "an int8" if is_int8 else "a float"
+            raise ArtefactError(f"{path} is {stored} file; it cannot be run as {precision}.")
+        return OpenVinoSession(model, precision, threads)
+
+
+class OpenVinoSession:
+    """An IR file opened by OpenVINO; see `runtime.Session`. Compiled anew per batch size."""
+
+    def __init__(self, model: Any, precision: Precision, threads: int) -> None:
+        openvino = _openvino()
+        self._core = openvino.Core()
+        self._model = model
+        self._shape: tuple[int, int, int] = _image_shape(model)
+        self._config = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # Its threads would leave the caller on the cores it had when they were made.
+            "ENABLE_CPU_PINNING": False,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._options = {
+            "runtime": "openvino",
+            "version": openvino.__version__,
+            "precision": precision,
+            "threads": str(threads),
+            "inference_precision_hint": HINTS[precision],
+            "streams": "1",
+            "performance_hint": "LATENCY",
+        }
+        self._requests = {1: self._compile(1)}
+
+    def run(self, pixels: Pixels) -> Logits:
+        check_pixels(pixels, self._shape)
+        batch = len(pixels)
+        if batch not in self._requests:
+            self._requests[batch] = self._compile(batch)
+        outputs = self._requests[batch].infer([pixels], share_inputs=True)
+        logits: Logits = outputs[0]
+        return logits
+
+    def describe(self) -> dict[str, str]:
+        return dict(self._options)
+
+    def _compile(self, batch: int) -> Any:
+        model = self._model.clone()
+        model.reshape([batch, *self._shape])
+        return self._core.compile_model(model, "CPU", self._config).create_infer_request()
+
+
+def read_card(path: Path) -> FileCard:
+    """The card of an IR file. Raises: ArtefactError: not a file that `OpenVino` wrote."""
+    return _card(_read(path), path)
+
+
+def _openvino() -> ModuleType:
+    return require("openvino", EXTRA)
+
+
+@functools.cache
+def _nncf() -> ModuleType:
+    """NNCF, without what its import does to a process: telemetry, another class of loggers."""
+    logger_class = logging.getLoggerClass()
+    before = os.environ.get("NNCF_CI")
+    os.environ["NNCF_CI"] = "1"  # read once, on import: no telemetry is sent
+    try:
+        return require("nncf", EXTRA)
+    finally:
+        logging.setLoggerClass(logger_class)
+        if before is None:
+            del os.environ["NNCF_CI"]
+        else:
+            os.environ["NNCF_CI"] = before
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """NNCF logs and draws progress bars on standard output: errors only, no bars."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    track = require("nncf.common.logging.track_progress", EXTRA)
+    silent = Console(quiet=True)
+    bars = {name: vars(track)[name] for name in ("Progress", "WeightedProgress")}
+
+    def quieten(bar: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *columns, **options: bar(*columns, **{**options, "console": silent})
+
+    logger.setLevel(logging.ERROR)
+    vars(track).update({name: quieten(bar) for name, bar in bars.items()})
+    try:
+        yield
+    finally:
+        vars(track).update(bars)
+        logger.setLevel(level)
+
+
+def _from_onnx(path: Path) -> tuple[Any, tuple[int, int, int]]:
+    """An exported file as an OpenVINO model that carries its card, and its image shape."""
+    source = read_model(path)
+    check_exported(source, path)
+    model = _openvino().Core().read_model(path)
+    for key, value in metadata(source).items():
+        model.set_rt_info(value, [RT_INFO, key])
+    return model, _image_shape(model)
+
+
+def _read(path: Path) -> Any:
+    """An IR file of ours. Raises: ArtefactError."""
+    openvino = _openvino()
+    for file in (path, path.with_suffix(".bin")):
+        if not file.is_file():
+            raise ArtefactError(f"{file} does not exist.")
+    if path.suffix != ".xml":
+        raise ArtefactError(f"{path} is not an OpenVINO file; expected one that ends in .xml.")
+    try:
+        model = openvino.Core().read_model(path)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ArtefactError(f"{path} cannot be read by OpenVINO: {reason}") from error
+    _card(model, path)
+    return model
+
+
+def _card(model: Any, path: Path) -> FileCard:
+    section = model.rt_info[RT_INFO] if model.has_rt_info(RT_INFO) else {}
+    pairs = {key: str(model.get_rt_info([RT_INFO, key]).value) for key in section}
+    return FileCard.from_metadata(pairs, source=str(path))
+
+
+def _image_shape(model: Any) -> tuple[int, int, int]:
+    _, height, width, channels = model.inputs[0].get_partial_shape()
+    return height.get_length(), width.get_length(), channels.get_length()
+
+
+def _save(model: Any, target: Path) -> None:
+    """Write both files: whenever the .xml is there, its .bin is there whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".openvino.") as folder:
+        written = Path(folder) / target.name
+        _openvino().save_model(model, written, compress_to_fp16=False)
+        target.unlink(missing_ok=True)
+        os.replace(written.with_suffix(".bin"), target.with_suffix(".bin"))
+        os.replace(written, target)

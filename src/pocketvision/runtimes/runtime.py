@@ -1,0 +1,174 @@
+"""What a runtime offers, and what travels with a file that it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.errors import ArtefactError, ConfigError, check_shape, choice, in_range
+from pocketvision.record import Precision
+from pocketvision.storage import from_json, to_json
+
+FORMAT_VERSION = 1
+MAX_THREADS = 256
+
+Pixels = NDArray[np.uint8]  # (N, H, W, C), as a camera gives them
+Logits = NDArray[np.float32]  # (N, K)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileCard:
+    """What an exported file says about itself: network, classes in the order of the logits, input.
+
+    A file exported before its classes are known (a candidate being timed) has none.
+    """
+
+    name: str
+    classes: tuple[str, ...] = ()
+    preprocessing: Preprocessing
+
+    def to_metadata(self) -> dict[str, str]:
+        """Flat text pairs, lists as JSON: what ONNX and OpenVINO files can carry."""
+        return {
+            "name": self.name,
+            "classes": to_json(self.classes, indent=None).strip(),
+            "mean": to_json(self.preprocessing.mean, indent=None).strip(),
+            "std": to_json(self.preprocessing.std, indent=None).strip(),
+            "resolution": str(self.preprocessing.resolution),
+            "side": str(self.preprocessing.side),
+            "format_version": str(FORMAT_VERSION),
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], *, source: str) -> FileCard:
+        """The inverse of `to_metadata`; other keys are left alone.
+
+        Raises: ArtefactError: a key is missing, a value is not what it should be, or the file was
+        written by a later version.
+        """
+        keys = [field.name for field in fields(_Flat)]
+        if missing := [key for key in keys if key not in metadata]:
+            raise ArtefactError(
+                f"{source} was not written by pocketvision: its metadata lack {', '.join(missing)}."
+            )
+        values = {key: metadata[key] for key in keys} | {"name": json.dumps(metadata["name"])}
+        text = ",".join(f'"{key}":{value}' for key, value in values.items())
+        flat = from_json(_Flat, f"{{{text}}}", source=f"the metadata of {source}")
+        if flat.format_version > FORMAT_VERSION:
+            raise ArtefactError(
+                f"{source} has format version {flat.format_version}; this pocketvision reads up to "
+                f"{FORMAT_VERSION}: update pocketvision."
+            )
+        try:
+            preprocessing = Preprocessing(
+                resolution=flat.resolution, side=flat.side, mean=flat.mean, std=flat.std
+            )
+        except ConfigError as error:
+            raise ArtefactError(f"the metadata of {source} are unusable: {error}") from error
+        return cls(name=flat.name, classes=flat.classes, preprocessing=preprocessing)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Flat:
+    """A card as it lies in a file."""
+
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resolution: int
+    side: int
+    format_version: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Calibration:
+    """Images that set the ranges of integer activations, and how.
+
+    pixels: uint8 (N, H, W, C), N >= 1, at the resolution of the file. "percentile" leaves
+    100 - percentile of the values outside the range, half on each side; "minmax" keeps all.
+    Raises: ConfigError: other pixels, an unknown method, a percentile outside 90..100.
+    """
+
+    pixels: Pixels
+    method: Literal["percentile", "minmax"] = "percentile"
+    percentile: float = 99.99
+
+    def __post_init__(self) -> None:
+        choice("method", self.method, ("percentile", "minmax"))
+        in_range("percentile", self.percentile, 90, 100)
+        check_shape("calibration pixels", self.pixels.shape, (None, None, None, None))
+        if self.pixels.dtype != np.uint8:
+            raise ConfigError(f"calibration pixels are {self.pixels.dtype}; expected uint8.")
+        if len(self.pixels) == 0:
+            raise ConfigError("calibration needs at least one image; got none.")
+
+
+class Session(Protocol):
+    """A file opened for running."""
+
+    def run(self, pixels: Pixels) -> Logits:
+        """(N, H, W, C) uint8 -> (N, K) float32. Raises: ConfigError: other pixels."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """The options in force: runtime, version, precision, threads and what else matters."""
+        ...
+
+
+class Runtime(Protocol):
+    """Something that runs files: converts, quantizes and opens them.
+
+    `extra`: the optional dependency that brings it; empty when always there.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def extra(self) -> str: ...
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What this machine runs natively, float first."""
+        ...
+
+    def check(self) -> None:
+        """Raises: MissingExtraError: the runtime is not installed."""
+        ...
+
+    def file_name(self, stem: str) -> str:
+        """The name of the file to hand to `session`: stem + this runtime's ending."""
+        ...
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """All files that must be shipped for `path` to run, `path` first."""
+        ...
+
+    def convert(self, float_onnx: Path, target: Path) -> None:
+        """Write the float file of this runtime from an exported one. Raises: ArtefactError."""
+        ...
+
+    def quantize(self, float_onnx: Path, target: Path, calibration: Calibration) -> None:
+        """Write the INT8 file of this runtime. Raises: ArtefactError, ConfigError."""
+        ...
+
+    def session(self, path: Path, precision: Precision, threads: int) -> Session:
+        """Open a file. Raises: ArtefactError, ConfigError, MissingExtraError."""
+        ...
+
+
+def check_pixels(pixels: Pixels, shape: tuple[int, int, int]) -> None:
+    """Raises: ConfigError: unless pixels are uint8 (N, *shape), N >= 1."""
+    if pixels.dtype != np.uint8:
+        raise ConfigError(f"pixels are {pixels.dtype}; expected uint8, 0 to 255.")
+    if pixels.ndim != 4 or pixels.shape[1:] != shape or len(pixels) == 0:
+        check_shape("pixels", pixels.shape, (None, *shape))
+        raise ConfigError("pixels hold no image; expected at least one.")
