@@ -1,4 +1,4 @@
-"""Every test runs with its own cache folder and few threads."""
+"""Every test runs with its own cache folder and one thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # small tensors: more threads only wait for each other
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POCKETVISION_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("POCKETVISION_CACHE_LIMIT", raising=False)

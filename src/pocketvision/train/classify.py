@@ -1,0 +1,145 @@
+"""Classification as a Lightning module: augment, forward, smoothed cross-entropy, top-1."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.transforms import augment, eval_batch
+from pocketvision.models.arch import Network
+from pocketvision.train.batches import Batches, PixelSource, epoch_batches, num_batches
+from pocketvision.train.config import TrainConfig
+
+
+class Classification(pl.LightningModule):
+    """Trains `network` on `train` and scores it on `val` after every epoch.
+
+    Logs train_loss, val_loss and val_top1 (0..1) once an epoch.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        train: PixelSource,
+        val: PixelSource,
+        preprocessing: Preprocessing,
+        config: TrainConfig,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.train_source = train
+        self.val_source = val
+        self.preprocessing = preprocessing
+        self.config = config
+        self.num_classes = network.spec.num_classes
+        weights = class_weights(train.labels, self.num_classes) if config.class_weights else None
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) float -> (N, K) logits."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        pixels, labels = batch
+        # Ranks see different images of one step, so each draws its own augmentation.
+        step = index * self.trainer.world_size + self.global_rank
+        images, targets = augment(
+            pixels,
+            F.one_hot(labels, self.num_classes).float(),
+            self.preprocessing,
+            self.config.augmentation,
+            key=(self.config.seed, self.current_epoch, step),
+        )
+        loss = self.loss(self(images), targets)
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(labels))
+        return loss
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean smoothed cross-entropy of (N, K) logits and (N, K) target probabilities."""
+        weight = self.weights if isinstance(self.weights, Tensor) else None
+        smoothing = self.config.label_smoothing
+        return F.cross_entropy(logits.float(), targets, weight=weight, label_smoothing=smoothing)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        pixels, labels = batch
+        logits = self(eval_batch(pixels, self.preprocessing)).float()
+        top1 = (logits.argmax(1) == labels).float().mean()
+        for name, value in (("val_loss", F.cross_entropy(logits, labels)), ("val_top1", top1)):
+            self.log(name, value, on_epoch=True, batch_size=len(labels), sync_dist=True)
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        batches = epoch_batches(
+            len(self.train_source), self.config.batch_size, self.config.seed, self.current_epoch
+        )
+        rank, world = self.global_rank, self.trainer.world_size
+        return _loader(
+            Batches(self.train_source, [np.array_split(b, world)[rank] for b in batches])
+        )
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        # Every rank scores all of val: it is small, and no rank is left with an empty batch.
+        positions = np.arange(len(self.val_source))
+        count = num_batches(len(positions), 2 * self.config.batch_size)
+        return _loader(Batches(self.val_source, np.array_split(positions, count)))
+
+    def configure_optimizers(self) -> Any:
+        steps = self.config.epochs * num_batches(len(self.train_source), self.config.batch_size)
+        warmup = round(steps * self.config.warmup_epochs / self.config.epochs)
+        optimizer = build_optimizer(self.network, self.config)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warm_cosine(step, warmup, steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _loader(batches: Batches) -> DataLoader[tuple[Tensor, Tensor]]:
+    # Gathering rows of a memory map costs less than a step, so no worker processes.
+    return DataLoader(batches, batch_size=None, num_workers=0)
+
+
+def class_weights(labels: Any, num_classes: int) -> Tensor:
+    """Inverse class frequencies, (K,) float, scaled so that the mean over the images is 1."""
+    counts = torch.bincount(torch.as_tensor(labels), minlength=num_classes).clamp(min=1)
+    return counts.sum() / (counts * len(counts))
+
+
+def warm_cosine(step: int, warmup: int, steps: int) -> float:
+    """Factor 0..1 of the learning rate at `step` of `steps`."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+
+def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimizer of `config`, without weight decay on norms, biases and depthwise filters.
+
+    Source: Howard et al., MobileNets, section 3.2 (little or no decay on depthwise filters).
+    """
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for module in network.modules():
+        depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
+        for name, parameter in module.named_parameters(recurse=False):
+            keep = name == "weight" and parameter.ndim > 1 and not depthwise
+            (decayed if keep else free).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(
+            groups, lr=config.learning_rate, alpha=0.9, momentum=0.9, eps=1e-3
+        )
+    return torch.optim.AdamW(groups, lr=config.learning_rate)

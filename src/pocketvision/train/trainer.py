@@ -1,0 +1,292 @@
+"""Lightning wiring: devices, precision, EMA, checkpoints, logs, progress and the deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import functools
+import logging
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from torch import Tensor
+
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.transforms import augment
+from pocketvision.errors import GateError, require
+from pocketvision.models.arch import Network
+from pocketvision.record import Epoch
+from pocketvision.train.allocator import keep_freed_memory
+from pocketvision.train.batches import PixelSource, num_batches
+from pocketvision.train.classify import Classification, build_optimizer
+from pocketvision.train.config import TrainConfig
+
+OnStep = Callable[[int, int, str], None]  # steps done, steps in all, a note
+
+CHECKPOINT = "last.ckpt"
+METRICS = "metrics.csv"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """The learning curves, and whether the deadline ended the training before its last epoch."""
+
+    epochs: tuple[Epoch, ...]
+    stopped_early: bool
+
+
+def train(
+    network: Network,
+    *,
+    train: PixelSource,
+    val: PixelSource,
+    preprocessing: Preprocessing,
+    config: TrainConfig,
+    folder: Path,
+    on_step: OnStep | None = None,
+    deadline: float | None = None,
+) -> TrainResult:
+    """Fit `network` in place; afterwards it holds the averaged weights, in eval mode, on the CPU.
+
+    `folder` receives metrics.csv and last.ckpt; a last.ckpt that is already there is continued.
+    `deadline` is a `time.monotonic()` value after which no further step is made.
+
+    Raises: GateError: the loss became NaN or infinite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = Classification(
+        network, train=train, val=val, preprocessing=preprocessing, config=config
+    )
+    watch = _Watch(folder / METRICS, config.epochs, on_step, deadline)
+    with quiet_lightning():
+        trainer = _build_trainer(config, folder, watch)
+        resume = folder / CHECKPOINT
+        trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
+    network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    network.eval()
+    epochs = read_metrics(folder / METRICS)
+    steps = config.epochs * num_batches(len(train), config.batch_size)
+    return TrainResult(epochs=epochs, stopped_early=not epochs or epochs[-1].steps < steps)
+
+
+def seconds_per_image(network: Network, preprocessing: Preprocessing, config: TrainConfig) -> float:
+    """Time one training step takes per image, from a few steps of a copy of `network` on noise."""
+    keep_freed_memory()
+    device = torch.device(_accelerator(config))
+    trial = copy.deepcopy(network).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trial.train()
+    optimizer = build_optimizer(trial, config)
+    generator = torch.Generator().manual_seed(config.seed)
+    size, side, classes = config.batch_size, preprocessing.side, network.spec.num_classes
+    pixels = torch.randint(256, (size, side, side, 3), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(classes, (size,), generator=generator)
+    targets = F.one_hot(labels, classes).float().to(device)
+    pixels = pixels.to(device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=_precision(config) != "32-true")
+    durations: list[float] = []
+    while len(durations) < 4 or (sum(durations) < 1.5 and len(durations) < 20):
+        start = time.perf_counter()
+        key = (config.seed, 0, len(durations))
+        images, mixed = augment(pixels, targets, preprocessing, config.augmentation, key=key)
+        with autocast:
+            loss = F.cross_entropy(trial(images), mixed)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        loss.item()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations[2:]) / size  # the first steps also allocate
+
+
+def read_metrics(path: Path) -> tuple[Epoch, ...]:
+    """The learning curves written so far; empty where the file is absent."""
+    if not path.exists():
+        return ()
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    integers = ("epoch", "steps")
+    return tuple(
+        Epoch(**{k: int(v) if k in integers else float(v) for k, v in row.items()})  # type: ignore[arg-type]
+        for row in rows
+    )
+
+
+class EmaWithWarmup(WeightAveraging):
+    """Averages weights and batch-norm statistics; decay rises as (1 + n) / (10 + n) to its limit.
+
+    Without the warm-up, short trainings would be judged by their random initial weights.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=functools.partial(update_average, decay))
+
+
+def update_average(
+    decay: float, averaged: list[Tensor], current: list[Tensor], count: Tensor | int
+) -> None:
+    """Move `averaged` towards `current` in place; `count` updates came before this one."""
+    n = int(count)
+    if torch.is_floating_point(averaged[0]):
+        torch._foreach_lerp_(averaged, current, 1.0 - min(decay, (1 + n) / (10 + n)))
+    else:
+        torch._foreach_copy_(averaged, current)
+
+
+class _Watch(Callback):
+    """Progress after every step, a CSV line after every epoch, the deadline, and NaN."""
+
+    def __init__(
+        self, metrics: Path, epochs: int, on_step: OnStep | None, deadline: float | None
+    ) -> None:
+        self.metrics = metrics
+        self.epochs = epochs
+        self.on_step = on_step
+        self.deadline = deadline
+        self.note = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Other processes cannot reach the caller's display; metrics.csv still grows.
+        return {**self.__dict__, "on_step": None}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        done = [e for e in read_metrics(self.metrics) if e.epoch <= trainer.current_epoch]
+        if trainer.is_global_zero:
+            write_metrics(self.metrics, done)
+        self.start = time.monotonic() - (done[-1].seconds if done else 0.0)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        index: int,
+    ) -> None:
+        loss = outputs["loss"]
+        # Reading a loss back stalls a GPU, so there it is looked at now and then.
+        looks = trainer.global_step % 50 == 0 or loss.device.type == "cpu"
+        if looks and not bool(torch.isfinite(loss)):
+            raise GateError(
+                f"The training loss became {loss.item()} at step {trainer.global_step}; "
+                "lower the learning rate (--learning-rate) or look for broken images."
+            )
+        if self.on_step is not None:
+            per_epoch = int(trainer.num_training_batches)
+            self.on_step(trainer.global_step, per_epoch * self.epochs, self.note)
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if isinstance(v, Tensor)}
+        if "val_loss" not in values:  # the deadline came within the first epoch
+            return
+        if not math.isfinite(values["val_loss"]):
+            raise GateError(
+                f"The loss on val became {values['val_loss']} after {trainer.current_epoch + 1} "
+                "epochs; lower the learning rate (--learning-rate)."
+            )
+        line = Epoch(
+            epoch=trainer.current_epoch + 1,
+            steps=trainer.global_step,
+            seconds=round(time.monotonic() - self.start, 3),
+            learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
+            train_loss=values["train_loss"],
+            val_loss=values["val_loss"],
+            val_top1=values["val_top1"],
+        )
+        self.note = f"epoch {line.epoch}/{self.epochs}, val top-1 {line.val_top1:.1%}"
+        if trainer.is_global_zero:
+            write_metrics(self.metrics, [*read_metrics(self.metrics), line])
+
+
+def write_metrics(path: Path, epochs: list[Epoch]) -> None:
+    """The learning curves as CSV, one line an epoch."""
+    names = list(Epoch.__dataclass_fields__)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows([getattr(e, name) for name in names] for e in epochs)
+
+
+def _build_trainer(config: TrainConfig, folder: Path, watch: _Watch) -> pl.Trainer:
+    checkpoint = ModelCheckpoint(
+        folder,
+        filename=Path(CHECKPOINT).stem,  # one file, written over after every epoch
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    callbacks: list[Callback] = [watch, checkpoint]
+    if config.ema_decay:
+        callbacks.append(EmaWithWarmup(config.ema_decay))
+    spawn = config.devices > 1 and config.nodes == 1
+    return pl.Trainer(
+        accelerator=_accelerator(config),
+        devices=config.devices,
+        num_nodes=config.nodes,
+        # One node: the other ranks are started from here, so they do not repeat the whole command.
+        strategy="ddp_spawn" if spawn else "auto",
+        precision=_precision(config),
+        max_epochs=config.epochs,
+        callbacks=callbacks,
+        logger=_tensorboard(folder) if config.tensorboard else False,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        gradient_clip_val=5.0,
+    )
+
+
+def _tensorboard(folder: Path) -> Any:
+    require("tensorboard", "tensorboard")
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(folder, name="tensorboard")
+
+
+def _accelerator(config: TrainConfig) -> str:
+    if config.accelerator != "auto":
+        return config.accelerator
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _precision(config: TrainConfig) -> Any:
+    if config.precision == "auto":
+        return "bf16-mixed" if _accelerator(config) == "cuda" else "32-true"
+    return {"f32": "32-true", "bf16": "bf16-mixed"}[config.precision]
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's banner and the advice that does not apply to in-memory batches."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        for message in (
+            ".*does not have many workers.*",
+            ".*IterableDataset. has .__len__. defined.*",
+            ".*Checkpoint directory .* exists and is not empty.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="lightning")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,221 @@
+"""Training: the laws it keeps, on a network small enough for a test."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.transforms import Augmentation
+from pocketvision.errors import GateError
+from pocketvision.models import registry
+from pocketvision.models.arch import Network
+from pocketvision.train import trainer
+from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
+from pocketvision.train.classify import build_optimizer, class_weights, warm_cosine
+from pocketvision.train.config import TrainConfig
+from pocketvision.train.trainer import CHECKPOINT, METRICS, TrainResult, read_metrics, train
+
+PRE = Preprocessing(resolution=32, side=32)
+CONFIG = TrainConfig(epochs=4, batch_size=8, warmup_epochs=1, learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> PixelSource:
+    """24 noisy images of two classes, one dark and one bright."""
+    labels = np.arange(24) % 2
+    noise = np.random.default_rng(0).integers(0, 60, (24, 32, 32, 3))
+    pixels = (noise + 150 * labels[:, None, None, None]).astype(np.uint8)
+    path = tmp_path_factory.mktemp("store") / "pixels"
+    pixels.tofile(path)
+    return PixelSource(store=path, rows=24, side=32, indices=np.arange(24), labels=labels)
+
+
+def network(seed: int = 0) -> Network:
+    return registry.spec("mobilenet_v1", width=0.25, resolution=32, num_classes=2).build(seed=seed)
+
+
+def run(
+    net: Network,
+    source: PixelSource,
+    folder: Path,
+    config: TrainConfig = CONFIG,
+    on_step: trainer.OnStep | None = None,
+    deadline: float | None = None,
+) -> TrainResult:
+    return train(
+        net,
+        train=source,
+        val=source,
+        preprocessing=PRE,
+        config=config,
+        folder=folder,
+        on_step=on_step,
+        deadline=deadline,
+    )
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_training_learns_and_writes_its_curves(source: PixelSource, tmp_path: Path) -> None:
+    net = network()
+    seen: list[tuple[int, int]] = []
+    config = replace(CONFIG, epochs=40)  # batch-norm statistics need some steps
+    result = run(
+        net, source, tmp_path, config, lambda done, total, note: seen.append((done, total))
+    )
+    assert result.epochs[-1].val_top1 == 1.0
+    assert [e.epoch for e in result.epochs] == list(range(1, 41))
+    assert result.epochs == read_metrics(tmp_path / METRICS)
+    assert seen == [(step, 120) for step in range(1, 121)]
+    assert not result.stopped_early
+    assert not net.training
+    assert next(net.parameters()).is_contiguous()
+
+
+def test_interrupted_training_resumes_to_the_same_weights(
+    source: PixelSource, tmp_path: Path
+) -> None:
+    unbroken, broken = network(), network()
+    run(unbroken, source, tmp_path / "a")
+
+    def interrupt(done: int, total: int, note: str) -> None:
+        if done == 8:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(broken, source, tmp_path / "b", on_step=interrupt)
+    assert (tmp_path / "b" / CHECKPOINT).exists()
+    resumed = network(seed=1)  # its initial weights do not matter
+    result = run(resumed, source, tmp_path / "b")
+    for name, tensor in unbroken.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], tensor, rtol=0, atol=0)
+    whole = read_metrics(tmp_path / "a" / METRICS)
+    assert [e.val_loss for e in result.epochs] == [e.val_loss for e in whole]
+
+
+def test_deadline_stops_between_steps_and_says_so(source: PixelSource, tmp_path: Path) -> None:
+    result = run(network(), source, tmp_path, deadline=time.monotonic())
+    assert result.stopped_early
+    assert [e.steps for e in result.epochs] == [1]
+
+
+def test_deadline_in_the_second_epoch_keeps_the_first(
+    source: PixelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: now[0])
+    steps: list[int] = []
+
+    def tick(done: int, total: int, note: str) -> None:
+        now[0] += 1.0
+        steps.append(done)
+
+    result = run(network(), source, tmp_path, on_step=tick, deadline=4.5)
+    assert result.stopped_early
+    assert steps == [1, 2, 3, 4, 5]
+    assert len(result.epochs) >= 1
+
+
+def test_loss_that_is_no_number_stops_the_training(source: PixelSource, tmp_path: Path) -> None:
+    net = network()
+    with torch.no_grad():
+        next(net.parameters()).fill_(float("nan"))
+    with pytest.raises(GateError, match=r"training loss became nan at step 1; lower the learning"):
+        run(net, source, tmp_path)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
+def test_no_decay_on_norms_biases_and_depthwise_filters(optimizer: str) -> None:
+    net = network()
+    groups = build_optimizer(net, replace(CONFIG, optimizer=optimizer)).param_groups  # type: ignore[arg-type]
+    decayed = {id(p) for p in groups[0]["params"]}
+    by_name = dict(net.named_parameters())
+    assert groups[0]["weight_decay"] == CONFIG.weight_decay
+    assert groups[1]["weight_decay"] == 0
+    assert id(by_name["blocks.0.conv.weight"]) in decayed
+    assert id(by_name["blocks.1.depthwise.conv.weight"]) not in decayed
+    assert id(by_name["blocks.0.norm.weight"]) not in decayed
+    assert sum(len(g["params"]) for g in groups) == len(by_name)
+
+
+def test_averaging_warms_up_from_the_first_step() -> None:
+    averaged, current = [torch.zeros(3)], [torch.ones(3)]
+    trainer.update_average(0.999, averaged, current, 0)
+    torch.testing.assert_close(averaged[0], torch.full((3,), 0.9))  # decay 1 / 10
+    averaged = [torch.zeros(3)]
+    trainer.update_average(0.999, averaged, current, 10**7)
+    torch.testing.assert_close(averaged[0], torch.full((3,), 0.001))
+
+
+def test_schedule_rises_then_falls_to_zero() -> None:
+    rates = [warm_cosine(step, 10, 100) for step in range(101)]
+    assert rates[:11] == sorted(rates[:11])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert max(rates) == 1.0
+    assert rates[-1] == pytest.approx(0)
+
+
+def test_batches_are_a_permutation_without_an_odd_remainder() -> None:
+    for images in (2, 63, 64, 65, 129, 1000):
+        batches = epoch_batches(images, 64, seed=1, epoch=3)
+        assert len(batches) == num_batches(images, 64)
+        assert sorted(np.concatenate(batches)) == list(range(images))
+        sizes = {len(batch) for batch in batches}
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) > 1
+    first = np.concatenate(epoch_batches(100, 10, 0, 0))
+    assert (first == np.concatenate(epoch_batches(100, 10, 0, 0))).all()
+    assert (first != np.concatenate(epoch_batches(100, 10, 0, 1))).any()
+
+
+def test_class_weights_average_to_one_over_the_images() -> None:
+    labels = np.array([0] * 30 + [1] * 10)
+    weights = class_weights(labels, 2)
+    assert weights[1] == 3 * weights[0]
+    assert weights[torch.as_tensor(labels)].mean().item() == pytest.approx(1)
+
+
+def test_training_step_is_timed_without_touching_the_network() -> None:
+    net = network()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    config = replace(CONFIG, augmentation=Augmentation(flip=0))
+    assert 0 < trainer.seconds_per_image(net, PRE, config) < 60
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(before[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("epochs", 0, "epochs=0 is out of range; expected 1 to"),
+        ("batch_size", 1, "batch_size=1 is out of range; expected 2 to"),
+        ("optimizer", "adam", r"optimizer='adam' is unknown; .* Did you mean 'adamw'\?"),
+        ("learning_rate", 0.0, "learning_rate=0.0 is out of range"),
+        ("label_smoothing", 1.0, r"label_smoothing=1.0 is out of range; expected 0.0 to 0.9"),
+        ("warmup_epochs", 9.0, "warmup_epochs=9.0 is out of range; expected 0.0 to 4"),
+        ("precision", "f16", "precision='f16' is unknown"),
+        ("accelerator", "tpu", "accelerator='tpu' is unknown"),
+        ("devices", 0, "devices=0 is out of range"),
+        ("seed", -1, "seed=-1 is out of range"),
+    ],
+)
+def test_config_refuses_what_cannot_be(field: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(source: PixelSource, tmp_path: Path) -> None:
+    net = network()
+    result = run(net, source, tmp_path, replace(CONFIG, devices=2, accelerator="cpu", epochs=40))
+    assert result.epochs[-1].val_top1 > 0.9
+    with torch.no_grad():
+        assert torch.isfinite(net(torch.zeros(1, 3, 32, 32))).all()
