@@ -17,8 +17,9 @@ from pocketvision.models import registry
 from pocketvision.models.arch import Network
 from pocketvision.train import trainer
 from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
-from pocketvision.train.classify import build_optimizer, class_weights, warm_cosine
+from pocketvision.train.classify import build_optimizer, class_weights
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.schedule import Schedule, affordable_epochs
 from pocketvision.train.trainer import CHECKPOINT, METRICS, TrainResult, read_metrics, train
 
 PRE = Preprocessing(resolution=32, side=32)
@@ -111,7 +112,7 @@ def test_deadline_in_the_second_epoch_keeps_the_first(
     source: PixelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(trainer.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     steps: list[int] = []
 
     def tick(done: int, total: int, note: str) -> None:
@@ -156,11 +157,47 @@ def test_averaging_warms_up_from_the_first_step() -> None:
 
 
 def test_schedule_rises_then_falls_to_zero() -> None:
-    rates = [warm_cosine(step, 10, 100) for step in range(101)]
+    rates = [Schedule.for_steps(100, warmup=10)(step) for step in range(101)]
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert max(rates) == 1.0
     assert rates[-1] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("now", [0, 5, 10, 11, 40, 69])
+def test_schedule_brought_forward_has_no_jump_and_reaches_zero(now: int) -> None:
+    planned = Schedule.for_steps(100, warmup=10)
+    shorter = planned.ending_at(70, now)
+    assert shorter(now) == pytest.approx(planned(now), abs=1e-12)
+    assert shorter(70) == pytest.approx(0)
+    falling = [shorter(s) for s in range(max(now, 10), 71)]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_epochs_are_cut_to_the_time_left_but_never_added() -> None:
+    assert affordable_epochs(5, 40, seconds_per_epoch=10, left_s=1000) == 40
+    assert affordable_epochs(5, 40, seconds_per_epoch=10, left_s=101) == 15
+    assert affordable_epochs(5, 40, seconds_per_epoch=10, left_s=-3) == 6
+
+
+def test_slow_machine_shortens_the_training_and_still_anneals(
+    source: PixelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step takes a second of a fake clock, and there is time for five of eight epochs."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def tick(done: int, total: int, note: str) -> None:
+        now[0] += 1.0
+
+    config = replace(CONFIG, epochs=8)
+    result = run(network(), source, tmp_path, config, on_step=tick, deadline=15.5)
+    assert len(result.epochs) == 5
+    assert result.stopped_early
+    assert result.epochs[-1].learning_rate == pytest.approx(0, abs=1e-9)
+    whole = run(network(), source, tmp_path / "whole", config, on_step=tick, deadline=1e9)
+    assert len(whole.epochs) == 8
+    assert not whole.stopped_early
 
 
 def test_batches_are_a_permutation_without_an_odd_remainder() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import asdict
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,6 +17,7 @@ from pocketvision.data.transforms import augment, eval_batch
 from pocketvision.models.arch import Network
 from pocketvision.train.batches import Batches, PixelSource, epoch_batches, num_batches
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.schedule import Schedule
 
 
 class Classification(pl.LightningModule):
@@ -43,6 +44,10 @@ class Classification(pl.LightningModule):
         self.num_classes = network.spec.num_classes
         weights = class_weights(train.labels, self.num_classes) if config.class_weights else None
         self.register_buffer("weights", weights, persistent=False)
+        per_epoch = num_batches(len(train), config.batch_size)
+        self.schedule = Schedule.for_steps(
+            config.epochs * per_epoch, warmup=round(config.warmup_epochs * per_epoch)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) float -> (N, K) logits."""
@@ -93,13 +98,15 @@ class Classification(pl.LightningModule):
         return _loader(Batches(self.val_source, np.array_split(positions, count)))
 
     def configure_optimizers(self) -> Any:
-        steps = self.config.epochs * num_batches(len(self.train_source), self.config.batch_size)
-        warmup = round(steps * self.config.warmup_epochs / self.config.epochs)
         optimizer = build_optimizer(self.network, self.config)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warm_cosine(step, warmup, steps)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["schedule"] = asdict(self.schedule)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.schedule = Schedule(**checkpoint["schedule"])
 
 
 def _loader(batches: Batches) -> DataLoader[tuple[Tensor, Tensor]]:
@@ -111,13 +118,6 @@ def class_weights(labels: Any, num_classes: int) -> Tensor:
     """Inverse class frequencies, (K,) float, scaled so that the mean over the images is 1."""
     counts = torch.bincount(torch.as_tensor(labels), minlength=num_classes).clamp(min=1)
     return counts.sum() / (counts * len(counts))
-
-
-def warm_cosine(step: int, warmup: int, steps: int) -> float:
-    """Factor 0..1 of the learning rate at `step` of `steps`."""
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
 def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

@@ -31,6 +31,7 @@ from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource, num_batches
 from pocketvision.train.classify import Classification, build_optimizer
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.schedule import affordable_epochs
 
 OnStep = Callable[[int, int, str], None]  # steps done, steps in all, a note
 
@@ -166,6 +167,9 @@ class _Watch(Callback):
         if trainer.is_global_zero:
             write_metrics(self.metrics, done)
         self.start = time.monotonic() - (done[-1].seconds if done else 0.0)
+        assert isinstance(pl_module, Classification)
+        # A resumed training keeps the end it had been brought forward to.
+        trainer.fit_loop.max_epochs = pl_module.schedule.steps // int(trainer.num_training_batches)
 
     def on_train_batch_end(
         self,
@@ -184,8 +188,8 @@ class _Watch(Callback):
                 "lower the learning rate (--learning-rate) or look for broken images."
             )
         if self.on_step is not None:
-            per_epoch = int(trainer.num_training_batches)
-            self.on_step(trainer.global_step, per_epoch * self.epochs, self.note)
+            steps = int(trainer.num_training_batches) * int(trainer.max_epochs or self.epochs)
+            self.on_step(trainer.global_step, steps, self.note)
         if self.deadline is not None and time.monotonic() > self.deadline:
             trainer.should_stop = True
 
@@ -207,9 +211,27 @@ class _Watch(Callback):
             val_loss=values["val_loss"],
             val_top1=values["val_top1"],
         )
-        self.note = f"epoch {line.epoch}/{self.epochs}, val top-1 {line.val_top1:.1%}"
         if trainer.is_global_zero:
             write_metrics(self.metrics, [*read_metrics(self.metrics), line])
+        assert isinstance(pl_module, Classification)
+        epochs = self._keep_to_the_time(trainer, pl_module, line)
+        self.note = f"epoch {line.epoch}/{epochs}, val top-1 {line.val_top1:.1%}"
+
+    def _keep_to_the_time(self, trainer: pl.Trainer, module: Classification, line: Epoch) -> int:
+        """Bring the end forward where the machine is slower than when the time was planned.
+
+        The learning rate then still reaches zero. Returns the epochs there will be.
+        """
+        planned = int(trainer.max_epochs or self.epochs)
+        if self.deadline is None or trainer.world_size > 1:  # ranks might come to other ends
+            return planned
+        left_s = self.deadline - time.monotonic()
+        epochs = affordable_epochs(line.epoch, planned, line.seconds / line.epoch, left_s)
+        if line.epoch < epochs < planned:
+            steps = epochs * int(trainer.num_training_batches)
+            module.schedule = module.schedule.ending_at(steps, trainer.global_step)
+            trainer.fit_loop.max_epochs = epochs
+        return epochs
 
 
 def write_metrics(path: Path, epochs: list[Epoch]) -> None:

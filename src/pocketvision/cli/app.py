@@ -1,0 +1,247 @@
+"""The verbs. Each parses its words, makes one library call, and prints; libraries load on use."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pocketvision.cli import display
+from pocketvision.errors import PocketvisionError
+
+app = typer.Typer(
+    name="pocketvision",
+    help="Fits a vision network to a device: labelled images and a budget in, one folder out with "
+    "a trained, quantized, exported, verified and measured network.",
+    epilog="Exit codes: 0 done; 1 a gate failed; 2 bad input; 3 the budget cannot be met.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Accelerator = Literal["auto", "cpu", "cuda"]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Threads = Annotated[int, typer.Option(help="CPU threads of the runtime.")]
+
+
+def main() -> None:
+    """Entry point: errors become one sentence and an exit code, never a traceback."""
+    try:
+        app()
+    except PocketvisionError as error:
+        display.err.print(f"Error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        display.err.print("Interrupted. Run the same command again to go on.", highlight=False)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from pocketvision import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def fit(
+    data: Annotated[Path, typer.Argument(help="Folder of class folders, or of train/ val/ test/.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    latency: Annotated[str | None, typer.Option(help="Budget per image, such as 5ms.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Budget of the files to ship, such as 4MB.")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="Time for all of it, such as 30m.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Option(help="Name or pattern to allow; may be repeated.")
+    ] = None,
+    width: Annotated[
+        list[float] | None, typer.Option(help="Width multiplier to allow; may be repeated.")
+    ] = None,
+    resolution: Annotated[
+        list[int] | None, typer.Option(help="Input side in pixels to allow; may be repeated.")
+    ] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="onnxruntime or openvino; default: all installed.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="f32, bf16 or int8; default: all the runtime has.")
+    ] = None,
+    threads: Threads = 1,
+    max_drop: Annotated[
+        float, typer.Option(help="Points of top-1 a file may lose against the float network.")
+    ] = 1.0,
+    weights: Annotated[
+        str | None, typer.Option(help="Start from a .safetensors file or a fitted folder.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Default: what fits --time, else 40.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per training step.")] = 64,
+    learning_rate: Annotated[float | None, typer.Option(help="Top of the schedule.")] = None,
+    flip: Annotated[bool, typer.Option(help="Mirror images in training; not for text.")] = True,
+    mixup: Annotated[float, typer.Option(help="MixUp alpha; 0: off.")] = 0.0,
+    cutmix: Annotated[float, typer.Option(help="CutMix alpha; 0: off.")] = 0.0,
+    min_scale: Annotated[
+        float | None, typer.Option(help="Smallest random crop, as a share of the area.")
+    ] = None,
+    class_weights: Annotated[
+        bool, typer.Option("--class-weights", help="Weigh rare classes more.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also log for TensorBoard (extra).")
+    ] = False,
+    device: Annotated[Accelerator, typer.Option(help="Train on cpu, cuda or auto.")] = "auto",
+    devices: Annotated[int, typer.Option(help="How many of them.")] = 1,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave unreadable images out.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of split, order, augmentation, weights.")] = 0,
+    json: Json = False,
+) -> None:
+    """Fit a network to labelled images and a budget."""
+    from pocketvision.fitting.config import FitConfig, fit_augmentation
+    from pocketvision.fitting.pipeline import parse_budget, run_fit
+
+    config = FitConfig(
+        data=str(data),
+        budget=parse_budget(latency, size, time),
+        models=tuple(models or ()),
+        widths=tuple(width or ()),
+        resolutions=tuple(resolution or ()),
+        runtimes=tuple(runtime or ()),
+        precisions=tuple(precision or ()),
+        threads=threads,
+        max_drop_points=max_drop,
+        weights=weights,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        augmentation=fit_augmentation(flip=flip, mixup=mixup, cutmix=cutmix, min_scale=min_scale),
+        class_weights=class_weights,
+        tensorboard=tensorboard,
+        accelerator=device,
+        devices=devices,
+        skip_bad=skip_bad,
+        seed=seed,
+    )
+    artefact = run_fit(config, out, display.TerminalReporter())
+    if json:
+        print((artefact.folder / "record.json").read_text())
+    else:
+        display.print_summary(artefact)
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 3,
+    json: Json = False,
+) -> None:
+    """Classify image files with a fitted network."""
+    from pocketvision.fitting.artefact import load
+
+    artefact = load(folder)
+    predictions = {str(image): artefact.predict(image) for image in images}
+    if json:
+        display.print_json(
+            {
+                image: dict(zip(p.classes, p.probabilities, strict=True))
+                for image, p in predictions.items()
+            }
+        )
+    else:
+        display.print_predictions(predictions, top)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
+    data: Annotated[Path, typer.Argument(help="The images it was fitted to.")],
+    latency: Annotated[str | None, typer.Option(help="Limit on this machine, such as 5ms.")] = None,
+    json: Json = False,
+) -> None:
+    """Check a fitted network on this machine against its record; exit code 1 if it fails."""
+    from pocketvision.fitting.verify import verify as run_verify
+
+    found = run_verify(folder, data, latency=latency, reporter=display.TerminalReporter())
+    if json:
+        display.print_json({**asdict(found), "passed": found.passed})
+    else:
+        display.print_verification(found)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(help="Such as 'mobilenet_v3*'.")] = "*",
+    json: Json = False,
+) -> None:
+    """List the networks, with the papers' accuracy on ImageNet."""
+    from pocketvision.models.published import PUBLISHED
+    from pocketvision.models.registry import find_models, widths
+
+    names = find_models(pattern)
+    if json:
+        display.print_json(names)
+        return
+    grid = display.table("", "name", ">top-1 at 224 px", "widths tried by fit")
+    for name in names:
+        at_224 = {point.width: point.top1 for point in PUBLISHED[name] if point.resolution == 224}
+        grid.add_row(name, f"{at_224[1.0]:.1%}", ", ".join(map(str, widths(name))))
+    display.out.print(grid)
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="A network; see `models`.")],
+    width: Annotated[float, typer.Option(help="Width multiplier.")] = 1.0,
+    resolution: Annotated[int, typer.Option(help="Input side in pixels.")] = 224,
+    classes: Annotated[int, typer.Option(help="Number of classes.")] = 1000,
+    json: Json = False,
+) -> None:
+    """Show the blocks of a network with their multiply-accumulates and parameters."""
+    from pocketvision.measure.count import count
+    from pocketvision.models.registry import spec
+    from pocketvision.storage import to_json
+
+    network = spec(name, width=width, resolution=resolution, num_classes=classes)
+    if json:
+        print(to_json(network))
+    else:
+        display.print_description(network, count(network))
+
+
+@app.command()
+def measure(
+    file: Annotated[Path, typer.Argument(help="Any ONNX file.")],
+    threads: Threads = 1,
+    json: Json = False,
+) -> None:
+    """Time an ONNX file on this machine: median, p95 and the 95 % interval of the median."""
+    from pocketvision.measure.onnxfile import measure_file
+
+    with display.TerminalReporter().progress("Measuring"):
+        latency = measure_file(file, threads)
+    if json:
+        display.print_json(asdict(latency))
+    else:
+        display.out.print(display.latency_text(latency), highlight=False)
+
+
+@app.command()
+def sample(
+    name: Annotated[str, typer.Argument(help="digits: 1,797 handwritten digits, 8x8.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+) -> None:
+    """Write a small real data set that ships inside a dependency: train/ val/ test/."""
+    from pocketvision.data.samples import write_sample
+
+    display.out.print(f"Wrote {write_sample(name, folder)}", highlight=False)

@@ -1,0 +1,158 @@
+"""What the command line prints: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pocketvision.budget import format_latency, format_size, format_time
+
+if TYPE_CHECKING:
+    from pocketvision.fitting.artefact import Artefact, Prediction
+    from pocketvision.fitting.reporter import Advance
+    from pocketvision.fitting.verify import Verification
+    from pocketvision.measure.count import Count
+    from pocketvision.models.arch import ArchSpec
+    from pocketvision.record import Latency
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+class TerminalReporter:
+    """Sentences, and bars with the time left; in a pipe, one line for each piece of work."""
+
+    def say(self, sentence: str) -> None:
+        err.print(escape(sentence), highlight=False)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Advance]:
+        if not err.is_terminal:
+            err.print(f"{title} ...", highlight=False)
+            yield lambda done, total, note: None
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        with Progress(*columns, console=err, transient=True) as bar:
+            task = bar.add_task(title, total=1, note="")
+            yield lambda done, total, note: bar.update(
+                task, completed=done, total=max(total, 1), note=note
+            )
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def table(title: str, *columns: str) -> Table:
+    """A plain table; columns that begin with '>' are aligned to the right."""
+    grid = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        right = column.startswith(">")
+        grid.add_column(column.lstrip(">"), justify="right" if right else "left")
+    return grid
+
+
+def print_summary(artefact: Artefact) -> None:
+    """The verdict, and what to do next."""
+    record, folder = artefact.record, artefact.folder
+    words: dict[bool | None, str] = {
+        True: "[bold green]Budget met.[/]",
+        False: "[bold red]Budget missed.[/]",
+    }
+    word = words.get(record.verdict.met, "[bold]No budget given.[/]")
+    out.print(f"{word} {escape(record.verdict.sentence)}", highlight=False)
+    shipped = next(c for c in record.verification if c.subject == "shipped")
+    total = sum(step.seconds for step in record.steps)
+    for line in (
+        f"Accuracy   {record.headline.top1:.2%} ({record.headline.low:.2%} to "
+        f"{record.headline.high:.2%}, n = {record.headline.n})",
+        f"Agreement  {shipped.agreement:.2%} with the float network, image by image",
+        f"Latency    {latency_text(record.latency)}; decoding {record.decode_ms:.2g} ms more",
+        f"Size       {format_size(record.shipped.size_bytes)}",
+        f"Took       {format_time(total)}",
+        f"Report     {folder / 'report.html'}",
+        f"Try        python {folder / 'model' / 'run.py'} PHOTO",
+    ):
+        out.print(escape(line), highlight=False)
+
+
+def latency_text(latency: Latency) -> str:
+    """'0.213 ms (0.211 to 0.216), p95 0.25 ms, 1 thread'."""
+    threads = f"{latency.threads} thread{'s' if latency.threads > 1 else ''}"
+    text = (
+        f"{format_latency(latency.median_ms)} ({latency.low_ms:.3g} to {latency.high_ms:.3g}), "
+        f"p95 {format_latency(latency.p95_ms)}, {threads}"
+    )
+    return f"{text}; {latency.noise}" if latency.noise else text
+
+
+def print_predictions(predictions: dict[str, Prediction], top: int) -> None:
+    """One line per image and class."""
+    grid = table("", "image", "class", ">probability")
+    for image, prediction in predictions.items():
+        pairs = zip(prediction.classes[:top], prediction.probabilities[:top], strict=True)
+        for number, (name, chance) in enumerate(pairs):
+            grid.add_row(escape(image) if number == 0 else "", escape(name), f"{chance:.4f}")
+    out.print(grid)
+
+
+def print_verification(found: Verification) -> None:
+    """The table of checks, and the verdict."""
+    grid = table("", "check", "result", "recorded", "found", "")
+    words: dict[bool | None, str] = {
+        True: "[green]pass[/]",
+        False: "[bold red]FAIL[/]",
+        None: "info",
+    }
+    for check in found.checks:
+        texts = (escape(t) for t in (check.recorded, check.found, check.note))
+        grid.add_row(check.name, words[check.passed], *texts)
+    out.print(grid)
+    where = (
+        "the recorded machine" if found.same_machine else "another machine than the recorded one"
+    )
+    out.print(f"{'pass' if found.passed else 'FAIL'} (on {where})", highlight=False)
+
+
+def print_description(spec: ArchSpec, counted: Count) -> None:
+    """Blocks of a network with their shapes and costs, and the totals."""
+    grid = table(spec.label, "block", "kind", ">in", ">out", ">size", ">MACs", ">parameters")
+    size = (spec.resolution, spec.resolution)
+    for number, block in enumerate(spec.blocks):
+        layers = block.layers(size)
+        size = block.out_size(size)
+        grid.add_row(
+            str(number),
+            block.kind,
+            str(block.c_in),
+            str(block.c_out),
+            f"{size[0]}x{size[1]}",
+            f"{sum(layer.macs for layer in layers):,}",
+            f"{sum(layer.parameters for layer in layers):,}",
+        )
+    head = spec.head.layers(size)
+    macs, parameters = sum(x.macs for x in head), sum(x.parameters for x in head)
+    classes = str(spec.num_classes)
+    grid.add_row(
+        "head", spec.head.kind, str(spec.head.c_in), classes, "", f"{macs:,}", f"{parameters:,}"
+    )
+    out.print(grid)
+    out.print(
+        f"{counted.parameters:,} parameters, {counted.macs:,} MACs, "
+        f"peak activations {format_size(counted.peak_activation_bytes)} in float32",
+        highlight=False,
+    )

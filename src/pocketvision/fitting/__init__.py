@@ -1,0 +1,1 @@
+"""The main job: from labelled images and a budget to one folder."""

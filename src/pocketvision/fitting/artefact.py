@@ -1,0 +1,152 @@
+"""The folder that comes out, and how it is opened again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pocketvision.data.pixels import centre_crop, load_pixels
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.errors import ArtefactError, DataError
+from pocketvision.fitting.config import RunState
+from pocketvision.models.weights import load as load_network
+from pocketvision.record import Record
+from pocketvision.runtimes.registry import get_runtime
+from pocketvision.runtimes.runtime import Session
+from pocketvision.storage import from_json, sha256_file
+
+MODEL = "model"  # what to ship, and only that
+CANDIDATES = "candidates"
+TRAINING = "training"
+RUN = "run.json"
+RECORD = "record.json"
+REPORT = "report.html"
+CARD = "README.md"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """Classes and their probabilities, most probable first."""
+
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    @property
+    def top(self) -> str:
+        """The most probable class."""
+        return self.classes[0]
+
+
+class Artefact:
+    """A fitted network, read from its folder.
+
+    Raises: ArtefactError: the folder is missing, unfinished, or not one of ours.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.record = _read_record(self.folder)
+        self.shipped = self.record.shipped
+        self.network, description = load_network(self.folder)
+        self.classes = description.classes
+        if description.preprocessing is None:
+            raise ArtefactError(f"{self.folder / 'network.json'} names no preprocessing.")
+        self.preprocessing: Preprocessing = description.preprocessing
+        self._session: Session | None = None
+
+    def __repr__(self) -> str:
+        return f"Artefact({str(self.folder)!r}: {self.record.network.label})"
+
+    @property
+    def state(self) -> RunState:
+        """What was asked, and the frozen plan."""
+        return read_state(self.folder)
+
+    @property
+    def model_file(self) -> Path:
+        """The file in model/ that the runtime opens."""
+        runtime = get_runtime(self.shipped.runtime)
+        return self.folder / MODEL / runtime.file_name("model")
+
+    def session(self) -> Session:
+        """The shipped file, opened under the options it was measured with.
+
+        Raises: MissingExtraError: its runtime is not installed. ArtefactError: the file is not
+        there, or is no model.
+        """
+        if self._session is None:
+            runtime = get_runtime(self.shipped.runtime)
+            runtime.check()
+            self._session = runtime.session(
+                self.model_file, self.shipped.precision, self.shipped.threads
+            )
+        return self._session
+
+    def altered_files(self) -> list[str]:
+        """Names in model/ whose content is missing or not what the record says."""
+        found = []
+        for name, digest in self.shipped.files.items():
+            path = self.folder / MODEL / name
+            if not path.is_file() or sha256_file(path) != digest:
+                found.append(name)
+        return found
+
+    def pixels(self, image: str | Path | Image.Image) -> np.ndarray:
+        """(1, resolution, resolution, 3) uint8, as the network sees `image`. Raises: DataError."""
+        pre = self.preprocessing
+        return read_pixels(image, pre)[None]
+
+    def logits(self, image: str | Path | Image.Image) -> np.ndarray:
+        """(K,) float32 of the shipped file. Raises: DataError: an unreadable image."""
+        row: np.ndarray = self.session().run(self.pixels(image))[0]
+        return row
+
+    def predict(self, image: str | Path | Image.Image) -> Prediction:
+        """Classify one image with the shipped file. Raises: DataError: an unreadable image."""
+        logits = self.logits(image).astype(np.float64)
+        chances = np.exp(logits - logits.max())
+        chances /= chances.sum()
+        order = np.argsort(-chances, kind="stable")
+        return Prediction(
+            classes=tuple(self.classes[k] for k in order),
+            probabilities=tuple(float(chances[k]) for k in order),
+        )
+
+
+def read_pixels(image: str | Path | Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """(resolution, resolution, 3) uint8 of one image. Raises: DataError: it cannot be read."""
+    try:
+        pixels = load_pixels(image, preprocessing.side)
+    except FileNotFoundError as error:
+        raise DataError(f"{image} does not exist.") from error
+    except Exception as error:  # Pillow raises many kinds for broken files
+        raise DataError(f"{image} cannot be read as an image: {error}") from error
+    return centre_crop(pixels, preprocessing.resolution)
+
+
+def load(folder: str | Path) -> Artefact:
+    """Open a folder that `fit` wrote. Raises: ArtefactError."""
+    return Artefact(folder)
+
+
+def read_state(folder: Path) -> RunState:
+    """run.json of `folder`. Raises: ArtefactError."""
+    path = folder / RUN
+    return from_json(RunState, path.read_bytes(), source=str(path))
+
+
+def _read_record(folder: Path) -> Record:
+    if not folder.is_dir():
+        raise ArtefactError(f"{folder} is not a folder; give the folder that `fit` wrote.")
+    path = folder / RECORD
+    if not path.is_file():
+        unfinished = (folder / RUN).is_file()
+        reason = "its run has not finished" if unfinished else "it holds no record.json"
+        remedy = (
+            "run the same `fit` command again to go on" if unfinished else "was it made by `fit`?"
+        )
+        raise ArtefactError(f"{folder} is not a fitted network: {reason}; {remedy}")
+    return from_json(Record, path.read_bytes(), source=str(path))

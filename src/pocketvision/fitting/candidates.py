@@ -1,0 +1,108 @@
+"""Which networks the planner measures: names x widths x resolutions, thinned to a few dozen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pocketvision.budget import Budget
+from pocketvision.errors import ConfigError
+from pocketvision.measure.count import Count, count
+from pocketvision.models import registry
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.published import prior
+from pocketvision.record import Prior
+
+RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224)
+MAX_ENLARGEMENT = 4  # of the images' median shorter side
+MAX_CANDIDATES = 36
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One network the budget might allow, with what can be known without running it."""
+
+    spec: ArchSpec
+    count: Count
+    prior: Prior
+
+
+def resolutions_for(shorter_side: int, asked: tuple[int, ...]) -> tuple[int, ...]:
+    """The resolutions to try for images of this (median) shorter side, in pixels.
+
+    Raises: ConfigError: every resolution asked for would enlarge the images beyond 4x.
+    """
+    limit = max(MAX_ENLARGEMENT * shorter_side, RESOLUTIONS[0])
+    fitting = tuple(r for r in asked or RESOLUTIONS if r <= limit)
+    if not fitting:
+        raise ConfigError(
+            f"resolution={min(asked)} would enlarge the images ({shorter_side} px) more than "
+            f"{MAX_ENLARGEMENT}x; ask for {limit} or less."
+        )
+    return fitting
+
+
+def select_names(patterns: tuple[str, ...]) -> list[str]:
+    """Registry names that match any of `patterns`; all of them when there is none.
+
+    Raises: ConfigError: a pattern without a match.
+    """
+    matches = (name for pattern in patterns or ("*",) for name in registry.find_models(pattern))
+    return list(dict.fromkeys(matches))
+
+
+def list_candidates(
+    names: list[str],
+    widths: tuple[float, ...],
+    resolutions: tuple[int, ...],
+    num_classes: int,
+) -> list[Candidate]:
+    """Every combination, as a candidate."""
+    specs = [
+        registry.spec(name, width=width, resolution=resolution, num_classes=num_classes)
+        for name in names
+        for width in widths or registry.widths(name)
+        for resolution in resolutions
+    ]
+    return [as_candidate(spec) for spec in specs]
+
+
+def as_candidate(spec: ArchSpec) -> Candidate:
+    """Count a network and look up what the papers say of it."""
+    counted = count(spec)
+    published = prior(
+        spec.name, macs=_imagenet_macs(spec), width=spec.width, resolution=spec.resolution
+    )
+    return Candidate(spec=spec, count=counted, prior=published)
+
+
+def _imagenet_macs(spec: ArchSpec) -> int:
+    """MACs with the papers' 1000 classes, to which their accuracies belong."""
+    return count(registry.spec(spec.name, width=spec.width, resolution=spec.resolution)).macs
+
+
+def thin(
+    candidates: list[Candidate], budget: Budget, limit: int = MAX_CANDIDATES
+) -> list[Candidate]:
+    """At most `limit` candidates: the best priors in each of equal steps of log MACs.
+
+    Networks whose INT8 weights alone exceed the size are dropped, unless that drops everything.
+    """
+    size = budget.size_bytes or math.inf
+    light = [c for c in candidates if c.count.parameters <= size]
+    pool = light or sorted(candidates, key=lambda c: c.count.parameters)[:1]
+    if len(pool) <= limit:
+        return pool
+    smallest = min(pool, key=lambda c: c.count.macs)
+    low, high = math.log(smallest.count.macs), math.log(max(c.count.macs for c in pool))
+    steps = max(1, limit // 2)
+    bins: dict[int, list[Candidate]] = {}
+    for candidate in sorted(pool, key=lambda c: -c.prior.top1):
+        step = int((math.log(candidate.count.macs) - low) / (high - low + 1e-9) * steps)
+        bins.setdefault(step, []).append(candidate)
+    ranked = sorted(
+        ((rank, -c.prior.top1, c) for members in bins.values() for rank, c in enumerate(members)),
+        key=lambda entry: entry[:2],
+    )
+    kept = [c for _, _, c in ranked[: limit - 1]]
+    return kept if smallest in kept else [*kept, smallest]

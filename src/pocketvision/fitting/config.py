@@ -1,0 +1,100 @@
+"""What the main job is asked to do, and the state it saves to go on after an interruption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pocketvision.budget import Budget
+from pocketvision.data.transforms import Augmentation
+from pocketvision.errors import choice, in_range
+from pocketvision.models.arch import ArchSpec
+from pocketvision.record import Step, Tried
+from pocketvision.runtimes.registry import RUNTIMES
+from pocketvision.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitConfig:
+    """One run of the main job. Empty tuples mean: the planner chooses.
+
+    Raises: ConfigError: a field outside its range.
+    """
+
+    data: str
+    budget: Budget = field(default_factory=Budget)
+    models: tuple[str, ...] = ()  # name patterns
+    widths: tuple[float, ...] = ()
+    resolutions: tuple[int, ...] = ()  # pixels
+    runtimes: tuple[str, ...] = ()  # names; default: every runtime that is installed
+    precisions: tuple[str, ...] = ()
+    threads: int = 1
+    max_drop_points: float = 1.0  # of top-1 on val, float network to exported file
+    weights: str | None = None  # a file or folder to fine-tune from
+    epochs: int | None = None  # None: as many as the time allows
+    batch_size: int = 64
+    learning_rate: float | None = None
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    class_weights: bool = False
+    tensorboard: bool = False
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    skip_bad: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.runtimes:
+            choice("runtime", name, RUNTIMES)
+        for precision in self.precisions:
+            choice("precision", precision, ("f32", "bf16", "int8"))
+        in_range("threads", self.threads, 1, 1024)
+        in_range("batch-size", self.batch_size, 2, 65_536)
+        in_range("devices", self.devices, 1, 1024)
+        if self.epochs is not None:
+            in_range("epochs", self.epochs, 1, 100_000)
+        if self.learning_rate is not None:
+            in_range("learning-rate", self.learning_rate, 1e-8, 100.0)
+        in_range("max-drop", self.max_drop_points, 0.0, 100.0)
+        in_range("seed", self.seed, 0, 2**31 - 1)
+        for width in self.widths:
+            in_range("width", width, 0.1, 4.0)
+        for resolution in self.resolutions:
+            in_range("resolution", resolution, 32, 1024)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunState:
+    """run.json: the frozen plan, and how far the run has come."""
+
+    status: Literal["unfinished", "done", "failed"]
+    config: FitConfig
+    command: str
+    created: str  # ISO 8601, UTC
+    versions: dict[str, str]
+    fingerprint: str
+    headline_hashes: tuple[str, ...]  # content of the images that carry the headline figure
+    tried: tuple[Tried, ...]
+    ranking: tuple[ArchSpec, ...]  # within the budget, best prior first
+    attempt: int = 0  # position in `ranking` of the network being trained
+    train: TrainConfig | None = None  # frozen before the first step
+    steps: tuple[Step, ...] = ()  # finished ones
+    spent_s: float = 0.0  # wall clock of earlier, interrupted parts of this run
+    trained: bool = False  # network.safetensors holds the trained network
+    start: str = "from scratch"
+
+
+def fit_augmentation(
+    *, flip: bool, mixup: float, cutmix: float, min_scale: float | None
+) -> Augmentation:
+    """The default augmentation with the settings that matter most replaced.
+
+    Raises: ConfigError: a value outside its range.
+    """
+    default = Augmentation()
+    return replace(
+        default,
+        flip=default.flip if flip else 0.0,
+        mixup=mixup,
+        cutmix=cutmix,
+        min_scale=default.min_scale if min_scale is None else min_scale,
+    )

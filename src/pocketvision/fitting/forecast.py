@@ -1,0 +1,120 @@
+"""What a run will take: time, disk, and which candidate can be trained for how many epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pocketvision.budget import format_size, format_time
+from pocketvision.data.cache import store_bytes
+from pocketvision.errors import BudgetError
+from pocketvision.fitting.candidates import Candidate
+from pocketvision.fitting.plan import SECONDS_PER_CANDIDATE
+from pocketvision.train.batches import num_batches
+
+DEFAULT_EPOCHS = 40
+MAX_EPOCHS = 200
+MIN_EPOCHS_FROM_SCRATCH = 30
+MIN_EPOCHS_FINE_TUNING = 5
+TRAINING_MARGIN = 0.9  # share of the remaining time that is planned; the rest absorbs noise
+OVERHEAD_PER_STEP_S = 0.003  # logging, averaging and progress
+MAX_PROBES = 5
+
+_DECODE_S = 0.004  # per image and pass
+_VERIFY_S = 0.02  # per image through the float network and every file
+_FINISH_S = 25.0  # export, quantize, measure, report
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workload:
+    """How many images each phase sees, and whether training starts from weights."""
+
+    train: int
+    val: int
+    headline: int
+    batch_size: int
+    fine_tuning: bool
+
+    @property
+    def min_epochs(self) -> int:
+        return MIN_EPOCHS_FINE_TUNING if self.fine_tuning else MIN_EPOCHS_FROM_SCRATCH
+
+    @property
+    def finish_s(self) -> float:
+        """Everything after the training."""
+        return _FINISH_S + _VERIFY_S * (self.val + self.headline)
+
+    @property
+    def decode_s(self) -> float:
+        return _DECODE_S * (self.train + self.val)
+
+    def epoch_s(self, seconds_per_image: float) -> float:
+        """One epoch with its validation, whose images cost about a third of a training step."""
+        steps = num_batches(self.train, self.batch_size)
+        return seconds_per_image * (self.train + self.val / 3) + OVERHEAD_PER_STEP_S * steps
+
+
+def planning_seconds(candidates: int, runtimes: list[str]) -> float:
+    """Rough time to export and measure that many candidates for the first time."""
+    return candidates * sum(SECONDS_PER_CANDIDATE[name] for name in runtimes)
+
+
+def affordable_epochs(workload: Workload, seconds_per_image: float, available_s: float) -> int:
+    """Whole epochs that fit into the time with the planning margin; 0 when none does."""
+    return max(0, int(TRAINING_MARGIN * available_s / workload.epoch_s(seconds_per_image)))
+
+
+def first_trainable(
+    ranking: list[Candidate],
+    workload: Workload,
+    available_s: float,
+    probe: Callable[[Candidate], float],
+) -> int:
+    """Position of the best-ranked candidate that gets enough epochs in `available_s`.
+
+    `probe` measures seconds per image of one candidate; others are estimated by their MACs, and
+    the choice is probed again. When none gets enough epochs, the one that gets most.
+
+    Raises: BudgetError: not one epoch of any candidate fits.
+    """
+    rates: dict[int, float] = {0: probe(ranking[0])}
+
+    def epochs(position: int) -> int:
+        nearest = min(rates, key=lambda known: abs(known - position))
+        scale = ranking[position].count.macs / ranking[nearest].count.macs
+        return affordable_epochs(workload, rates[nearest] * scale, available_s)
+
+    while len(rates) <= MAX_PROBES:
+        enough = (p for p in range(len(ranking)) if epochs(p) >= workload.min_epochs)
+        choice = next(enough, max(range(len(ranking)), key=epochs))
+        if choice in rates:
+            break
+        rates[choice] = probe(ranking[choice])
+    if epochs(choice) == 0:
+        needed = workload.epoch_s(rates[choice]) / TRAINING_MARGIN
+        raise BudgetError(
+            f"The time is too short: {format_time(max(available_s, 0))} are left for training, "
+            f"and one epoch of {ranking[choice].spec.label} takes {format_time(needed)}. "
+            f"Ask for {format_time(needed * workload.min_epochs - min(available_s, 0))} more."
+        )
+    return choice
+
+
+def forecast_sentence(
+    workload: Workload, *, unknown: int, runtimes: list[str], side: int, time_s: float | None
+) -> str:
+    """The first line of a run: what will happen, how long it should take, and how much disk."""
+    images = workload.train + workload.val
+    planning = planning_seconds(unknown, runtimes)
+    finish = workload.finish_s
+    disk = store_bytes(images, side)
+    measuring = f"measure {unknown} candidates ({format_time(planning)})" if unknown else "plan"
+    if time_s is None:
+        training = f"train for {DEFAULT_EPOCHS} epochs unless --epochs or --time says otherwise"
+    else:
+        rest = max(0.0, time_s - planning - finish - workload.decode_s)
+        training = f"train for about {format_time(rest)}"
+    return (
+        f"Will {measuring}, {training}, then quantize, verify and measure "
+        f"({format_time(finish)}). Disk: up to {format_size(disk)} of pixel cache."
+    )

@@ -1,0 +1,112 @@
+"""The main job: plan -> train -> export -> quantize -> gate -> ship -> verify -> report.
+
+No step goes back up, each writes its result atomically, and run.json says how far a run has come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pocketvision.budget import Budget, parse_latency, parse_size, parse_time
+from pocketvision.data.transforms import Augmentation
+from pocketvision.errors import BudgetError, GateError
+from pocketvision.fitting.artefact import Artefact
+from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.fitting.run import Run
+from pocketvision.fitting.ship import finish
+from pocketvision.fitting.start import open_run
+from pocketvision.fitting.training import forget_training, run_training, settle, workload_of
+from pocketvision.fitting.variants import build_variants, choose_variant, missed_sentence
+
+
+def fit(
+    data: str | Path,
+    out: str | Path,
+    *,
+    latency: str | None = None,
+    size: str | None = None,
+    time: str | None = None,
+    models: tuple[str, ...] = (),
+    resolutions: tuple[int, ...] = (),
+    runtimes: tuple[str, ...] = (),
+    threads: int = 1,
+    max_drop: float = 1.0,
+    epochs: int | None = None,
+    weights: str | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+) -> Artefact:
+    """Fit a network to labelled images and a budget; the Python face of `pocketvision fit`.
+
+    data: a folder of class folders, or of train/ val/ (test/). out: the folder to write.
+    latency "5ms", size "4MB", time "30m"; models: name patterns; resolutions in pixels; max_drop:
+    points of top-1 that a file may lose against the float network. `FitConfig` has every option.
+
+    Raises: ConfigError, DataError: unusable input. BudgetError: nothing meets the budget.
+    GateError: the trained network misses the budget or its accuracy gate.
+    """
+    config = FitConfig(
+        data=str(data),
+        budget=parse_budget(latency, size, time),
+        models=models,
+        resolutions=resolutions,
+        runtimes=runtimes,
+        threads=threads,
+        max_drop_points=max_drop,
+        epochs=epochs,
+        weights=weights,
+        augmentation=augmentation or Augmentation(),
+        seed=seed,
+    )
+    return run_fit(config, Path(out))
+
+
+def parse_budget(latency: str | None, size: str | None, time: str | None) -> Budget:
+    """Three texts to a Budget; None stays no limit. Raises: ConfigError."""
+    return Budget(
+        latency_ms=None if latency is None else parse_latency(latency),
+        size_bytes=None if size is None else parse_size(size),
+        time_s=None if time is None else parse_time(time),
+    )
+
+
+def run_fit(config: FitConfig, out: Path, reporter: Reporter | None = None) -> Artefact:
+    """Run the main job, or go on with it if `out` holds the same run unfinished.
+
+    Raises: as `fit`.
+    """
+    return _work(open_run(config, out, reporter or Silent()))
+
+
+def _work(run: Run) -> Artefact:
+    """Train, gate and ship the ranked networks in turn until one holds."""
+    while True:
+        network = run_training(run)
+        built = build_variants(run, network)
+        chosen = choose_variant(built)
+        if chosen is not None:
+            return finish(run, network, built, chosen)
+        reason = missed_sentence(
+            run.spec.label, built, run.config.budget, run.config.max_drop_points
+        )
+        if not _next_candidate(run):
+            run.save(replace(run.state, status="failed"))
+            raise GateError(reason)
+        run.reporter.say(f"{reason} Going on with {run.spec.label}.")
+
+
+def _next_candidate(run: Run) -> bool:
+    """Move to the next ranked network; False when there is none, or no time to train it."""
+    if run.state.attempt + 1 >= len(run.state.ranking):
+        return False
+    remaining, work = run.clock.remaining_s, workload_of(run)
+    if remaining is not None and remaining < work.finish_s:
+        return False
+    try:
+        attempt = settle(run, run.state.attempt + 1)
+    except BudgetError:
+        return False
+    forget_training(run, attempt)
+    return True

@@ -1,0 +1,296 @@
+"""Measure first: candidates are exported untrained and timed, because latency needs no training."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pocketvision.budget import Budget, format_latency, format_size
+from pocketvision.data.cache import cache_folder
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.errors import BudgetError, ConfigError
+from pocketvision.fitting.candidates import Candidate
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.fitting.standalone import standalone_script
+from pocketvision.measure.device import machine_key
+from pocketvision.measure.latency import PLANNING, measure_latency
+from pocketvision.models.arch import ArchSpec
+from pocketvision.record import Latency, Precision, Tried
+from pocketvision.runtimes.export import at_resolution, export_onnx
+from pocketvision.runtimes.onnxfile import inspect_onnx, write_model
+from pocketvision.runtimes.runtime import Calibration, FileCard, Runtime
+from pocketvision.storage import from_json, sha256_bytes, to_json, write_atomic
+
+HEADROOM = 1.05  # the final measurement may come out a little slower than the planning one
+CHUNK = 4  # candidates whose sessions are open, and interleaved, at a time
+SECONDS_PER_CANDIDATE = {"onnxruntime": 4.5, "openvino": 9.0}  # for the forecast
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Size of the exported files and latency, of one network x runtime x precision."""
+
+    size_bytes: int
+    latency: Latency
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuredFile:
+    """What the cache holds for one machine: key of network, runtime, precision -> figures."""
+
+    entries: dict[str, Measured] = field(default_factory=dict)
+
+
+class MeasuredCache:
+    """Measurements of this machine, kept between runs; keyed by content."""
+
+    def __init__(self, threads: int) -> None:
+        self.path = cache_folder() / "latency" / f"{machine_key()}-{threads}.json"
+        self.entries: dict[str, Measured] = {}
+        if self.path.exists():
+            text = self.path.read_bytes()
+            self.entries = dict(from_json(MeasuredFile, text, source=str(self.path)).entries)
+
+    def get(self, spec: ArchSpec, runtime: str, precision: str) -> Measured | None:
+        return self.entries.get(_key(spec, runtime, precision))
+
+    def put(self, spec: ArchSpec, runtime: str, precision: str, measured: Measured) -> None:
+        self.entries[_key(spec, runtime, precision)] = measured
+
+    def save(self) -> None:
+        write_atomic(self.path, to_json(MeasuredFile(entries=self.entries)))
+
+    def holds(self, spec: ArchSpec, runtime: Runtime, precisions: tuple[str, ...]) -> bool:
+        wanted = chosen_precisions(runtime, precisions)
+        return all(self.get(spec, runtime.name, precision) for precision in wanted)
+
+
+def _key(spec: ArchSpec, runtime: str, precision: str) -> str:
+    return sha256_bytes(f"{to_json(spec)} {runtime} {precision}".encode())[:32]
+
+
+def chosen_precisions(runtime: Runtime, asked: tuple[str, ...]) -> tuple[Precision, ...]:
+    """The precisions of `runtime` that were asked for; all it offers when none was named."""
+    return tuple(p for p in runtime.precisions if not asked or p in asked)
+
+
+def measure_candidates(
+    candidates: list[Candidate],
+    runtimes: list[Runtime],
+    precisions: tuple[str, ...],
+    budget: Budget,
+    threads: int,
+    reporter: Reporter,
+) -> tuple[Tried, ...]:
+    """Size and latency of every candidate on every runtime x precision, from the cache if known.
+
+    Raises: ConfigError: none of the runtimes offers a precision that was asked for.
+    """
+    if not any(chosen_precisions(runtime, precisions) for runtime in runtimes):
+        offered = sorted({p for runtime in runtimes for p in runtime.precisions})
+        raise ConfigError(f"precision={list(precisions)} is not offered here; expected {offered}.")
+    cache = MeasuredCache(threads)
+    missing = [
+        c for c in candidates if not all(cache.holds(c.spec, r, precisions) for r in runtimes)
+    ]
+    missing.sort(key=lambda c: (c.spec.name, c.spec.width))  # one export serves all resolutions
+    with (
+        reporter.progress("Measuring candidates") as advance,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        exports = Exports(Path(folder))
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start : start + CHUNK]
+            advance(start, len(missing), chunk[0].spec.label)
+            _measure_chunk(chunk, runtimes, precisions, threads, cache, exports)
+            cache.save()
+        advance(len(missing), len(missing), "")
+    return tuple(
+        _tried(candidate, runtime.name, precision, measured, budget)
+        for candidate in candidates
+        for runtime in runtimes
+        for precision in chosen_precisions(runtime, precisions)
+        if (measured := cache.get(candidate.spec, runtime.name, precision))
+    )
+
+
+class Exports:
+    """Untrained candidates as ONNX files; the exporter runs once per network and width."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.last: tuple[ArchSpec, Path] | None = None
+
+    def get(self, spec: ArchSpec) -> Path:
+        """The file of `spec`, from the last export if only the resolution differs."""
+        path = self.folder / f"{_key(spec, '', '')}.onnx"
+        if self.last and self.last[0].at(spec.resolution) == spec:
+            write_model(at_resolution(self.last[1], spec.resolution), path)
+        else:
+            export_onnx(spec.build(seed=0), path, untrained_card(spec))
+            self.last = (spec, path)
+        return path
+
+
+def _measure_chunk(
+    chunk: list[Candidate],
+    runtimes: list[Runtime],
+    precisions: tuple[str, ...],
+    threads: int,
+    cache: MeasuredCache,
+    exports: Exports,
+) -> None:
+    sessions: dict[str, Callable[[], object]] = {}
+    origin: dict[str, tuple[ArchSpec, str, Precision, int]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, candidate in enumerate(chunk):
+            spec = candidate.spec
+            pixels = noise(1, spec)
+            exported = exports.get(spec)
+            for runtime in runtimes:
+                wanted = chosen_precisions(runtime, precisions)
+                files = build_files(runtime, exported, Path(folder) / f"{number}", wanted)
+                for precision, path in files.items():
+                    key = f"{number} {runtime.name} {precision}"
+                    sessions[key] = partial(runtime.session(path, precision, threads).run, pixels)
+                    card = untrained_card(spec)
+                    size = shipped_bytes(runtime, path, precision, threads, card)
+                    origin[key] = (spec, runtime.name, precision, size)
+        latencies = measure_latency(sessions, PLANNING, threads)
+    for key, (spec, name, precision, size) in origin.items():
+        cache.put(spec, name, precision, Measured(size_bytes=size, latency=latencies[key]))
+
+
+def build_files(
+    runtime: Runtime,
+    exported: Path,
+    folder: Path,
+    precisions: tuple[Precision, ...],
+    calibration: Calibration | None = None,
+) -> dict[Precision, Path]:
+    """The files of one runtime by precision, in `folder`; calibrated on noise if on nothing."""
+    files: dict[Precision, Path] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for precision in precisions:
+        path = (
+            folder
+            / runtime.name
+            / ("int8" if precision == "int8" else "float")
+            / runtime.file_name("model")
+        )
+        files[precision] = path
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if precision == "int8":
+            runtime.quantize(exported, path, calibration or _noise_calibration(exported))
+        else:
+            runtime.convert(exported, path)
+    return files
+
+
+def shipped_bytes(
+    runtime: Runtime, path: Path, precision: Precision, threads: int, card: FileCard
+) -> int:
+    """Bytes of everything that ships with one file: all that lies in model/."""
+    script = standalone_script(runtime.name, precision, threads, card)
+    return sum(file.stat().st_size for file in runtime.files(path)) + len(script.encode())
+
+
+def noise(count: int, spec: ArchSpec) -> np.ndarray:
+    """Seeded uint8 noise (count, resolution, resolution, in_chans): timing does not see content."""
+    shape = (count, spec.resolution, spec.resolution, spec.in_chans)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def untrained_card(spec: ArchSpec) -> FileCard:
+    """The card of a file that is only timed."""
+    return FileCard(
+        name=spec.label,
+        classes=tuple(str(k) for k in range(spec.num_classes)),
+        preprocessing=Preprocessing.for_resolution(spec.resolution),
+    )
+
+
+def _noise_calibration(exported: Path) -> Calibration:
+    shape = [d if isinstance(d, int) else 1 for d in inspect_onnx(exported).inputs[0].shape]
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    return Calibration(pixels=pixels, method="minmax")
+
+
+def _tried(
+    candidate: Candidate, runtime: str, precision: Precision, measured: Measured, budget: Budget
+) -> Tried:
+    spec = candidate.spec
+    return Tried(
+        network=spec.label,
+        name=spec.name,
+        width=spec.width,
+        resolution=spec.resolution,
+        runtime=runtime,
+        precision=precision,
+        macs=candidate.count.macs,
+        parameters=candidate.count.parameters,
+        size_bytes=measured.size_bytes,
+        latency=measured.latency,
+        prior=candidate.prior,
+        fits=fits(measured.latency, measured.size_bytes, budget, HEADROOM),
+    )
+
+
+def fits(latency: Latency, size_bytes: int, budget: Budget, headroom: float = 1.0) -> bool:
+    """True if the upper 95 % bound of the latency and the size are within the budget."""
+    fast = budget.latency_ms is None or latency.high_ms * headroom <= budget.latency_ms
+    return fast and (budget.size_bytes is None or size_bytes <= budget.size_bytes)
+
+
+def rank(candidates: list[Candidate], tried: tuple[Tried, ...], budget: Budget) -> list[Candidate]:
+    """Candidates with at least one file within the budget, best prior first.
+
+    Raises: BudgetError: none is; the message names the nearest.
+    """
+    within = {entry.network for entry in tried if entry.fits}
+    ranked = sorted(
+        (c for c in candidates if c.spec.label in within),
+        key=lambda c: (-c.prior.top1, c.count.macs),
+    )
+    if not ranked:
+        raise BudgetError(_nearest(tried, budget))
+    return ranked
+
+
+def _nearest(tried: tuple[Tried, ...], budget: Budget) -> str:
+    def excess(entry: Tried) -> float:
+        slow = HEADROOM * entry.latency.high_ms / (budget.latency_ms or float("inf"))
+        return max(slow, entry.size_bytes / (budget.size_bytes or float("inf")))
+
+    near = min(tried, key=excess)
+    options = []
+    if budget.latency_ms is not None:
+        options.append(f"--latency {_up(HEADROOM * near.latency.high_ms)}ms")
+    if budget.size_bytes is not None:
+        options.append(f"--size {_up(near.size_bytes / 1e6)}MB")
+    return (
+        f"No network meets {budget} on this machine ({len(tried)} files measured). The nearest is "
+        f"{near.network} as {near.precision} on {near.runtime}: "
+        f"{format_latency(near.latency.median_ms)} "
+        f"(up to {format_latency(near.latency.high_ms)}), {format_size(near.size_bytes)}. "
+        f"Ask for {' '.join(options)}, or allow other models, resolutions or runtimes."
+    )
+
+
+def _up(value: float) -> str:
+    """Rounded up to two figures, so that asking for it succeeds."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(value / step) * step:.10g}"
+
+
+def mark_chosen(tried: tuple[Tried, ...], label: str) -> tuple[Tried, ...]:
+    """`tried` with the entries of the chosen network marked."""
+    return tuple(replace(entry, chosen=entry.network == label) for entry in tried)

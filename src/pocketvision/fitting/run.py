@@ -1,0 +1,77 @@
+"""One run of the main job in progress: what it works on, its clock, and its saved state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pocketvision.data.images import Samples
+from pocketvision.fitting.artefact import RUN
+from pocketvision.fitting.config import FitConfig, RunState
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.models.arch import ArchSpec
+from pocketvision.record import Step
+from pocketvision.runtimes.runtime import Runtime
+from pocketvision.storage import to_json, write_atomic
+
+
+class Clock:
+    """Wall clock of the whole command, interrupted parts included."""
+
+    def __init__(self, limit_s: float | None) -> None:
+        self.limit_s = limit_s
+        self.started = time.monotonic()
+        self.earlier_s = 0.0
+
+    @property
+    def spent_s(self) -> float:
+        return self.earlier_s + time.monotonic() - self.started
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds left of the time asked for; None without a limit."""
+        return None if self.limit_s is None else self.limit_s - self.spent_s
+
+    def deadline(self, reserve_s: float) -> float | None:
+        """The `time.monotonic()` at which only `reserve_s` are left; None without a limit."""
+        remaining = self.remaining_s
+        return None if remaining is None else time.monotonic() + remaining - reserve_s
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What the steps of the main job share. `state` changes only through `save`."""
+
+    config: FitConfig
+    out: Path
+    samples: Samples
+    runtimes: list[Runtime]
+    reporter: Reporter
+    clock: Clock
+    state: RunState
+
+    @property
+    def spec(self) -> ArchSpec:
+        """The network being trained."""
+        return self.state.ranking[self.state.attempt]
+
+    def save(self, state: RunState) -> None:
+        """Make `state` the current one and write run.json."""
+        self.state = replace(state, spent_s=round(self.clock.spent_s, 3))
+        write_atomic(self.out / RUN, to_json(self.state))
+
+    def add_step(self, step: Step) -> None:
+        """Append one finished step to the state and save it."""
+        self.save(replace(self.state, steps=(*self.state.steps, step)))
+
+
+@contextmanager
+def stopwatch() -> Iterator[list[float]]:
+    """Seconds of the block, appended to the list it gives."""
+    durations: list[float] = []
+    start = time.monotonic()
+    yield durations
+    durations.append(round(time.monotonic() - start, 3))

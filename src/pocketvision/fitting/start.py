@@ -1,0 +1,215 @@
+"""Begin a run, or go on with one that was interrupted: scan, plan, forecast, output folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from pocketvision.data.images import Samples, scan
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.fitting import forecast
+from pocketvision.fitting.artefact import read_state
+from pocketvision.fitting.candidates import (
+    MAX_CANDIDATES,
+    Candidate,
+    as_candidate,
+    list_candidates,
+    resolutions_for,
+    select_names,
+    thin,
+)
+from pocketvision.fitting.config import FitConfig, RunState
+from pocketvision.fitting.fine_tuning import start_from, weights_spec
+from pocketvision.fitting.plan import MeasuredCache, measure_candidates, rank
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.fitting.run import Clock, Run, stopwatch
+from pocketvision.fitting.training import settle, workload_of
+from pocketvision.measure.device import machine
+from pocketvision.record import Step
+from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.runtimes.runtime import Runtime
+
+PLANNING_SHARE = 0.15  # of the time asked for; fewer candidates are measured when it is short
+MIN_CANDIDATES = 6
+
+
+def open_run(config: FitConfig, out: Path, reporter: Reporter) -> Run:
+    """The run that `out` holds unfinished, or a new one, planned; its folder exists afterwards.
+
+    Raises: ConfigError: `out` holds something else. DataError: unusable images. BudgetError:
+    nothing meets the budget; then `out` is not made.
+    """
+    clock = Clock(config.budget.time_s)
+    earlier = _unfinished_state(out, config)
+    runtimes = _runtimes(config)
+    samples = _scan(config, reporter)
+    if earlier is None:
+        return _begin(config, out, samples, runtimes, reporter, clock)
+    if earlier.fingerprint != samples.fingerprint:
+        raise ConfigError(
+            f"{out} holds an unfinished run on other images than {config.data} has now; give "
+            "another --out, or remove the folder."
+        )
+    reporter.say(f"Going on with the unfinished run in {out}.")
+    clock.earlier_s = earlier.spent_s
+    return Run(
+        config=config,
+        out=out,
+        samples=samples,
+        runtimes=runtimes,
+        reporter=reporter,
+        clock=clock,
+        state=earlier,
+    )
+
+
+def _unfinished_state(out: Path, config: FitConfig) -> RunState | None:
+    """The state to go on from, None where `out` is free. Raises: ConfigError: it is taken."""
+    if not out.exists():
+        return None
+    try:
+        state = read_state(out)
+    except (OSError, ArtefactError):
+        state = None
+    if state is None or state.status != "unfinished" or state.config != config:
+        holds = "a finished run" if state and state.status == "done" else "something else"
+        if state and state.status == "unfinished":
+            holds = "an unfinished run with other options"
+        raise ConfigError(
+            f"The output folder {out} exists and holds {holds}; nothing was changed. Give another "
+            "--out, or remove the folder."
+        )
+    return state
+
+
+def _scan(config: FitConfig, reporter: Reporter) -> Samples:
+    with reporter.progress("Reading images") as advance:
+        return scan(
+            config.data,
+            seed=config.seed,
+            skip_bad=config.skip_bad,
+            progress=lambda done, total: advance(done, total, ""),
+        )
+
+
+def _runtimes(config: FitConfig) -> list[Runtime]:
+    if not config.runtimes:
+        return installed_runtimes()
+    chosen = [get_runtime(name) for name in config.runtimes]
+    for runtime in chosen:
+        runtime.check()
+    return chosen
+
+
+def _begin(
+    config: FitConfig,
+    out: Path,
+    samples: Samples,
+    runtimes: list[Runtime],
+    reporter: Reporter,
+    clock: Clock,
+) -> Run:
+    candidates = _candidates(config, samples, runtimes)
+    # Weights of another network are refused now, not after the measurements.
+    start_from(config.weights, candidates[0].spec.build(seed=config.seed), reporter)
+    run = Run(
+        config=config,
+        out=out,
+        samples=samples,
+        runtimes=runtimes,
+        reporter=reporter,
+        clock=clock,
+        state=_first_state(config, samples),
+    )
+    _say_forecast(run, candidates)
+    with stopwatch() as seconds:
+        tried = measure_candidates(
+            candidates, runtimes, config.precisions, config.budget, config.threads, reporter
+        )
+        ranking = rank(candidates, tried, config.budget)
+    reporter.say(
+        f"{len(ranking)} of {len(candidates)} candidates fit {config.budget}; best by published "
+        f"accuracy: {ranking[0].spec.label}."
+    )
+    run.state = replace(run.state, tried=tried, ranking=tuple(c.spec for c in ranking))
+    attempt = settle(run, 0)
+    out.mkdir(parents=True)
+    run.state = replace(run.state, attempt=attempt)
+    run.add_step(Step(name="plan", seconds=seconds[0], note=f"{len(tried)} files measured"))
+    return run
+
+
+def _candidates(config: FitConfig, samples: Samples, runtimes: list[Runtime]) -> list[Candidate]:
+    """What to measure: the weights' own network, or names x widths, at every resolution."""
+    shorter_side = int(np.median(samples.shorter_sides))
+    resolutions = resolutions_for(shorter_side, config.resolutions)
+    classes = len(samples.classes)
+    names, widths = select_names(config.models), config.widths
+    if config.weights is not None:
+        spec = weights_spec(config.weights)
+        if spec is None and (len(names) != 1 or len(widths) > 1):
+            raise ConfigError(
+                f"weights={config.weights!r} do not say which network they belong to (no "
+                "network.json beside them); name it with --models NAME and, if not 1, --width."
+            )
+        if spec is not None:
+            adapted = replace(spec, head=replace(spec.head, num_classes=classes))
+            return [as_candidate(adapted.at(resolution)) for resolution in resolutions]
+        widths = widths or (1.0,)
+    everything = list_candidates(names, widths, resolutions, classes)
+    return thin(everything, config.budget, _candidate_limit(config, runtimes))
+
+
+def _candidate_limit(config: FitConfig, runtimes: list[Runtime]) -> int:
+    if config.budget.time_s is None:
+        return MAX_CANDIDATES
+    each = forecast.planning_seconds(1, [runtime.name for runtime in runtimes])
+    affordable = int(PLANNING_SHARE * config.budget.time_s / each)
+    return min(MAX_CANDIDATES, max(MIN_CANDIDATES, affordable))
+
+
+def _first_state(config: FitConfig, samples: Samples) -> RunState:
+    headline = samples.indices(samples.headline_split)
+    return RunState(
+        status="unfinished",
+        config=config,
+        command=shlex.join(["pocketvision", *sys.argv[1:]]),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=machine().versions,
+        fingerprint=samples.fingerprint,
+        headline_hashes=tuple(sorted({samples.hashes[row] for row in headline})),
+        tried=(),
+        ranking=(),
+    )
+
+
+def _say_forecast(run: Run, candidates: list[Candidate]) -> None:
+    samples, config, say = run.samples, run.config, run.reporter.say
+    counts = ", ".join(f"{name} {len(samples.indices(name))}" for name in samples.split_origins)
+    say(f"{len(samples.paths)} images, {len(samples.classes)} classes ({counts}).")
+    if samples.headline_split == "val":
+        say("Too few images for a test split: figures will be on val, which also selects.")
+    if config.budget.is_open:
+        say("No --latency and no --size: nothing limits the network but the time to train it.")
+    if config.weights is None:
+        say("No weights given: training starts from scratch. On few photos, --weights helps most.")
+    cache = MeasuredCache(config.threads)
+    unknown = sum(
+        not all(cache.holds(c.spec, runtime, config.precisions) for runtime in run.runtimes)
+        for c in candidates
+    )
+    largest = max(c.spec.resolution for c in candidates)
+    sentence = forecast.forecast_sentence(
+        workload_of(run),
+        unknown=unknown,
+        runtimes=[runtime.name for runtime in run.runtimes],
+        side=Preprocessing.for_resolution(largest, int(np.median(samples.shorter_sides))).side,
+        time_s=config.budget.time_s,
+    )
+    say(sentence)

@@ -1,0 +1,186 @@
+"""The trained network as files: built, gated against the float network on val, and timed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pocketvision.budget import Budget, format_latency, format_size
+from pocketvision.data.cache import pixel_store
+from pocketvision.data.pixels import centre_crop
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.fitting.artefact import CANDIDATES
+from pocketvision.fitting.plan import (
+    build_files,
+    chosen_precisions,
+    fits,
+    noise,
+    shipped_bytes,
+)
+from pocketvision.fitting.run import Run, stopwatch
+from pocketvision.fitting.training import preprocessing_for
+from pocketvision.fitting.verify import network_logits
+from pocketvision.measure.accuracy import compare
+from pocketvision.measure.latency import FINAL, measure_latency
+from pocketvision.models.arch import Network
+from pocketvision.record import Comparison, Latency, Precision, Step, Variant
+from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.runtime import Calibration, FileCard, Session
+
+CALIBRATION_IMAGES = 256
+BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """One file of the trained network, opened."""
+
+    variant: Variant
+    path: Path
+    session: Session
+
+
+def build_variants(run: Run, network: Network) -> list[Built]:
+    """Export, quantize, gate and measure the trained network on every runtime x precision."""
+    pre = preprocessing_for(run, network.spec)
+    card = card_of(run, network)
+    store = pixel_store(run.samples, pre.side)
+    folder = run.out / CANDIDATES
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    with stopwatch() as export_s:
+        exported = folder / "float.onnx"
+        export_onnx(network, exported, card)
+    run.add_step(Step(name="export", seconds=export_s[0], size_bytes=exported.stat().st_size))
+    with stopwatch() as quantize_s, run.reporter.progress("Quantizing"):
+        files = {
+            (runtime.name, precision): path
+            for runtime in run.runtimes
+            for precision, path in build_files(
+                runtime,
+                exported,
+                folder,
+                chosen_precisions(runtime, run.config.precisions),
+                Calibration(pixels=_calibration_pixels(run, store, pre)),
+            ).items()
+        }
+    run.add_step(Step(name="quantize", seconds=quantize_s[0]))
+    exported.unlink()
+    return _gate_and_time(run, network, files, store, pre)
+
+
+def card_of(run: Run, network: Network) -> FileCard:
+    """What the files of the trained network say about themselves."""
+    pre = preprocessing_for(run, network.spec)
+    return FileCard(name=network.spec.label, classes=run.samples.classes, preprocessing=pre)
+
+
+def _gate_and_time(
+    run: Run,
+    network: Network,
+    files: dict[tuple[str, Precision], Path],
+    store: np.ndarray,
+    pre: Preprocessing,
+) -> list[Built]:
+    threads = run.config.threads
+    by_name = {runtime.name: runtime for runtime in run.runtimes}
+    sessions = {key: by_name[key[0]].session(path, key[1], threads) for key, path in files.items()}
+    with stopwatch() as gate_s, run.reporter.progress("Comparing with the float network"):
+        comparisons = _compare_on_val(run, network, sessions, store, pre)
+    run.add_step(
+        Step(name="gate", seconds=gate_s[0], note="float network against each file, on val")
+    )
+    with stopwatch() as measure_s, run.reporter.progress("Measuring"):
+        pixels = noise(1, network.spec)
+        timed = {f"{name} {p}": partial(s.run, pixels) for (name, p), s in sessions.items()}
+        latencies = measure_latency(timed, FINAL, threads)
+    run.add_step(Step(name="measure", seconds=measure_s[0]))
+    built = []
+    for (name, precision), path in files.items():
+        comparison, latency = comparisons[name, precision], latencies[f"{name} {precision}"]
+        size = shipped_bytes(by_name[name], path, precision, threads, card_of(run, network))
+        variant = Variant(
+            runtime=name,
+            precision=precision,
+            size_bytes=size,
+            latency=latency,
+            comparison=comparison,
+            within_budget=is_within(latency, size, run.config.budget),
+            passed_gate=100 * comparison.drop <= run.config.max_drop_points,
+        )
+        built.append(Built(variant=variant, path=path, session=sessions[name, precision]))
+    return built
+
+
+def _compare_on_val(
+    run: Run,
+    network: Network,
+    sessions: dict[tuple[str, Precision], Session],
+    store: np.ndarray,
+    pre: Preprocessing,
+) -> dict[tuple[str, Precision], Comparison]:
+    rows = run.samples.indices("val")
+    labels = run.samples.labels[rows]
+    batches = [
+        centre_crop(store[part], pre.resolution)
+        for part in np.array_split(rows, -(-len(rows) // BATCH))
+    ]
+    reference = np.concatenate([network_logits(network, batch, pre) for batch in batches])
+    comparisons = {}
+    for key, session in sessions.items():
+        logits = np.concatenate([session.run(batch) for batch in batches])
+        comparisons[key] = compare(
+            logits,
+            reference,
+            labels,
+            subject=f"{key[1]} on {key[0]}",
+            reference="float network",
+            split="val",
+        )
+    return comparisons
+
+
+def _calibration_pixels(run: Run, store: np.ndarray, pre: Preprocessing) -> np.ndarray:
+    """Training images, chosen by the seed, as the network sees them at test time."""
+    rows = run.samples.indices("train")
+    generator = np.random.default_rng(run.config.seed)
+    chosen = generator.permutation(rows)[:CALIBRATION_IMAGES]
+    return np.ascontiguousarray(centre_crop(store[np.sort(chosen)], pre.resolution))
+
+
+def is_within(latency: Latency, size_bytes: int, budget: Budget) -> bool:
+    """True if the budget is met as measured; a noisy latency meets no limit."""
+    if latency.noise and budget.latency_ms is not None:
+        return False
+    return fits(latency, size_bytes, budget)
+
+
+def choose_variant(built: list[Built]) -> Built | None:
+    """The fastest file that passes its gate within the budget; None when there is none."""
+    passing = [b for b in built if b.variant.passed_gate and b.variant.within_budget]
+    if not passing:
+        return None
+    return min(passing, key=lambda b: b.variant.latency.median_ms)
+
+
+def missed_sentence(label: str, built: list[Built], budget: Budget, max_drop_points: float) -> str:
+    """Why none of the files of a trained network can be shipped."""
+    parts = []
+    for entry in built:
+        v = entry.variant
+        reasons = []
+        if not v.passed_gate and v.comparison is not None:
+            reasons.append(
+                f"loses {100 * v.comparison.drop:.2f} points (limit {max_drop_points:g})"
+            )
+        if v.latency.noise:
+            reasons.append(v.latency.noise)
+        elif not v.within_budget:
+            high = format_latency(v.latency.high_ms)
+            reasons.append(f"measures up to {high} and {format_size(v.size_bytes)}")
+        parts.append(f"{v.precision} on {v.runtime} {' and '.join(reasons)}")
+    return f"{label} is trained but cannot be shipped within {budget}: {'; '.join(parts)}."

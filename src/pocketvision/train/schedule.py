@@ -1,0 +1,42 @@
+"""The learning rate: a linear warm-up, then a cosine to zero that can be brought forward."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """Factor 0..1 of the learning rate at each optimizer step.
+
+    Rises over `warmup` steps; from `start` on it falls from `top` to zero at step `steps`.
+    """
+
+    steps: int
+    warmup: int
+    start: int
+    top: float = 1.0
+
+    @classmethod
+    def for_steps(cls, steps: int, warmup: int) -> Schedule:
+        """The whole schedule, as planned."""
+        return cls(steps=steps, warmup=warmup, start=warmup)
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        share = (step - self.start) / max(1, self.steps - self.start)
+        return self.top * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+    def ending_at(self, steps: int, now: int) -> Schedule:
+        """The same up to step `now`, then falling to zero at `steps` instead, without a jump."""
+        if now <= self.warmup:
+            return replace(self, steps=steps)
+        return replace(self, steps=steps, start=now, top=self(now))
+
+
+def affordable_epochs(done: int, planned: int, seconds_per_epoch: float, left_s: float) -> int:
+    """How many epochs in all the time left allows: `planned` at most, `done` + 1 at least."""
+    more = int(left_s / max(seconds_per_epoch, 1e-9))
+    return min(planned, done + max(1, more))

@@ -1,0 +1,266 @@
+"""The command line as a person meets it: answers, exit codes, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pocketvision.cli import app
+
+
+class Answer:
+    """What one command printed, and how it ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, " ".join(err.split())
+        assert "Traceback" not in err
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Run `pocketvision` with these words, in this process."""
+
+    def call(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["pocketvision", *map(str, words)])
+        code = 0
+        try:
+            app.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return Answer(code, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of three pictures each."""
+    folder = tmp_path / "photos"
+    for label, name in enumerate(("cat", "dog")):
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            colour = (80 * label, 40 * number, 90)
+            Image.new("RGB", (20, 16), colour).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_help_needs_little_time() -> None:
+    """CPU seconds of the whole process, best of three."""
+    best = 10.0
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "pocketvision", "--help"], check=True, capture_output=True
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert best < 0.4
+
+
+def test_help_names_every_verb(run) -> None:  # type: ignore[no-untyped-def]
+    answer = run("--help")
+    assert answer.code == 0
+    for verb in ("fit", "predict", "verify", "models", "describe", "measure", "sample"):
+        assert f" {verb} " in answer.out
+    assert run("--version").out.strip() == "0.1.0"
+
+
+def test_models_lists_and_filters(run) -> None:  # type: ignore[no-untyped-def]
+    assert json.loads(run("models", "mobilenet_v3*", "--json").out) == [
+        "mobilenet_v3_large",
+        "mobilenet_v3_large_minimalistic",
+        "mobilenet_v3_small",
+        "mobilenet_v3_small_minimalistic",
+    ]
+    assert "75.2%" in run("models").out
+
+
+def test_describe_prints_the_published_counts(run) -> None:  # type: ignore[no-untyped-def]
+    answer = run("describe", "mobilenet_v3_small", "--resolution", "224")
+    assert "2,542,856 parameters, 56,510,400 MACs" in answer.out
+    spec = json.loads(run("describe", "mobilenet_v2", "--json").out)
+    assert spec["name"] == "mobilenet_v2"
+
+
+def test_sample_writes_real_digits_once(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "digits"
+    assert run("sample", "digits", folder).code == 0
+    assert {p.name for p in folder.iterdir()} == {"train", "val", "test"}
+    again = run("sample", "digits", folder)
+    assert again.code == 2
+    assert "exists" in again.err
+    wrong = run("sample", "digit", tmp_path / "other")
+    assert wrong.code == 2
+    assert "Did you mean 'digits'?" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--latency", "5"], "latency '5' has no unit; write it like 5ms"),
+        (["--latency", "-1ms"], "latency '-1ms' must be above zero"),
+        (["--latency", "0ms"], "latency '0ms' must be above zero"),
+        (["--latency", "5 parsecs"], "unknown unit 'parsecs'; units are: us, µs, ms, s"),
+        (["--size", "0MB"], "size '0MB' must be above zero"),
+        (["--time", "soon"], "time 'soon' is not a number with a unit"),
+        (["--models", "mobilenet_v33"], "model 'mobilenet_v33' is unknown"),
+        (["--runtime", "onnx"], "runtime='onnx' is unknown"),
+        (["--precision", "int4"], "precision='int4' is unknown"),
+        (["--max-drop", "-1"], "max-drop=-1.0 is out of range"),
+        (["--resolution", "8"], "resolution=8 is out of range; expected 32 to"),
+        (["--threads", "0"], "threads=0 is out of range"),
+        (["--epochs", "0"], "epochs=0 is out of range"),
+        (["--learning-rate", "0"], "learning-rate=0.0 is out of range"),
+        (["--mixup", "-1"], "mixup=-1.0 is out of range"),
+        (["--weights", "nowhere.safetensors"], "weights='nowhere.safetensors' does not exist"),
+        (["--device", "tpu"], "'tpu' is not one of"),
+        (["--laten", "5ms"], "No such option: --laten"),
+    ],
+)
+def test_bad_option_is_answered_with_exit_code_2(  # type: ignore[no-untyped-def]
+    run, photos: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    out = tmp_path / "out"
+    answer = run("fit", photos, "--out", out, *words)
+    assert answer.code == 2
+    assert message in answer.err.replace("│ ", "")
+    assert not out.exists()
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def one_class(folder: Path) -> None:
+    shutil.rmtree(folder / "dog")
+
+
+def text_as_jpg(folder: Path) -> None:
+    (folder / "cat" / "note.jpg").write_text("this is text")
+
+
+def truncated(folder: Path) -> None:
+    path = folder / "cat" / "cut.jpg"
+    Image.effect_noise((64, 64), 90).save(path)
+    path.write_bytes(path.read_bytes()[:-600])
+
+
+def different_classes(folder: Path) -> None:
+    for split, names in (("train", ("cat", "dog")), ("val", ("cat", "cow"))):
+        for name in names:
+            (folder / split / name).mkdir(parents=True)
+            Image.new("RGB", (9, 9), (len(split), len(name), 0)).save(
+                folder / split / name / "1.png"
+            )
+    shutil.rmtree(folder / "cat")
+    shutil.rmtree(folder / "dog")
+
+
+def gone(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (empty, "holds no readable image"),
+        (one_class, "one class"),
+        (text_as_jpg, "cat/note.jpg"),
+        (truncated, "cat/cut.jpg"),
+        (different_classes, "cow"),
+        (gone, "does not exist"),
+    ],
+)
+def test_bad_images_are_answered_with_exit_code_2(  # type: ignore[no-untyped-def]
+    run, photos: Path, tmp_path: Path, spoil, message: str
+) -> None:
+    spoil(photos)
+    answer = run("fit", photos, "--out", tmp_path / "out", "--latency", "5ms")
+    assert answer.code == 2
+    assert message in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_unreadable_files_mention_the_way_out(run, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    text_as_jpg(photos)
+    assert "--skip-bad" in run("fit", photos, "--out", tmp_path / "out").err
+
+
+def test_existing_output_folder_is_left_alone(run, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    answer = run("fit", photos, "--out", tmp_path)
+    assert answer.code == 2
+    assert "exists and holds something else; nothing was changed" in answer.err
+
+
+def test_measure_refuses_what_is_no_onnx(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "x.onnx").write_text("not a model")
+    answer = run("measure", tmp_path / "x.onnx")
+    assert answer.code == 2
+    assert "x.onnx is not an ONNX model" in answer.err
+    assert "does not exist" in run("measure", tmp_path / "y.onnx").err
+
+
+def test_predict_and_verify_refuse_what_was_not_fitted(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for words in (("predict", tmp_path, "a.png"), ("verify", tmp_path, tmp_path)):
+        answer = run(*words)
+        assert answer.code == 2
+        assert "is not a fitted network" in answer.err
+
+
+def test_interrupt_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "app", interrupt)
+    answer = run("fit")
+    assert answer.code == 130
+    assert "Run the same command again to go on" in answer.err
+
+
+def test_budget_that_cannot_be_met_exits_3(run, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ["--latency", "0.0001ms", "--models", "mobilenet_v1", "--width", "0.25"]
+    words += ["--resolution", "32", "--runtime", "onnxruntime"]
+    answer = run("fit", photos, "--out", tmp_path / "out", *words)
+    assert answer.code == 3
+    assert "No network meets 0.0001 ms on this machine" in answer.err
+    assert "Ask for --latency" in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_whole_job_from_the_command_line(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """fit, predict, verify and measure, in text and JSON."""
+    photos, out = tmp_path / "photos", tmp_path / "fitted"
+    for label, name in enumerate(("cat", "dog")):
+        (photos / name).mkdir(parents=True)
+        for number in range(12):
+            noise = Image.effect_noise((20, 16), 60 + label * 40 + number)
+            noise.save(photos / name / f"{number}.png")
+    words = ["--models", "mobilenet_v1", "--width", "0.25", "--resolution", "32", "--epochs", "1"]
+    words += ["--runtime", "onnxruntime", "--max-drop", "100", "--latency", "500ms"]
+    fitted = run("fit", photos, "--out", out, *words)
+    assert fitted.code == 0, fitted.err
+    assert fitted.out.startswith("Budget met. mobilenet_v1 x0.25 @32 answers in")
+    assert "Training mobilenet_v1 x0.25 @32 from scratch, 1 epochs" in fitted.err
+    image = photos / "cat" / "1.png"
+    found = json.loads(run("predict", out, image, "--json").out)
+    assert sum(found[str(image)].values()) == pytest.approx(1)
+    assert "probability" in run("predict", out, image, "--top", "1").out
+    verified = run("verify", out, photos, "--latency", "500ms", "--json")
+    assert verified.code == 0
+    assert json.loads(verified.out)["passed"] is True
+    timed = json.loads(run("measure", out / "model" / "model.onnx", "--json").out)
+    assert 0 < timed["low_ms"] <= timed["median_ms"] <= timed["high_ms"]
+    (out / "model" / "run.py").write_text("altered")
+    tampered = run("verify", out, photos)
+    assert tampered.code == 1
+    assert "FAIL" in tampered.out
+    assert "altered" in tampered.out

@@ -1,0 +1,88 @@
+"""What fits into the time."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketvision.errors import BudgetError
+from pocketvision.fitting import forecast
+from pocketvision.fitting.candidates import Candidate, list_candidates
+from pocketvision.fitting.forecast import Workload
+
+WORK = Workload(train=1000, val=100, headline=100, batch_size=50, fine_tuning=False)
+
+
+@pytest.fixture(scope="module")
+def ranking() -> list[Candidate]:
+    """Four widths of one network, the most expensive first."""
+    found = list_candidates(["mobilenet_v1"], (), (32,), 2)
+    return sorted(found, key=lambda candidate: -candidate.count.macs)
+
+
+@given(rate=st.floats(1e-5, 1.0), available=st.floats(-100, 1e5))
+def test_planned_epochs_never_exceed_the_time(rate: float, available: float) -> None:
+    epochs = forecast.affordable_epochs(WORK, rate, available)
+    assert epochs >= 0
+    assert epochs * WORK.epoch_s(rate) <= max(available, 0)
+
+
+def test_best_candidate_is_kept_when_the_time_allows(ranking: list[Candidate]) -> None:
+    assert forecast.first_trainable(ranking, WORK, 3600, lambda c: 1e-3) == 0
+
+
+def test_first_candidate_with_enough_epochs_is_taken(ranking: list[Candidate]) -> None:
+    """The rate follows the MACs here, so the estimate is exact and two probes suffice."""
+    probed: list[str] = []
+
+    def probe(candidate: Candidate) -> float:
+        probed.append(candidate.spec.label)
+        return candidate.count.macs * 1e-10
+
+    third = ranking[2].count.macs * 1e-10
+    available = 1.05 * WORK.min_epochs * WORK.epoch_s(third) / forecast.TRAINING_MARGIN
+    assert forecast.first_trainable(ranking, WORK, available, probe) == 2
+    assert probed == [ranking[0].spec.label, ranking[2].spec.label]
+
+
+def test_wrong_estimate_is_probed_again(ranking: list[Candidate]) -> None:
+    """Cheaper by MACs, and yet no faster: the choice moves on until a probe confirms it."""
+    rates = dict(zip((c.spec.label for c in ranking), (1.0, 0.9, 0.8, 0.001), strict=True))
+    available = 2 * WORK.min_epochs * WORK.epoch_s(0.3)
+    found = forecast.first_trainable(ranking, WORK, available, lambda c: rates[c.spec.label])
+    assert found == 3
+
+
+def test_most_epochs_when_none_gets_enough(ranking: list[Candidate]) -> None:
+    rate = 1e-2
+    available = 3 * WORK.epoch_s(rate)
+    found = forecast.first_trainable(
+        ranking, WORK, available, lambda c: rate * c.count.macs / ranking[-1].count.macs
+    )
+    assert found == 3
+
+
+@pytest.mark.parametrize("available", [-50.0, 0.0, 5.0])
+def test_no_epoch_at_all_is_a_budget_error(ranking: list[Candidate], available: float) -> None:
+    message = (
+        f"The time is too short: {max(available, 0):.0f} s are left for training, and one epoch"
+    )
+    with pytest.raises(BudgetError, match=re.escape(message)):
+        forecast.first_trainable(ranking, WORK, available, lambda c: 10.0)
+
+
+def test_forecast_names_time_and_disk() -> None:
+    sentence = forecast.forecast_sentence(
+        WORK, unknown=10, runtimes=["onnxruntime"], side=64, time_s=600
+    )
+    assert sentence == (
+        "Will measure 10 candidates (45 s), train for about 9 m, then quantize, verify and measure "
+        "(29 s). Disk: up to 13.5 MB of pixel cache."
+    )
+    without = forecast.forecast_sentence(
+        WORK, unknown=0, runtimes=["onnxruntime"], side=64, time_s=None
+    )
+    assert without.startswith("Will plan, train for 40 epochs unless --epochs or --time says")

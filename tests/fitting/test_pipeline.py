@@ -1,0 +1,368 @@
+"""The main job from images to folder, on a network that trains in a second."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from small_runs import QUICK, Told, write_photos
+
+from pocketvision.budget import Budget
+from pocketvision.errors import ArtefactError, BudgetError, ConfigError, DataError, GateError
+from pocketvision.fitting import pipeline, plan, start, variants
+from pocketvision.fitting.artefact import Artefact, load, read_state
+from pocketvision.fitting.pipeline import run_fit
+from pocketvision.measure import accuracy
+from pocketvision.models.weights import load as load_network
+from pocketvision.record import Record
+from pocketvision.runtimes.onnxfile import metadata
+from pocketvision.storage import from_json, sha256_file
+
+
+def test_folder_holds_what_the_design_promises(fitted: Artefact) -> None:
+    names = {path.name for path in fitted.folder.iterdir()}
+    assert names == {
+        "model",
+        "candidates",
+        "training",
+        "network.json",
+        "network.safetensors",
+        "run.json",
+        "record.json",
+        "report.html",
+        "README.md",
+    }
+    assert {p.name for p in (fitted.folder / "model").iterdir()} == {"model.onnx", "run.py"}
+    assert {p.name for p in (fitted.folder / "training").iterdir()} == {"metrics.csv"}
+
+
+def test_record_matches_the_files(fitted: Artefact) -> None:
+    record = fitted.record
+    model = fitted.folder / "model"
+    assert record.shipped.files == {p.name: sha256_file(p) for p in model.iterdir()}
+    assert record.shipped.size_bytes == sum(p.stat().st_size for p in model.iterdir())
+    assert record.headline.n == sum(sum(row) for row in record.confusion)
+    assert record.headline.correct == sum(record.confusion[k][k] for k in range(2))
+    assert record.data.headline_split == "test"
+    assert record.headline.top1 > 0.9
+    assert [step.name for step in record.steps] == [
+        "plan",
+        "train",
+        "export",
+        "quantize",
+        "gate",
+        "measure",
+        "verify",
+    ]
+    assert len(record.epochs) == QUICK.epochs
+    assert sum(variant.shipped for variant in record.variants) == 1
+    assert record.verification[-1].subject == "shipped"
+
+
+def test_shipped_file_is_the_fastest_that_passes_within_the_budget(fitted: Artefact) -> None:
+    passing = [v for v in fitted.record.variants if v.passed_gate and v.within_budget]
+    shipped = next(v for v in fitted.record.variants if v.shipped)
+    assert shipped.latency.median_ms == min(v.latency.median_ms for v in passing)
+    assert fitted.record.latency == shipped.latency
+    assert shipped.latency.high_ms <= 200
+    assert fitted.record.shipped.size_bytes == shipped.size_bytes <= 2_000_000
+
+
+def test_exported_file_and_float_network_agree_on_every_image(fitted: Artefact) -> None:
+    exact = [c for c in fitted.record.verification if "f32" in c.subject]
+    if fitted.shipped.precision == "f32":
+        exact.append(fitted.record.verification[-1])
+    assert exact
+    for comparison in exact:
+        assert comparison.agreement == 1
+        assert comparison.largest_difference < 1e-3
+
+
+def test_files_carry_the_class_names(fitted: Artefact) -> None:
+    written = metadata(onnx.load(fitted.model_file))
+    assert written["classes"] == '["dark <b>above","dark below"]'
+    assert fitted.classes == ("dark <b>above", "dark below")
+
+
+def test_report_and_card_open_with_the_verdict_and_escape_names(fitted: Artefact) -> None:
+    report = (fitted.folder / "report.html").read_text()
+    assert "dark <b>above" not in report
+    assert "Budget met" in report
+    card = (fitted.folder / "README.md").read_text()
+    assert "Budget met" in card
+
+
+def test_saved_network_is_the_one_that_was_trained(fitted: Artefact, photos: Path) -> None:
+    network, description = load_network(fitted.folder)
+    assert description.spec == network.spec
+    assert description.preprocessing == fitted.preprocessing
+    assert not network.training
+
+
+def test_prediction_gives_probabilities_in_order(fitted: Artefact, photos: Path) -> None:
+    image = photos / "dark below" / "000.png"
+    found = load(fitted.folder).predict(image)
+    assert found.top == "dark below"
+    assert sum(found.probabilities) == pytest.approx(1)
+    assert list(found.probabilities) == sorted(found.probabilities, reverse=True)
+
+
+def test_unreadable_image_is_one_sentence(fitted: Artefact, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.jpg does not exist"):
+        fitted.predict(tmp_path / "gone.jpg")
+    (tmp_path / "text.jpg").write_text("no image")
+    with pytest.raises(DataError, match=r"text\.jpg cannot be read as an image"):
+        fitted.predict(tmp_path / "text.jpg")
+
+
+BLOCKED = """
+import runpy, sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "pocketvision", "onnx", "lightning"):
+            raise ImportError(f"{name} must not be needed")
+sys.meta_path.insert(0, Blocker())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_standalone_script_needs_no_package_of_ours_and_agrees(
+    fitted: Artefact, photos: Path
+) -> None:
+    image = photos / "dark <b>above" / "003.png"
+    command = [sys.executable, "-c", BLOCKED, str(fitted.folder / "model" / "run.py"), str(image)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    name, first = done.stdout.split("\t")[:2]
+    expected = fitted.predict(image)
+    assert name == str(image)
+    assert first == f"{expected.top} {expected.probabilities[0]:.4f}"
+
+
+def test_standalone_script_answers_bad_input_in_a_sentence(
+    fitted: Artefact, tmp_path: Path
+) -> None:
+    script = str(fitted.folder / "model" / "run.py")
+    (tmp_path / "text.jpg").write_text("no image")
+    bad = subprocess.run(
+        [sys.executable, script, str(tmp_path / "text.jpg")], capture_output=True, text=True
+    )
+    assert bad.returncode == 2
+    assert "cannot be read as an image" in bad.stderr
+    assert "Traceback" not in bad.stderr
+    assert subprocess.run([sys.executable, script], capture_output=True).returncode == 2
+
+
+def test_finished_folder_is_never_overwritten(fitted: Artefact, photos: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in fitted.folder.rglob("*")}
+    with pytest.raises(ConfigError, match=r"fitted exists and holds a finished run; nothing was"):
+        run_fit(replace(QUICK, data=str(photos)), fitted.folder)
+    assert {p: p.stat().st_mtime_ns for p in fitted.folder.rglob("*")} == before
+
+
+def test_folder_of_someone_else_is_left_alone(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="exists and holds something else; nothing was changed"):
+        run_fit(replace(QUICK, data=str(photos)), tmp_path)
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_interrupted_run_goes_on_and_reuses_what_it_has(
+    photos: Path, fitted: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, config = tmp_path / "out", replace(QUICK, data=str(photos))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "build_variants", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_fit(config, out)
+    assert read_state(out).status == "unfinished"
+    with pytest.raises(ArtefactError, match="its run has not finished; run the same `fit` command"):
+        load(out)
+    with pytest.raises(ConfigError, match="holds an unfinished run with other options"):
+        run_fit(replace(config, seed=1), out)
+    other = write_photos(tmp_path / "other", per_class=35)
+    with pytest.raises(ConfigError, match="holds an unfinished run with other options"):
+        run_fit(replace(config, data=str(other)), out)
+    told = Told()
+    with monkeypatch.context() as patch:
+        patch.setattr(start, "measure_candidates", interrupt)  # the plan is not made again
+        artefact = run_fit(config, out, told)
+    assert told.sentences[1] == f"Going on with the unfinished run in {out}."
+    assert "Training" not in told.sentences
+    assert artefact.state.status == "done"
+    same = fitted.network.state_dict()
+    for name, tensor in artefact.network.state_dict().items():
+        assert (same[name] == tensor).all(), "same seed, same data, same weights"
+
+
+def test_unfinished_run_refuses_changed_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = write_photos(tmp_path / "photos", per_class=35), tmp_path / "out"
+    config = replace(QUICK, data=str(data))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run_training", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(config, out)
+    (data / "dark below" / "000.png").unlink()
+    with pytest.raises(ConfigError, match="unfinished run on other images than"):
+        run_fit(config, out)
+
+
+def test_impossible_budget_names_the_nearest_and_leaves_no_folder(
+    photos: Path, tmp_path: Path
+) -> None:
+    config = replace(QUICK, data=str(photos), budget=Budget(latency_ms=1e-4, size_bytes=1000))
+    message = (
+        r"No network meets 0\.0001 ms and 1 kB on this machine \(2 files measured\)\. The nearest "
+        r"is mobilenet_v1 x0\.25 @32 as int8 on onnxruntime: .* Ask for --latency \S+ms --size "
+    )
+    with pytest.raises(BudgetError, match=message):
+        run_fit(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_time_too_short_for_one_epoch_is_said_before_anything_is_written(
+    photos: Path, tmp_path: Path
+) -> None:
+    budget = Budget(latency_ms=200, time_s=5)
+    config = replace(QUICK, data=str(photos), budget=budget, epochs=None)
+    with pytest.raises(BudgetError, match="The time is too short: 0 s are left for training, and"):
+        run_fit(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_file_that_fails_its_gate_is_not_shipped(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worse(*args: object, **named: object) -> object:
+        found = accuracy.compare(*args, **named)  # type: ignore[arg-type]
+        return replace(found, drop=0.5)
+
+    monkeypatch.setattr(variants, "compare", worse)
+    config = replace(QUICK, data=str(photos), max_drop_points=1.0, epochs=1)
+    with pytest.raises(
+        GateError, match=r"cannot be shipped within .*: f32 on onnxruntime loses 50"
+    ):
+        run_fit(config, tmp_path / "out")
+    assert not (tmp_path / "out" / "model").exists()
+    assert read_state(tmp_path / "out").status == "failed"
+
+
+def test_budget_missed_as_measured_steps_to_the_next_candidate(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: list[str] = []
+
+    def slow_at_first(run: object, network: object) -> list[variants.Built]:
+        built = variants.build_variants(run, network)  # type: ignore[arg-type]
+        if not first:
+            first.append(built[0].variant.runtime)
+            return [replace(b, variant=replace(b.variant, within_budget=False)) for b in built]
+        return built
+
+    monkeypatch.setattr(pipeline, "build_variants", slow_at_first)
+    told = Told()
+    config = replace(QUICK, data=str(photos), widths=(0.25, 0.5), epochs=1, precisions=("int8",))
+    artefact = run_fit(config, tmp_path / "out", told)
+    assert artefact.record.network.label == "mobilenet_v1 x0.25 @32"
+    assert any("is trained but cannot be shipped within" in s for s in told.sentences)
+
+
+def test_fine_tuning_replaces_the_head_and_says_so(fitted: Artefact, tmp_path: Path) -> None:
+    data = write_photos(tmp_path / "photos", per_class=12)
+    (data / "third").mkdir()
+    for number, file in enumerate(sorted((data / "dark below").iterdir())[:6]):
+        file.rename(data / "third" / f"{number}.png")
+    told = Told()
+    config = replace(
+        QUICK, data=str(data), models=(), widths=(), weights=str(fitted.folder), epochs=1
+    )
+    artefact = run_fit(config, tmp_path / "out", told)
+    assert artefact.record.network.start == f"fine-tuned from {fitted.folder}"
+    assert artefact.record.network.label == fitted.record.network.label
+    assert any(
+        "does not fit 3 classes and is replaced: head.classifier" in s for s in told.sentences
+    )
+    assert artefact.record.data.headline_split == "val"
+    assert any("figures will be on val" in s for s in told.sentences)
+    assert "used for selection" in artefact.record.verdict.sentence
+
+
+def test_weights_of_another_architecture_are_refused(
+    fitted: Artefact, photos: Path, tmp_path: Path
+) -> None:
+    lone = tmp_path / "lone.safetensors"
+    lone.write_bytes((fitted.folder / "network.safetensors").read_bytes())
+    config = replace(
+        QUICK, data=str(photos), models=("mobilenet_v2",), widths=(0.35,), weights=str(lone)
+    )
+    with pytest.raises(ArtefactError, match=r"is not of the architecture mobilenet_v2 x0\.35 @32"):
+        run_fit(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match=r"do not say which network they belong to .* --models"):
+        run_fit(replace(config, models=()), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"weights='nowhere' does not exist; give a"):
+        run_fit(replace(config, weights="nowhere"), tmp_path / "out")
+
+
+def test_no_budget_is_said_and_recorded(photos: Path, tmp_path: Path) -> None:
+    told = Told()
+    config = replace(QUICK, data=str(photos), budget=Budget(), epochs=1)
+    artefact = run_fit(config, tmp_path / "out", told)
+    assert any(s.startswith("No --latency and no --size") for s in told.sentences)
+    assert artefact.record.verdict.met is None
+
+
+def test_measurements_are_kept_between_runs(
+    photos: Path, fitted: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(plan, "_measure_chunk", fail)
+    cache = plan.MeasuredCache(threads=1)
+    spec = fitted.network.spec
+    assert cache.get(spec, "onnxruntime", "int8") is not None
+    assert cache.get(replace(spec, name="other"), "onnxruntime", "int8") is None
+
+
+def test_foreign_folder_is_no_artefact(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="is not a folder; give the folder that `fit` wrote"):
+        load(tmp_path / "nothing")
+    with pytest.raises(ArtefactError, match=r"it holds no record\.json; was it made by `fit`"):
+        load(tmp_path)
+
+
+def test_record_reads_back(fitted: Artefact) -> None:
+    text = (fitted.folder / "record.json").read_bytes()
+    assert from_json(Record, text, source="record") == fitted.record
+
+
+def test_python_face_takes_texts(photos: Path, tmp_path: Path) -> None:
+    artefact = pipeline.fit(
+        photos,
+        tmp_path / "out",
+        latency="200ms",
+        size="2MB",
+        models=("mobilenet_v1",),
+        resolutions=(32,),
+        runtimes=("onnxruntime",),
+        max_drop=100,
+        epochs=1,
+    )
+    assert artefact.record.budget.size_bytes == 2_000_000
+    assert np.isfinite(artefact.logits(photos / "dark below" / "000.png")).all()

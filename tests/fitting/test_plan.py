@@ -1,0 +1,169 @@
+"""Candidates, ranking and the law that a budget is never exceeded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketvision.budget import Budget
+from pocketvision.errors import BudgetError, ConfigError
+from pocketvision.fitting import plan
+from pocketvision.fitting.candidates import (
+    Candidate,
+    list_candidates,
+    resolutions_for,
+    select_names,
+    thin,
+)
+from pocketvision.fitting.variants import Built, choose_variant, is_within
+from pocketvision.models import registry
+from pocketvision.record import Latency, Tried, Variant
+
+
+def latency(ms: float, noise: str = "") -> Latency:
+    return Latency(
+        median_ms=ms,
+        p95_ms=1.2 * ms,
+        low_ms=0.95 * ms,
+        high_ms=1.05 * ms,
+        runs=9,
+        threads=1,
+        noise=noise,
+    )
+
+
+@pytest.fixture(scope="module")
+def everything() -> list[Candidate]:
+    return list_candidates(registry.list_models(), (), (32, 96, 160, 224), 10)
+
+
+@pytest.mark.parametrize("limit", [6, 12, 36])
+def test_thinning_keeps_the_limit_the_cheapest_and_the_range(
+    everything: list[Candidate], limit: int
+) -> None:
+    kept = thin(everything, Budget(), limit)
+    assert len(kept) <= limit
+    assert len({c.spec for c in kept}) == len(kept)
+    macs = sorted(c.count.macs for c in kept)
+    assert macs[0] == min(c.count.macs for c in everything)
+    assert macs[-1] >= 0.3 * max(c.count.macs for c in everything)
+    best = max(everything, key=lambda c: c.prior.top1)
+    assert max(c.prior.top1 for c in kept) == best.prior.top1
+
+
+def test_thinning_drops_what_cannot_be_small_enough(everything: list[Candidate]) -> None:
+    kept = thin(everything, Budget(size_bytes=1_000_000))
+    assert kept
+    assert all(c.count.parameters <= 1_000_000 for c in kept)
+    one = thin(everything, Budget(size_bytes=10))
+    assert [c.count.parameters for c in one] == [min(c.count.parameters for c in everything)]
+
+
+@pytest.mark.parametrize(
+    ("side", "asked", "expected"),
+    [
+        (8, (), (32,)),
+        (24, (), (32, 48, 64, 96)),
+        (500, (), (32, 48, 64, 96, 128, 160, 192, 224)),
+        (100, (64, 300, 500), (64, 300)),
+        (4, (), (32,)),
+    ],
+)
+def test_images_are_never_enlarged_beyond_4x(
+    side: int, asked: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    assert resolutions_for(side, asked) == expected
+
+
+def test_resolution_beyond_4x_is_refused() -> None:
+    message = r"resolution=224 would enlarge the images \(20 px\) more than 4x; ask for 80 or less"
+    with pytest.raises(ConfigError, match=message):
+        resolutions_for(20, (224,))
+
+
+def test_patterns_select_names_once() -> None:
+    assert select_names(("mobilenet_v2", "mobilenet_v[12]")) == ["mobilenet_v2", "mobilenet_v1"]
+    assert select_names(()) == registry.list_models()
+    with pytest.raises(ConfigError, match=r"'mobilenet_v4' is unknown; .* Did you mean 'mobilenet"):
+        select_names(("mobilenet_v4",))
+
+
+BUDGETS = st.builds(
+    Budget,
+    latency_ms=st.none() | st.floats(0.01, 100),
+    size_bytes=st.none() | st.integers(1, 10**8),
+)
+VARIANTS = st.lists(
+    st.tuples(st.floats(0.01, 100), st.integers(1, 10**8), st.booleans(), st.booleans()), max_size=6
+)
+
+
+@given(budget=BUDGETS, files=VARIANTS)
+def test_budget_is_never_exceeded(
+    budget: Budget, files: list[tuple[float, int, bool, bool]]
+) -> None:
+    built = []
+    for ms, size, passed, noisy in files:
+        measured = latency(ms, "wide" if noisy else "")
+        variant = Variant(
+            runtime="onnxruntime",
+            precision="int8",
+            size_bytes=size,
+            latency=measured,
+            comparison=None,
+            within_budget=is_within(measured, size, budget),
+            passed_gate=passed,
+        )
+        built.append(Built(variant=variant, path=Path("x"), session=None))  # type: ignore[arg-type]
+    chosen = choose_variant(built)
+    if chosen is None:
+        return
+    variant = chosen.variant
+    assert variant.passed_gate
+    assert budget.size_bytes is None or variant.size_bytes <= budget.size_bytes
+    if budget.latency_ms is not None:
+        assert variant.latency.high_ms <= budget.latency_ms
+        assert not variant.latency.noise
+    rivals = [b.variant for b in built if b.variant.passed_gate and b.variant.within_budget]
+    assert variant.latency.median_ms == min(v.latency.median_ms for v in rivals)
+
+
+def tried(candidate: Candidate, ms: float, size: int, budget: Budget) -> Tried:
+    measured = plan.Measured(size_bytes=size, latency=latency(ms))
+    return plan._tried(candidate, "onnxruntime", "int8", measured, budget)
+
+
+def test_ranking_is_by_published_accuracy_among_those_that_fit(
+    everything: list[Candidate],
+) -> None:
+    budget = Budget(latency_ms=5.0)
+    entries = tuple(
+        tried(c, ms=c.count.macs / 2e7, size=c.count.parameters, budget=budget) for c in everything
+    )
+    ranked = plan.rank(everything, entries, budget)
+    assert [c.prior.top1 for c in ranked] == sorted((c.prior.top1 for c in ranked), reverse=True)
+    fitting = {e.network for e in entries if e.fits}
+    assert {c.spec.label for c in ranked} == fitting
+    assert all(e.latency.high_ms * plan.HEADROOM <= 5.0 for e in entries if e.fits)
+
+
+def test_nearest_is_what_would_fit(everything: list[Candidate]) -> None:
+    budget = Budget(latency_ms=0.01, size_bytes=10**9)
+    entries = tuple(tried(c, ms=c.count.macs / 1e7, size=10, budget=budget) for c in everything)
+    with pytest.raises(BudgetError, match=r"Ask for --latency (\S+)ms --size") as raised:
+        plan.rank(everything, entries, budget)
+    text = str(raised.value)
+    asked = float(text.split("--latency ")[1].split("ms")[0])
+    enough = replace(budget, latency_ms=asked)
+    again = tuple(tried(c, ms=c.count.macs / 1e7, size=10, budget=enough) for c in everything)
+    assert any(e.fits for e in again), "asking for what the message says succeeds"
+
+
+def test_chosen_network_is_marked(everything: list[Candidate]) -> None:
+    entries = tuple(tried(c, 1.0, 1, Budget()) for c in everything[:3])
+    marked = plan.mark_chosen(entries, everything[1].spec.label)
+    assert [e.chosen for e in marked] == [False, True, False]
