@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pocketvision.cli import app
+from pocketvision.cli import app, display
 
 
 class Answer:
@@ -214,6 +214,24 @@ def test_predict_and_verify_refuse_what_was_not_fitted(run, tmp_path: Path) -> N
         answer = run(*words)
         assert answer.code == 2
         assert "is not a fitted network" in answer.err
+
+
+def test_log_progress_is_one_line_a_minute_with_the_time_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    advance = display.LineProgress("Training", clock=lambda: now[0])
+    for step in range(1, 101):
+        now[0] += 3.0
+        advance(step, 200, f"step {step}")
+    assert capsys.readouterr().err.splitlines() == [
+        "Training ...",
+        "Training: 20/200, about 9 m left, step 20",
+        "Training: 40/200, about 8 m left, step 40",
+        "Training: 60/200, about 7 m left, step 60",
+        "Training: 80/200, about 6 m left, step 80",
+        "Training: 100/200, about 5 m left, step 100",
+    ]
 
 
 def test_interrupt_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -74,6 +74,14 @@ def test_shipped_file_is_the_fastest_that_passes_within_the_budget(fitted: Artef
     assert fitted.record.shipped.size_bytes == shipped.size_bytes <= 2_000_000
 
 
+def test_planned_sizes_are_those_of_the_trained_files(fitted: Artefact) -> None:
+    """Otherwise the plan would choose what cannot be shipped."""
+    planned = {t.precision: t.size_bytes for t in fitted.record.tried if t.chosen}
+    for variant in fitted.record.variants:
+        assert variant.size_bytes <= plan.SIZE_HEADROOM * planned[variant.precision]
+        assert variant.size_bytes == pytest.approx(planned[variant.precision], rel=0.01)
+
+
 def test_exported_file_and_float_network_agree_on_every_image(fitted: Artefact) -> None:
     exact = [c for c in fitted.record.verification if "f32" in c.subject]
     if fitted.shipped.precision == "f32":

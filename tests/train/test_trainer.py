@@ -102,6 +102,30 @@ def test_interrupted_training_resumes_to_the_same_weights(
     assert [e.val_loss for e in result.epochs] == [e.val_loss for e in whole]
 
 
+def test_control_c_comes_through_as_such(source: PixelSource, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, note: str) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(network(), source, tmp_path, on_step=interrupt)
+    assert (tmp_path / CHECKPOINT).exists()
+
+
+def test_tensorboard_logs_on_request(source: PixelSource, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
+    run(network(), source, tmp_path, replace(CONFIG, epochs=1, tensorboard=True, warmup_epochs=0))
+    assert list(tmp_path.glob("tensorboard/**/events.*"))
+
+
+@pytest.mark.gpu
+def test_training_on_cuda_uses_bfloat16_and_comes_back(source: PixelSource, tmp_path: Path) -> None:
+    net = network()
+    result = run(net, source, tmp_path, replace(CONFIG, epochs=40, accelerator="cuda"))
+    assert result.epochs[-1].val_top1 > 0.9
+    assert all(p.device.type == "cpu" and p.dtype == torch.float32 for p in net.parameters())
+
+
 def test_deadline_stops_between_steps_and_says_so(source: PixelSource, tmp_path: Path) -> None:
     result = run(network(), source, tmp_path, deadline=time.monotonic())
     assert result.stopped_early
@@ -227,6 +251,14 @@ def test_training_step_is_timed_without_touching_the_network() -> None:
     assert 0 < trainer.seconds_per_image(net, PRE, config) < 60
     for name, tensor in net.state_dict().items():
         assert torch.equal(before[name], tensor)
+
+
+def test_number_of_threads_is_chosen_and_put_back() -> None:
+    before = torch.get_num_threads()
+    config, rate = trainer.faster_threads(network(), PRE, CONFIG)
+    assert config.threads in (1, before)
+    assert rate > 0
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,24 @@ out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
 
+class LineProgress:
+    """Progress for logs: a line at the start, and then one a minute."""
+
+    def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.title, self.clock = title, clock
+        self.started = self.last = clock()
+        err.print(f"{title} ...", highlight=False, markup=False)
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        now = self.clock()
+        if now - self.last < 60 or done == 0:
+            return
+        self.last = now
+        left = format_time((now - self.started) * (total - done) / done)
+        line = f"{self.title}: {done}/{total}, about {left} left"
+        err.print(f"{line}, {note}" if note else line, highlight=False, markup=False)
+
+
 class TerminalReporter:
     """Sentences, and bars with the time left; in a pipe, one line for each piece of work."""
 
@@ -35,8 +54,7 @@ class TerminalReporter:
     @contextmanager
     def progress(self, title: str) -> Iterator[Advance]:
         if not err.is_terminal:
-            err.print(f"{title} ...", highlight=False)
-            yield lambda done, total, note: None
+            yield LineProgress(title)
             return
         columns = (
             TextColumn("{task.description}"),

@@ -17,7 +17,8 @@ MAX_EPOCHS = 200
 MIN_EPOCHS_FROM_SCRATCH = 30
 MIN_EPOCHS_FINE_TUNING = 5
 TRAINING_MARGIN = 0.9  # share of the remaining time that is planned; the rest absorbs noise
-OVERHEAD_PER_STEP_S = 0.003  # logging, averaging and progress
+OVERHEAD_PER_STEP_S = 0.006  # averaging, logging and progress
+OVERHEAD_PER_EPOCH_S = 0.15  # the checkpoint, and starting over
 MAX_PROBES = 5
 
 _DECODE_S = 0.004  # per image and pass
@@ -51,7 +52,8 @@ class Workload:
     def epoch_s(self, seconds_per_image: float) -> float:
         """One epoch with its validation, whose images cost about a third of a training step."""
         steps = num_batches(self.train, self.batch_size)
-        return seconds_per_image * (self.train + self.val / 3) + OVERHEAD_PER_STEP_S * steps
+        overhead = OVERHEAD_PER_EPOCH_S + OVERHEAD_PER_STEP_S * steps
+        return seconds_per_image * (self.train + self.val / 3) + overhead
 
 
 def planning_seconds(candidates: int, runtimes: list[str]) -> float:

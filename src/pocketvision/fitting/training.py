@@ -12,7 +12,7 @@ from pocketvision.data.cache import pixel_store
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import TRAINING
-from pocketvision.fitting.candidates import as_candidate
+from pocketvision.fitting.candidates import Candidate, as_candidate
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.fine_tuning import start_from
 from pocketvision.fitting.forecast import Workload
@@ -24,7 +24,7 @@ from pocketvision.models.weights import save as save_network
 from pocketvision.record import Step
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import CHECKPOINT, TrainResult, seconds_per_image, train
+from pocketvision.train.trainer import CHECKPOINT, TrainResult, faster_threads, train
 
 FINE_TUNING_RATE = 1e-3  # trained weights are kept from being washed out
 
@@ -76,23 +76,20 @@ def settle(run: Run, attempt: int) -> int:
     work = workload_of(run)
     candidates = [as_candidate(spec) for spec in run.state.ranking[attempt:]]
     config = base_config(run.config)
+
+    def probe(candidate: Candidate) -> float:
+        network = candidate.spec.build(seed=run.config.seed)
+        return faster_threads(network, preprocessing_for(run, candidate.spec), config)[1]
+
     with run.reporter.progress("Timing training steps"):
-        skipped = forecast.first_trainable(
-            candidates,
-            work,
-            remaining - work.finish_s - work.decode_s,
-            lambda candidate: _probe(run, candidate.spec, config),
-        )
+        available_s = remaining - work.finish_s - work.decode_s
+        skipped = forecast.first_trainable(candidates, work, available_s, probe)
     if skipped:
         run.reporter.say(
             f"{candidates[0].spec.label} ranks first but would get fewer than "
             f"{work.min_epochs} epochs in the time; training {candidates[skipped].spec.label}."
         )
     return attempt + skipped
-
-
-def _probe(run: Run, spec: ArchSpec, config: TrainConfig) -> float:
-    return seconds_per_image(spec.build(seed=run.config.seed), preprocessing_for(run, spec), config)
 
 
 def run_training(run: Run) -> Network:
@@ -135,7 +132,7 @@ def _freeze(run: Run, network: Network, preprocessing: Preprocessing) -> TrainCo
     if remaining is None or run.config.epochs is not None:
         return config
     work = workload_of(run)
-    rate = seconds_per_image(network, preprocessing, config)
+    config, rate = faster_threads(network, preprocessing, config)
     epochs = forecast.affordable_epochs(work, rate, remaining - work.finish_s)
     epochs = max(1, min(epochs, forecast.MAX_EPOCHS))
     return replace(config, epochs=epochs, warmup_epochs=warmup(epochs))

@@ -35,6 +35,7 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Literal["auto", "f32", "bf16"] = "auto"  # auto: bf16 on CUDA, else f32
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 0  # of the CPU; 0: as many as PyTorch takes by itself
     devices: int = 1
     nodes: int = 1
     tensorboard: bool = False
@@ -51,6 +52,7 @@ class TrainConfig:
         in_range("ema_decay", self.ema_decay, 0.0, 0.999999)
         choice("precision", self.precision, PRECISIONS)
         choice("accelerator", self.accelerator, ACCELERATORS)
+        in_range("threads", self.threads, 0, 4096)
         in_range("devices", self.devices, 1, 1024)
         in_range("nodes", self.nodes, 1, 4096)
         in_range("seed", self.seed, 0, 2**31 - 1)

@@ -12,7 +12,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,15 @@ def train(
     with quiet_lightning():
         trainer = _build_trainer(config, folder, watch)
         resume = folder / CHECKPOINT
-        trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
+        try:
+            with cpu_threads(config.threads):
+                trainer.fit(
+                    module, ckpt_path=resume if resume.exists() else None, weights_only=True
+                )
+        except SystemExit as stop:
+            if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
+                raise KeyboardInterrupt from stop
+            raise
     network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     network.eval()
     epochs = read_metrics(folder / METRICS)
@@ -98,18 +106,45 @@ def seconds_per_image(network: Network, preprocessing: Preprocessing, config: Tr
     pixels = pixels.to(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_precision(config) != "32-true")
     durations: list[float] = []
-    while len(durations) < 4 or (sum(durations) < 1.5 and len(durations) < 20):
-        start = time.perf_counter()
-        key = (config.seed, 0, len(durations))
-        images, mixed = augment(pixels, targets, preprocessing, config.augmentation, key=key)
-        with autocast:
-            loss = F.cross_entropy(trial(images), mixed)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        loss.item()
-        durations.append(time.perf_counter() - start)
+    with cpu_threads(config.threads):
+        while len(durations) < 4 or (sum(durations) < 1.5 and len(durations) < 20):
+            start = time.perf_counter()
+            key = (config.seed, 0, len(durations))
+            images, mixed = augment(pixels, targets, preprocessing, config.augmentation, key=key)
+            with autocast:
+                loss = F.cross_entropy(trial(images), mixed)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            loss.item()
+            durations.append(time.perf_counter() - start)
     return statistics.median(durations[2:]) / size  # the first steps also allocate
+
+
+def faster_threads(
+    network: Network, preprocessing: Preprocessing, config: TrainConfig
+) -> tuple[TrainConfig, float]:
+    """`config` with the faster of one thread and PyTorch's own number, and its seconds per image.
+
+    On a machine that others use too, threads that wait for each other can be slower than one.
+    """
+    rates = {
+        threads: seconds_per_image(network, preprocessing, replace(config, threads=threads))
+        for threads in (1, torch.get_num_threads())
+    }
+    threads = min(rates, key=rates.__getitem__)
+    return replace(config, threads=threads), rates[threads]
+
+
+@contextlib.contextmanager
+def cpu_threads(threads: int) -> Iterator[None]:
+    """PyTorch on that many CPU threads; 0 leaves it as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def read_metrics(path: Path) -> tuple[Epoch, ...]:
@@ -264,6 +299,7 @@ def _build_trainer(config: TrainConfig, folder: Path, watch: _Watch) -> pl.Train
         max_epochs=config.epochs,
         callbacks=callbacks,
         logger=_tensorboard(folder) if config.tensorboard else False,
+        log_every_n_steps=1,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
