@@ -17,7 +17,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from pocketvision.budget import format_latency
+from pocketvision.budget import format_latency, format_size
 from pocketvision.record import Record, Tried
 from pocketvision.storage import from_json
 
@@ -42,8 +42,8 @@ def draw(record: Record, picture: Path) -> None:
     with pyplot.rc_context(style):
         figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
         _draw_tried(axes, record.tried)
-        _draw_budget(axes, record.budget.latency_ms)
         _label(axes, record)
+        _draw_budget(axes, record.budget.latency_ms)
         picture.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(picture, metadata={"Date": None})
         pyplot.close(figure)
@@ -63,9 +63,10 @@ def _draw_tried(axes: Axes, tried: tuple[Tried, ...]) -> None:
         )
         if one.chosen:
             axes.annotate(
-                f"chosen: {one.network}\n{one.runtime} {one.precision}",
+                f"shipped: {one.network}\n{one.precision} on {one.runtime}, "
+                f"{format_size(one.size_bytes)}",
                 (one.latency.median_ms, 100 * one.prior.top1),
-                xytext=(12, -46),
+                xytext=(-40, -60),
                 textcoords="offset points",
                 color=SECOND,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2},
@@ -78,9 +79,10 @@ def _draw_budget(axes: Axes, latency_ms: float | None) -> None:
     if latency_ms is None:
         return
     axes.axvline(latency_ms, color=SECOND, linestyle="--", zorder=2)
+    axes.axvspan(axes.get_xlim()[0], latency_ms, color=ACCENT, alpha=0.05, linewidth=0)
     axes.annotate(
         f"budget {format_latency(latency_ms)} ",
-        (latency_ms, 0.02),
+        (latency_ms, 0.5),
         xycoords=("data", "axes fraction"),
         ha="right",
         color=SECOND,
@@ -93,13 +95,16 @@ def _label(axes: Axes, record: Record) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.set_xlabel(f"latency, ms (median, batch 1, {record.machine.cpu})")
-    axes.set_ylabel("prior: ImageNet top-1, % (papers)")
+    axes.set_ylabel("ImageNet top-1 the papers lead to expect, %")
+    slowest = max(one.latency.median_ms for one in record.tried)
+    fastest = min(one.latency.median_ms for one in record.tried)
+    axes.set_xlim(0.8 * fastest, 1.3 * max(slowest, record.budget.latency_ms or 0))
     axes.grid(color=LINE, linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     for precision in dict.fromkeys(one.precision for one in record.tried):
         axes.scatter([], [], marker=MARKERS[precision], color=ACCENT, label=precision)
-    axes.scatter([], [], facecolor="none", edgecolor=SOFT, label="does not fit")
-    axes.legend(loc="lower right", frameon=False)
+    axes.scatter([], [], facecolor="none", edgecolor=SOFT, label="too slow or too large")
+    axes.legend(loc="lower center", frameon=False, ncols=4, bbox_to_anchor=(0.5, 1.0))
 
 
 if __name__ == "__main__":

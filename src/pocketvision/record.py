@@ -102,7 +102,7 @@ class Tried:
     latency: Latency
     prior: Prior
     fits: bool
-    chosen: bool = False
+    chosen: bool = False  # the one that was trained and shipped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

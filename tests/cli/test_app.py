@@ -244,6 +244,17 @@ def test_interrupt_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch) -> None: 
     assert "Run the same command again to go on" in answer.err
 
 
+def test_broken_torchvision_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def fail() -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(app, "app", fail)
+    answer = run("fit")
+    assert answer.code == 2
+    assert "the installed torchvision does not fit the installed torch" in answer.err
+    assert "pip uninstall torchvision" in answer.err
+
+
 def test_budget_that_cannot_be_met_exits_3(run, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     words = ["--latency", "0.0001ms", "--models", "mobilenet_v1", "--width", "0.25"]
     words += ["--resolution", "32", "--runtime", "onnxruntime"]

@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketvision.budget import format_time
 from pocketvision.errors import BudgetError
 from pocketvision.fitting import forecast
 from pocketvision.fitting.candidates import Candidate, list_candidates
 from pocketvision.fitting.forecast import Workload
 
-WORK = Workload(train=1000, val=100, headline=100, batch_size=50, fine_tuning=False)
+WORK = Workload(
+    train=1000, val=100, headline=100, runtimes=1, resolution=64, batch_size=50, fine_tuning=False
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +81,10 @@ def test_forecast_names_time_and_disk() -> None:
     sentence = forecast.forecast_sentence(
         WORK, unknown=10, runtimes=["onnxruntime"], side=64, time_s=600
     )
+    planning = format_time(forecast.planning_seconds(10, ["onnxruntime"]))
     assert sentence == (
-        "Will measure 10 candidates (45 s), train for about 9 m, then quantize, verify and measure "
-        "(29 s). Disk: up to 13.5 MB of pixel cache."
+        f"Will measure 10 candidates ({planning}), train for about 9 m, then quantize, verify and "
+        "measure (25 s). Disk: up to 13.5 MB of pixel cache."
     )
     without = forecast.forecast_sentence(
         WORK, unknown=0, runtimes=["onnxruntime"], side=64, time_s=None

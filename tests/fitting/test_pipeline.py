@@ -18,7 +18,7 @@ from pocketvision.errors import ArtefactError, BudgetError, ConfigError, DataErr
 from pocketvision.fitting import pipeline, plan, start, variants
 from pocketvision.fitting.artefact import Artefact, load, read_state
 from pocketvision.fitting.pipeline import run_fit
-from pocketvision.measure import accuracy
+from pocketvision.measure import accuracy, latency
 from pocketvision.models.weights import load as load_network
 from pocketvision.record import Record
 from pocketvision.runtimes.onnxfile import metadata
@@ -76,7 +76,7 @@ def test_shipped_file_is_the_fastest_that_passes_within_the_budget(fitted: Artef
 
 def test_planned_sizes_are_those_of_the_trained_files(fitted: Artefact) -> None:
     """Otherwise the plan would choose what cannot be shipped."""
-    planned = {t.precision: t.size_bytes for t in fitted.record.tried if t.chosen}
+    planned = {t.precision: t.size_bytes for t in fitted.record.tried}
     for variant in fitted.record.variants:
         assert variant.size_bytes <= plan.SIZE_HEADROOM * planned[variant.precision]
         assert variant.size_bytes == pytest.approx(planned[variant.precision], rel=0.01)
@@ -268,6 +268,8 @@ def test_file_that_fails_its_gate_is_not_shipped(
         run_fit(config, tmp_path / "out")
     assert not (tmp_path / "out" / "model").exists()
     assert read_state(tmp_path / "out").status == "failed"
+    with pytest.raises(ConfigError, match="holds a run that failed its gate or budget; nothing"):
+        run_fit(config, tmp_path / "out")
 
 
 def test_budget_missed_as_measured_steps_to_the_next_candidate(
@@ -288,6 +290,32 @@ def test_budget_missed_as_measured_steps_to_the_next_candidate(
     artefact = run_fit(config, tmp_path / "out", told)
     assert artefact.record.network.label == "mobilenet_v1 x0.25 @32"
     assert any("is trained but cannot be shipped within" in s for s in told.sentences)
+
+
+def test_machine_too_noisy_to_say_ends_without_training_another(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+
+    def noisy(*args: object, **named: object) -> object:
+        found = latency.measure_latency(*args, **named)  # type: ignore[arg-type]
+        return {
+            name: replace(one, low_ms=1.0, median_ms=150.0, high_ms=900.0, noise="spread")
+            for name, one in found.items()
+        }
+
+    with monkeypatch.context() as patch:
+        patch.setattr(variants, "measure_latency", noisy)
+        message = (
+            r"too noisy to say whether mobilenet_v1 x0\.25 @32 meets 200 ms and 2 MB: between 1"
+        )
+        with pytest.raises(GateError, match=message):
+            run_fit(replace(QUICK, data=str(photos), epochs=1), out)
+    assert read_state(out).status == "unfinished"
+    told = Told()
+    artefact = run_fit(replace(QUICK, data=str(photos), epochs=1), out, told)
+    assert artefact.record.verdict.met
+    assert "Training" not in told.sentences, "the trained network is kept"
 
 
 def test_fine_tuning_replaces_the_head_and_says_so(fitted: Artefact, tmp_path: Path) -> None:

@@ -39,6 +39,16 @@ def main() -> None:
     except PocketvisionError as error:
         display.err.print(f"Error: {error}", style="red", markup=False, highlight=False)
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if "torchvision" not in str(error):
+            raise
+        display.err.print(
+            "Error: the installed torchvision does not fit the installed torch, and keeps other "
+            "packages from loading. pocketvision does not need it: pip uninstall torchvision",
+            style="red",
+            highlight=False,
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         display.err.print("Interrupted. Run the same command again to go on.", highlight=False)
         sys.exit(130)

@@ -8,7 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from pocketvision.budget import Budget, parse_latency, parse_size, parse_time
+from pocketvision.budget import (
+    Budget,
+    format_latency,
+    parse_latency,
+    parse_size,
+    parse_time,
+)
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import BudgetError, GateError
 from pocketvision.fitting.artefact import Artefact
@@ -18,7 +24,12 @@ from pocketvision.fitting.run import Run
 from pocketvision.fitting.ship import finish
 from pocketvision.fitting.start import open_run
 from pocketvision.fitting.training import forget_training, run_training, settle, workload_of
-from pocketvision.fitting.variants import build_variants, choose_variant, missed_sentence
+from pocketvision.fitting.variants import (
+    build_variants,
+    choose_variant,
+    missed_sentence,
+    undecided,
+)
 
 
 def fit(
@@ -88,9 +99,14 @@ def _work(run: Run) -> Artefact:
         chosen = choose_variant(built)
         if chosen is not None:
             return finish(run, network, built, chosen)
-        reason = missed_sentence(
-            run.spec.label, built, run.config.budget, run.config.max_drop_points
-        )
+        budget = run.config.budget
+        reason = missed_sentence(run.spec.label, built, budget, run.config.max_drop_points)
+        if noisy := undecided(built, budget):
+            raise GateError(
+                f"The machine is too noisy to say whether {run.spec.label} meets {budget}: between "
+                f"{format_latency(noisy.low_ms)} and {format_latency(noisy.high_ms)}. Stop other "
+                f"programs and run the same command again; it goes on from here."
+            )
         if not _next_candidate(run):
             run.save(replace(run.state, status="failed"))
             raise GateError(reason)

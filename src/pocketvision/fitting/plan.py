@@ -31,7 +31,7 @@ from pocketvision.storage import from_json, sha256_bytes, to_json, write_atomic
 HEADROOM = 1.05  # the final measurement may come out a little slower than the planning one
 SIZE_HEADROOM = 1.005  # class names are longer than the numbers that stand in for them
 CHUNK = 4  # candidates whose sessions are open, and interleaved, at a time
-SECONDS_PER_CANDIDATE = {"onnxruntime": 4.5, "openvino": 9.0}  # for the forecast
+SECONDS_PER_CANDIDATE = {"onnxruntime": 5.0, "openvino": 7.0}  # for the forecast
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -309,6 +309,12 @@ def _up(value: float) -> str:
     return f"{math.ceil(value / step) * step:.10g}"
 
 
-def mark_chosen(tried: tuple[Tried, ...], label: str) -> tuple[Tried, ...]:
-    """`tried` with the entries of the chosen network marked."""
-    return tuple(replace(entry, chosen=entry.network == label) for entry in tried)
+def mark_chosen(
+    tried: tuple[Tried, ...], label: str, runtime: str, precision: Precision
+) -> tuple[Tried, ...]:
+    """`tried` with the one entry marked that was trained and shipped."""
+    wanted = (label, runtime, precision)
+    return tuple(
+        replace(entry, chosen=(entry.network, entry.runtime, entry.precision) == wanted)
+        for entry in tried
+    )

@@ -159,7 +159,7 @@ def _record(
         variants=tuple(replace(b.variant, shipped=b is chosen) for b in built),
         verification=verification,
         confusion=tuple(tuple(int(v) for v in row) for row in np.asarray(matrix)),
-        tried=mark_chosen(run.state.tried, spec.label),
+        tried=mark_chosen(run.state.tried, spec.label, shipped.runtime, shipped.precision),
         epochs=read_metrics(run.out / TRAINING / METRICS),
         steps=run.state.steps,
         machine=machine(),

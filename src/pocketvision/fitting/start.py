@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -78,12 +79,15 @@ def _unfinished_state(out: Path, config: FitConfig) -> RunState | None:
     except (OSError, ArtefactError):
         state = None
     if state is None or state.status != "unfinished" or state.config != config:
-        holds = "a finished run" if state and state.status == "done" else "something else"
-        if state and state.status == "unfinished":
-            holds = "an unfinished run with other options"
+        holds = {
+            "done": "a finished run",
+            "failed": "a run that failed its gate or budget",
+            "unfinished": "an unfinished run with other options",
+        }
         raise ConfigError(
-            f"The output folder {out} exists and holds {holds}; nothing was changed. Give another "
-            "--out, or remove the folder."
+            f"The output folder {out} exists and holds "
+            f"{holds[state.status] if state else 'something else'}; nothing was changed. Give "
+            "another --out, or remove the folder."
         )
     return state
 
@@ -139,10 +143,20 @@ def _begin(
     )
     run.state = replace(run.state, tried=tried, ranking=tuple(c.spec for c in ranking))
     attempt = settle(run, 0)
-    out.mkdir(parents=True)
-    run.state = replace(run.state, attempt=attempt)
-    run.add_step(Step(name="plan", seconds=seconds[0], note=f"{len(tried)} files measured"))
+    step = Step(name="plan", seconds=seconds[0], note=f"{len(tried)} files measured")
+    run.state = replace(run.state, attempt=attempt, steps=(step,))
+    _make_folder(run)
     return run
+
+
+def _make_folder(run: Run) -> None:
+    """The output folder appears with its run.json inside, so that it can always be resumed."""
+    out = run.out
+    run.out = out.with_name(f".{out.name}.new")
+    shutil.rmtree(run.out, ignore_errors=True)
+    run.save(run.state)
+    run.out.rename(out)
+    run.out = out
 
 
 def _candidates(config: FitConfig, samples: Samples, runtimes: list[Runtime]) -> list[Candidate]:
@@ -206,7 +220,7 @@ def _say_forecast(run: Run, candidates: list[Candidate]) -> None:
     )
     largest = max(c.spec.resolution for c in candidates)
     sentence = forecast.forecast_sentence(
-        workload_of(run),
+        workload_of(run, largest),
         unknown=unknown,
         runtimes=[runtime.name for runtime in run.runtimes],
         side=Preprocessing.for_resolution(largest, int(np.median(samples.shorter_sides))).side,

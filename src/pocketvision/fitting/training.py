@@ -35,13 +35,16 @@ def preprocessing_for(run: Run, spec: ArchSpec) -> Preprocessing:
     return Preprocessing.for_resolution(spec.resolution, shorter)
 
 
-def workload_of(run: Run) -> Workload:
-    """The images each phase will see."""
+def workload_of(run: Run, resolution: int | None = None) -> Workload:
+    """The images each phase will see; without a resolution, at the largest of the ranking."""
     samples = run.samples
+    largest = max((spec.resolution for spec in run.state.ranking), default=0)
     return Workload(
         train=len(samples.indices("train")),
         val=len(samples.indices("val")),
         headline=len(samples.indices(samples.headline_split)),
+        runtimes=len(run.runtimes),
+        resolution=resolution or largest,
         batch_size=run.config.batch_size,
         fine_tuning=run.config.weights is not None,
     )
@@ -112,17 +115,15 @@ def run_training(run: Run) -> Network:
     with stopwatch() as seconds:
         result = _train(run, network, preprocessing, store)
     save_network(network, run.out, classes=run.samples.classes, preprocessing=preprocessing)
-    (run.out / TRAINING / CHECKPOINT).unlink(missing_ok=True)
     last = result.epochs[-1] if result.epochs else None
-    run.state = replace(run.state, trained=True)
-    run.add_step(
-        Step(
-            name="train",
-            seconds=last.seconds if last else seconds[0],
-            top1=last.val_top1 if last else None,
-            note=_training_note(run, result),
-        )
+    step = Step(
+        name="train",
+        seconds=last.seconds if last else seconds[0],
+        top1=last.val_top1 if last else None,
+        note=_training_note(run, result),
     )
+    run.save(replace(run.state, trained=True, steps=(*run.state.steps, step)))
+    (run.out / TRAINING / CHECKPOINT).unlink(missing_ok=True)
     return network
 
 
@@ -179,7 +180,8 @@ def _train(
 def _training_note(run: Run, result: TrainResult) -> str:
     config = run.state.train
     assert config is not None
-    note = f"{len(result.epochs)} of {config.epochs} epochs, {run.state.start}"
+    made = f"{len(result.epochs)} of {config.epochs} epochs"
+    note = f"{run.spec.label}, {made}, {run.state.start}"
     return f"{note}; shortened to keep the time" if result.stopped_early else note
 
 

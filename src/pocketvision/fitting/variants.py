@@ -109,7 +109,7 @@ def _gate_and_time(
             size_bytes=size,
             latency=latency,
             comparison=comparison,
-            within_budget=is_within(latency, size, run.config.budget),
+            within_budget=fits(latency, size, run.config.budget),
             passed_gate=100 * comparison.drop <= run.config.max_drop_points,
         )
         built.append(Built(variant=variant, path=path, session=sessions[name, precision]))
@@ -152,11 +152,14 @@ def _calibration_pixels(run: Run, store: np.ndarray, pre: Preprocessing) -> np.n
     return np.ascontiguousarray(centre_crop(store[np.sort(chosen)], pre.resolution))
 
 
-def is_within(latency: Latency, size_bytes: int, budget: Budget) -> bool:
-    """True if the budget is met as measured; a noisy latency meets no limit."""
-    if latency.noise and budget.latency_ms is not None:
-        return False
-    return fits(latency, size_bytes, budget)
+def undecided(built: list[Built], budget: Budget) -> Latency | None:
+    """A latency too noisy to say whether the budget is met, of a file that is fine otherwise."""
+    for variant in (entry.variant for entry in built if entry.variant.passed_gate):
+        latency, limit = variant.latency, budget.latency_ms
+        light = budget.size_bytes is None or variant.size_bytes <= budget.size_bytes
+        if limit and light and latency.noise and latency.low_ms <= limit < latency.high_ms:
+            return latency
+    return None
 
 
 def choose_variant(built: list[Built]) -> Built | None:
@@ -177,9 +180,7 @@ def missed_sentence(label: str, built: list[Built], budget: Budget, max_drop_poi
             reasons.append(
                 f"loses {100 * v.comparison.drop:.2f} points (limit {max_drop_points:g})"
             )
-        if v.latency.noise:
-            reasons.append(v.latency.noise)
-        elif not v.within_budget:
+        if not v.within_budget:
             high = format_latency(v.latency.high_ms)
             reasons.append(f"measures up to {high} and {format_size(v.size_bytes)}")
         parts.append(f"{v.precision} on {v.runtime} {' and '.join(reasons)}")
