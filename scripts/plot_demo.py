@@ -38,8 +38,9 @@ def main() -> None:
 
 def draw(record: Record, picture: Path) -> None:
     """Write the picture as SVG; the same record gives the same file."""
-    style = {"svg.hashsalt": "pocketvision", "font.size": 11, "axes.edgecolor": LINE}
-    with pyplot.rc_context(style):
+    with pyplot.rc_context(
+        {"svg.hashsalt": "pocketvision", "font.size": 11, "axes.edgecolor": LINE}
+    ):
         figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
         _draw_tried(axes, record.tried)
         _label(axes, record)

@@ -19,6 +19,12 @@ def test_choice_lists_what_is_allowed_and_hints_at_the_nearest() -> None:
     assert errors.choice("act", "relu", ("relu", "hswish")) == "relu"
 
 
+def test_hint_prefers_names_that_go_on_as_typed() -> None:
+    names = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
+    assert errors.did_you_mean("mobilenet_v3", names) == " Did you mean 'mobilenet_v3_large'?"
+    assert errors.did_you_mean("", names) == ""
+
+
 def test_choice_does_not_guess_wildly() -> None:
     with pytest.raises(errors.ConfigError, match=r"\]\.$"):
         errors.choice("act", "zzz", ("relu",))

@@ -63,8 +63,9 @@ def choice(name: str, value: str, allowed: Collection[str]) -> str:
 
 
 def did_you_mean(value: str, allowed: Collection[str]) -> str:
-    """The hint ` Did you mean 'x'?`, or nothing when no allowed name is close."""
-    close = difflib.get_close_matches(value, sorted(allowed), n=1, cutoff=0.6)
+    """The hint ` Did you mean 'x'?`, or nothing when no allowed name begins like it or is close."""
+    longer = [name for name in sorted(allowed) if value and name.startswith(value)]
+    close = longer or difflib.get_close_matches(value, sorted(allowed), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

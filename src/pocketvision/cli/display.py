@@ -94,14 +94,13 @@ def print_summary(artefact: Artefact) -> None:
     word = words.get(record.verdict.met, "[bold]No budget given.[/]")
     out.print(f"{word} {escape(record.verdict.sentence)}", highlight=False)
     shipped = next(c for c in record.verification if c.subject == "shipped")
-    total = sum(step.seconds for step in record.steps)
     for line in (
         f"Accuracy   {record.headline.top1:.2%} ({record.headline.low:.2%} to "
         f"{record.headline.high:.2%}, n = {record.headline.n})",
         f"Agreement  {shipped.agreement:.2%} with the float network, image by image",
         f"Latency    {latency_text(record.latency)}; decoding {record.decode_ms:.2g} ms more",
         f"Size       {format_size(record.shipped.size_bytes)}",
-        f"Took       {format_time(total)}",
+        f"Took       {format_time(artefact.state.spent_s)}",
         f"Report     {folder / 'report.html'}",
         f"Try        python {folder / 'model' / 'run.py'} PHOTO",
     ):

@@ -9,6 +9,7 @@ from pocketvision.budget import Budget
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import choice, in_range
 from pocketvision.models.arch import ArchSpec
+from pocketvision.models.registry import find_models
 from pocketvision.record import Step, Tried
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.train.config import TrainConfig
@@ -43,6 +44,8 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for pattern in self.models:
+            find_models(pattern)
         for name in self.runtimes:
             choice("runtime", name, RUNTIMES)
         for precision in self.precisions:

@@ -1,0 +1,43 @@
+"""The scripts that print committed figures and draw the picture of the README."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from records import full_record
+
+from pocketvision.storage import to_json
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def run(script: str, *words: object) -> str:
+    command = [sys.executable, str(SCRIPTS / script), *map(str, words)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_figures_print_what_the_record_says(tmp_path: Path) -> None:
+    record = full_record()
+    path = tmp_path / "record.json"
+    path.write_text(to_json(record))
+    page = run("figures.py", path)
+    assert record.command in page
+    assert record.machine.cpu in page
+    assert f"{record.headline.top1:.1%} of {record.headline.n}" in page
+    assert page.count("(shipped)") == 1
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert all(line.endswith("|") for line in rows)
+    assert len(rows) >= 8 + len(record.variants) + len(record.verification)
+
+
+def test_picture_is_the_same_for_the_same_record(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(to_json(full_record()))
+    pictures = [tmp_path / "a.svg", tmp_path / "b.svg"]
+    for picture in pictures:
+        run("plot_demo.py", path, picture)
+    first, second = (picture.read_bytes() for picture in pictures)
+    assert first == second
+    assert b"shipped: " in first
