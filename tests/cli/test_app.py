@@ -244,6 +244,19 @@ def test_interrupt_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch) -> None: 
     assert "Run the same command again to go on" in answer.err
 
 
+def test_folder_that_cannot_be_written_is_a_sentence(  # type: ignore[no-untyped-def]
+    run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail() -> None:
+        (tmp_path / "file").write_text("")
+        (tmp_path / "file" / "below").mkdir()
+
+    monkeypatch.setattr(app, "app", fail)
+    answer = run("fit")
+    assert answer.code == 2
+    assert answer.err.startswith("Error: Not a directory: ")
+
+
 def test_broken_torchvision_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     def fail() -> None:
         raise RuntimeError("operator torchvision::nms does not exist")

@@ -39,6 +39,11 @@ def main() -> None:
     except PocketvisionError as error:
         display.err.print(f"Error: {error}", style="red", markup=False, highlight=False)
         sys.exit(error.exit_code)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        reason = error.strerror or str(error)
+        display.err.print(f"Error: {reason}{where}", style="red", markup=False, highlight=False)
+        sys.exit(2)
     except RuntimeError as error:
         if "torchvision" not in str(error):
             raise

@@ -225,8 +225,10 @@ class _Watch(Callback):
         if self.on_step is not None:
             steps = int(trainer.num_training_batches) * int(trainer.max_epochs or self.epochs)
             self.on_step(trainer.global_step, steps, self.note)
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            trainer.should_stop = True
+        if self.deadline is not None:
+            late = time.monotonic() > self.deadline
+            # All ranks stop after the same step, or they would wait for each other forever.
+            trainer.should_stop = trainer.strategy.reduce_boolean_decision(late, all=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if isinstance(v, Tensor)}
