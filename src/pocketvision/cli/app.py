@@ -25,6 +25,8 @@ app = typer.Typer(
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+BUDGET, CHOICE, TRAINING = "Budget", "What may be chosen", "Training"  # panels of the help
+
 Threads = Annotated[int, typer.Option(help="CPU threads of the runtime.")]
 
 
@@ -74,50 +76,96 @@ def _root(
 def fit(
     data: Annotated[Path, typer.Argument(help="Folder of class folders, or of train/ val/ test/.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
-    latency: Annotated[str | None, typer.Option(help="Budget per image, such as 5ms.")] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Budget of the files to ship, such as 4MB.")
+    latency: Annotated[
+        str | None, typer.Option(help="Budget per image, such as 5ms.", rich_help_panel=BUDGET)
     ] = None,
-    time: Annotated[str | None, typer.Option(help="Time for all of it, such as 30m.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Budget of the files to ship, such as 4MB.", rich_help_panel=BUDGET),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Time for all of it, such as 30m.", rich_help_panel=BUDGET)
+    ] = None,
     models: Annotated[
-        list[str] | None, typer.Option(help="Name or pattern to allow; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Name or pattern to allow; may be repeated.", rich_help_panel=CHOICE),
     ] = None,
     width: Annotated[
-        list[float] | None, typer.Option(help="Width multiplier to allow; may be repeated.")
+        list[float] | None,
+        typer.Option(help="Width multiplier to allow; may be repeated.", rich_help_panel=CHOICE),
     ] = None,
     resolution: Annotated[
-        list[int] | None, typer.Option(help="Input side in pixels to allow; may be repeated.")
+        list[int] | None,
+        typer.Option(
+            help="Input side in pixels to allow; may be repeated.", rich_help_panel=CHOICE
+        ),
     ] = None,
     runtime: Annotated[
-        list[str] | None, typer.Option(help="onnxruntime or openvino; default: all installed.")
+        list[str] | None,
+        typer.Option(
+            help="onnxruntime or openvino; default: all installed.", rich_help_panel=CHOICE
+        ),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="f32, bf16 or int8; default: all the runtime has.")
+        list[str] | None,
+        typer.Option(
+            help="f32, bf16 or int8; default: all the runtime has.", rich_help_panel=CHOICE
+        ),
     ] = None,
     threads: Threads = 1,
     max_drop: Annotated[
-        float, typer.Option(help="Points of top-1 a file may lose against the float network.")
+        float,
+        typer.Option(
+            help="Points of top-1 a file may lose against the float network.",
+            rich_help_panel=CHOICE,
+        ),
     ] = 1.0,
     weights: Annotated[
-        str | None, typer.Option(help="Start from a .safetensors file or a fitted folder.")
+        str | None,
+        typer.Option(
+            help="Start from a .safetensors file or a fitted folder.", rich_help_panel=TRAINING
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Default: what fits --time, else 40.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per training step.")] = 64,
-    learning_rate: Annotated[float | None, typer.Option(help="Top of the schedule.")] = None,
-    flip: Annotated[bool, typer.Option(help="Mirror images in training; not for text.")] = True,
-    mixup: Annotated[float, typer.Option(help="MixUp alpha; 0: off.")] = 0.0,
-    cutmix: Annotated[float, typer.Option(help="CutMix alpha; 0: off.")] = 0.0,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Default: what fits --time, else 40.", rich_help_panel=TRAINING),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(help="Images per training step.", rich_help_panel=TRAINING)
+    ] = 64,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Top of the schedule.", rich_help_panel=TRAINING)
+    ] = None,
+    flip: Annotated[
+        bool,
+        typer.Option(help="Mirror images in training; not for text.", rich_help_panel=TRAINING),
+    ] = True,
+    mixup: Annotated[
+        float, typer.Option(help="MixUp alpha; 0: off.", rich_help_panel=TRAINING)
+    ] = 0.0,
+    cutmix: Annotated[
+        float, typer.Option(help="CutMix alpha; 0: off.", rich_help_panel=TRAINING)
+    ] = 0.0,
     min_scale: Annotated[
-        float | None, typer.Option(help="Smallest random crop, as a share of the area.")
+        float | None,
+        typer.Option(
+            help="Smallest random crop, as a share of the area.", rich_help_panel=TRAINING
+        ),
     ] = None,
     class_weights: Annotated[
-        bool, typer.Option("--class-weights", help="Weigh rare classes more.")
+        bool,
+        typer.Option("--class-weights", help="Weigh rare classes more.", rich_help_panel=TRAINING),
     ] = False,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also log for TensorBoard (extra).")
+        bool,
+        typer.Option(
+            "--tensorboard", help="Also log for TensorBoard (extra).", rich_help_panel=TRAINING
+        ),
     ] = False,
-    device: Annotated[Accelerator, typer.Option(help="Train on cpu, cuda or auto.")] = "auto",
-    devices: Annotated[int, typer.Option(help="How many of them.")] = 1,
+    device: Annotated[
+        Accelerator, typer.Option(help="Train on cpu, cuda or auto.", rich_help_panel=TRAINING)
+    ] = "auto",
+    devices: Annotated[int, typer.Option(help="How many of them.", rich_help_panel=TRAINING)] = 1,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unreadable images out.")
     ] = False,

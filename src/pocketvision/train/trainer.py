@@ -6,6 +6,7 @@ import contextlib
 import copy
 import csv
 import functools
+import io
 import logging
 import math
 import statistics
@@ -27,6 +28,7 @@ from pocketvision.data.transforms import augment
 from pocketvision.errors import GateError, require
 from pocketvision.models.arch import Network
 from pocketvision.record import Epoch
+from pocketvision.storage import write_atomic
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource, num_batches
 from pocketvision.train.classify import Classification, build_optimizer
@@ -274,10 +276,11 @@ class _Watch(Callback):
 def write_metrics(path: Path, epochs: list[Epoch]) -> None:
     """The learning curves as CSV, one line an epoch."""
     names = list(Epoch.__dataclass_fields__)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows([getattr(e, name) for name in names] for e in epochs)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(names)
+    writer.writerows([getattr(e, name) for name in names] for e in epochs)
+    write_atomic(path, text.getvalue())
 
 
 def _build_trainer(config: TrainConfig, folder: Path, watch: _Watch) -> pl.Trainer:
