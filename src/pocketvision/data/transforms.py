@@ -127,7 +127,7 @@ def _random_crops(
 ) -> Tensor:
     """(N, S, S, 3) uint8 -> (N, R, R, 3) uint8 on a CPU, else float."""
     images = pixels.permute(0, 3, 1, 2)
-    # One resize per image in bytes is several times faster than one grid_sample for the batch;
+    # One resize per image in bytes is faster than one grid_sample for the batch;
     # only the CPU resizes bytes.
     if images.device.type != "cpu":
         images = images.float()

@@ -1,7 +1,6 @@
 """OpenVINO: an extra. Runs its own files, model.xml and model.bin; NNCF quantizes them.
 
-Files keep a free batch; a session is compiled for one batch size, since a free one costs a fifth
-to a half more time per image (measured on MobileNetV3, batch 1, one thread).
+Files keep a free batch; a session is compiled for one batch size, since a free one is slower.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc not to return large freed blocks to the system; False where there is no glibc.
 
     By default glibc maps blocks above 128 kB anew for every tensor, and the kernel clears each page
-    again; training compact networks on a CPU then spends a fifth of its time on page faults.
+    again (benchmarks/training_step.py measures what that costs).
     """
     if platform.libc_ver()[0] != "glibc":
         return False
