@@ -21,8 +21,8 @@ $(VENV)/.tests: $(VENV)/.made pyproject.toml constraints.txt
 
 # Fits a network to 1,797 handwritten digits (scikit-learn's) and prints where the report is.
 demo: $(VENV)/.runs
-	@test ! -e demo || (echo "demo/ exists already; remove it to run the demo again." && exit 2)
-	$(BIN)/pocketvision sample digits demo/digits
+	@test ! -e demo/fitted/record.json || (echo "demo/ is done already; remove it to run it again." && exit 2)
+	test -e demo/digits || $(BIN)/pocketvision sample digits demo/digits
 	$(BIN)/pocketvision fit demo/digits --out demo/fitted $(DEMO)
 
 DEMO := --latency 0.5ms --size 2MB --time 3m --runtime onnxruntime --no-flip

@@ -18,7 +18,6 @@ def lines(record: Record) -> list[str]:
     machine, network, top1 = record.machine, record.network, record.headline
     splits = ", ".join(f"{s.name} {sum(s.counts)}" for s in record.data.splits)
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-    spent = sum(step.seconds for step in record.steps)
     return [
         f"# {network.label}: {top1.top1:.1%} of {top1.n} {record.data.headline_split} images",
         "",
@@ -32,7 +31,7 @@ def lines(record: Record) -> list[str]:
         "|---|---|",
         f"| Images | {splits}; {len(record.data.classes)} classes |",
         f"| Training | {len(record.epochs)} epochs, {network.start}, seed {record.seed} |",
-        f"| Steps in all | {format_time(spent)} |",
+        f"| Wall clock | {format_time(record.spent_s)} |",
         f"| Machine | {machine.cpu}, {machine.cores} cores, {', '.join(machine.features)} |",
         f"| System | {machine.system}, Python {machine.python} |",
         f"| Versions | {versions} |",

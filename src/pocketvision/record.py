@@ -122,9 +122,9 @@ class Epoch:
 class Step:
     """What one step of the main job cost and gained; None where it does not apply."""
 
-    name: str  # "plan", "train", "export", "quantize", "verify", "measure"
+    name: str  # "plan", "train", "export", "quantize", "gate", "measure", "verify"
     seconds: float
-    top1: float | None = None
+    top1: float | None = None  # on val, so that steps can be compared
     latency_ms: float | None = None
     size_bytes: int | None = None
     note: str = ""
@@ -235,3 +235,4 @@ class Record:
     epochs: tuple[Epoch, ...]
     steps: tuple[Step, ...]
     machine: Machine
+    spent_s: float  # wall clock of the whole command, interrupted parts included

@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pydantic
 
@@ -32,13 +32,20 @@ def to_json(value: object, *, indent: int | None = 2) -> str:
     return _adapter(type(value)).dump_json(value, indent=indent).decode() + "\n"
 
 
-def from_json(kind: type[T], text: str | bytes, *, source: str) -> T:
-    """The inverse of `to_json`; `source` names the file in messages.
+def from_json(
+    kind: type[T],
+    text: str | bytes,
+    *,
+    source: str,
+    extra: Literal["forbid", "ignore"] = "forbid",
+) -> T:
+    """The inverse of `to_json`; `source` names the file in messages, `extra` what to do with keys
+    that `kind` does not have.
 
     Raises: ArtefactError: text that is no JSON, or does not describe a `kind`.
     """
     try:
-        value: T = _adapter(kind).validate_json(text, extra="forbid")
+        value: T = _adapter(kind).validate_json(text, extra=extra)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole text"

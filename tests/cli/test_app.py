@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from PIL import Image
 
 from pocketvision.cli import app, display
+from pocketvision.fitting import pipeline
 
 
 class Answer:
@@ -117,6 +119,7 @@ def test_sample_writes_real_digits_once(run, tmp_path: Path) -> None:  # type: i
         (["--max-drop", "-1"], "max-drop=-1.0 is out of range"),
         (["--resolution", "8"], "resolution=8 is out of range; expected 32 to"),
         (["--threads", "0"], "threads=0 is out of range"),
+        (["--batch-size", "1"], "batch-size=1 is out of range; expected 2 to"),
         (["--epochs", "0"], "epochs=0 is out of range"),
         (["--learning-rate", "0"], "learning-rate=0.0 is out of range"),
         (["--mixup", "-1"], "mixup=-1.0 is out of range"),
@@ -201,6 +204,14 @@ def test_existing_output_folder_is_left_alone(run, photos: Path, tmp_path: Path)
     assert "exists and holds something else; nothing was changed" in answer.err
 
 
+def test_output_that_cannot_be_made_is_refused_at_once(run, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "file").write_text("")
+    answer = run("fit", photos, "--out", tmp_path / "file" / "out", "--latency", "5ms")
+    assert answer.code == 2
+    assert "file is not a folder that can be written" in answer.err
+    assert "Reading images" not in answer.err
+
+
 def test_measure_refuses_what_is_no_onnx(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "x.onnx").write_text("not a model")
     answer = run("measure", tmp_path / "x.onnx")
@@ -234,14 +245,32 @@ def test_log_progress_is_one_line_a_minute_with_the_time_left(
     ]
 
 
-def test_interrupt_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    def interrupt() -> None:
+def test_interrupt_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(app, "app", interrupt)
-    answer = run("fit")
+    monkeypatch.setattr(pipeline, "run_fit", interrupt)
+    answer = run("fit", tmp_path, "--out", tmp_path / "out")
     assert answer.code == 130
     assert "Run the same command again to go on" in answer.err
+
+
+def test_open_axes_can_be_given(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [value("x", onnx.TensorProto.FLOAT, ["n", "h", 4])],
+        [value("y", onnx.TensorProto.FLOAT, ["n", "h", 4])],
+    )
+    opset = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "m.onnx")
+    assert "give its shape, for example x=N,N,4" in run("measure", tmp_path / "m.onnx").err
+    timed = run("measure", tmp_path / "m.onnx", "--shape", "x=1,8,4", "--json")
+    assert json.loads(timed.out)["median_ms"] > 0
+    wrong = run("measure", tmp_path / "m.onnx", "--shape", "1x8x4")
+    assert wrong.code == 2
+    assert "shape '1x8x4' is not understood; write it like x=1,3,224,224" in wrong.err
 
 
 def test_folder_that_cannot_be_written_is_a_sentence(  # type: ignore[no-untyped-def]

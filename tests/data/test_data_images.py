@@ -90,6 +90,21 @@ def test_missing_test_is_set_aside_from_train(tmp_path: Path) -> None:
     assert samples.split_origins == {"train": "given", "val": "given", "test": "set aside"}
 
 
+def test_test_set_aside_never_holds_an_image_of_the_given_val(tmp_path: Path) -> None:
+    """Copies that lie in train/ and val/ alike stay in train: in test they would be leaked."""
+    folder = tmp_path / "photos"
+    fill(folder / "train", {"a": 40, "b": 40})
+    for name in ("a", "b"):
+        for file in sorted((folder / "train" / name).iterdir())[:30]:
+            copy = folder / "val" / name / file.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+    samples = scan(folder)
+    held = {split: {samples.hashes[i] for i in samples.indices(split)} for split in samples.splits}
+    assert held["test"]
+    assert not held["test"] & (held["val"] | held["train"])
+
+
 def test_seed_changes_the_split_and_nothing_else(tmp_path: Path) -> None:
     fill(tmp_path, {"a": 40, "b": 40})
     first, again, other = scan(tmp_path), scan(tmp_path), scan(tmp_path, seed=1)

@@ -15,7 +15,14 @@ from pocketvision.fitting.candidates import Candidate, list_candidates
 from pocketvision.fitting.forecast import Workload
 
 WORK = Workload(
-    train=1000, val=100, headline=100, runtimes=1, resolution=64, batch_size=50, fine_tuning=False
+    stored=1200,
+    train=1000,
+    val=100,
+    headline=100,
+    runtimes=1,
+    resolution=64,
+    batch_size=50,
+    fine_tuning=False,
 )
 
 
@@ -34,7 +41,9 @@ def test_planned_epochs_never_exceed_the_time(rate: float, available: float) -> 
 
 
 def test_best_candidate_is_kept_when_the_time_allows(ranking: list[Candidate]) -> None:
-    assert forecast.first_trainable(ranking, WORK, 3600, lambda c: 1e-3) == 0
+    found, epochs = forecast.first_trainable(ranking, WORK, lambda: 3600, lambda c: 1e-3)
+    assert found == 0
+    assert epochs >= WORK.min_epochs
 
 
 def test_first_candidate_with_enough_epochs_is_taken(ranking: list[Candidate]) -> None:
@@ -47,7 +56,7 @@ def test_first_candidate_with_enough_epochs_is_taken(ranking: list[Candidate]) -
 
     third = ranking[2].count.macs * 1e-10
     available = 1.05 * WORK.min_epochs * WORK.epoch_s(third) / forecast.TRAINING_MARGIN
-    assert forecast.first_trainable(ranking, WORK, available, probe) == 2
+    assert forecast.first_trainable(ranking, WORK, lambda: available, probe)[0] == 2
     assert probed == [ranking[0].spec.label, ranking[2].spec.label]
 
 
@@ -55,17 +64,20 @@ def test_wrong_estimate_is_probed_again(ranking: list[Candidate]) -> None:
     """Cheaper by MACs, and yet no faster: the choice moves on until a probe confirms it."""
     rates = dict(zip((c.spec.label for c in ranking), (1.0, 0.9, 0.8, 0.001), strict=True))
     available = 2 * WORK.min_epochs * WORK.epoch_s(0.3)
-    found = forecast.first_trainable(ranking, WORK, available, lambda c: rates[c.spec.label])
-    assert found == 3
+    found = forecast.first_trainable(
+        ranking, WORK, lambda: available, lambda c: rates[c.spec.label]
+    )
+    assert found[0] == 3
 
 
 def test_most_epochs_when_none_gets_enough(ranking: list[Candidate]) -> None:
     rate = 1e-2
     available = 3 * WORK.epoch_s(rate)
     found = forecast.first_trainable(
-        ranking, WORK, available, lambda c: rate * c.count.macs / ranking[-1].count.macs
+        ranking, WORK, lambda: available, lambda c: rate * c.count.macs / ranking[-1].count.macs
     )
-    assert found == 3
+    assert found[0] == 3
+    assert found[1] < WORK.min_epochs
 
 
 @pytest.mark.parametrize("available", [-50.0, 0.0, 5.0])
@@ -74,7 +86,7 @@ def test_no_epoch_at_all_is_a_budget_error(ranking: list[Candidate], available: 
         f"The time is too short: {max(available, 0):.0f} s are left for training, and one epoch"
     )
     with pytest.raises(BudgetError, match=re.escape(message)):
-        forecast.first_trainable(ranking, WORK, available, lambda c: 10.0)
+        forecast.first_trainable(ranking, WORK, lambda: available, lambda c: 10.0)
 
 
 def test_forecast_names_time_and_disk() -> None:
@@ -84,7 +96,7 @@ def test_forecast_names_time_and_disk() -> None:
     planning = format_time(forecast.planning_seconds(10, ["onnxruntime"]))
     assert sentence == (
         f"Will measure 10 candidates ({planning}), train for about 9 m, then quantize, verify and "
-        "measure (25 s). Disk: up to 13.5 MB of pixel cache."
+        f"measure ({format_time(WORK.finish_s)}). Disk: up to 14.7 MB of pixel cache."
     )
     without = forecast.forecast_sentence(
         WORK, unknown=0, runtimes=["onnxruntime"], side=64, time_s=None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,9 +192,12 @@ def test_interrupted_run_goes_on_and_reuses_what_it_has(
 
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "build_variants", interrupt)
+        began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             run_fit(config, out)
+        took = time.monotonic() - began
     assert read_state(out).status == "unfinished"
+    assert 0.5 * took < read_state(out).spent_s <= took, "the clock goes on with the run"
     with pytest.raises(ArtefactError, match="its run has not finished; run the same `fit` command"):
         load(out)
     with pytest.raises(ConfigError, match="holds an unfinished run with other options"):
@@ -248,7 +252,7 @@ def test_time_too_short_for_one_epoch_is_said_before_anything_is_written(
 ) -> None:
     budget = Budget(latency_ms=200, time_s=5)
     config = replace(QUICK, data=str(photos), budget=budget, epochs=None)
-    with pytest.raises(BudgetError, match="The time is too short: 0 s are left for training, and"):
+    with pytest.raises(BudgetError, match="The time is too short: decoding, quantizing, verifying"):
         run_fit(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -290,6 +294,47 @@ def test_budget_missed_as_measured_steps_to_the_next_candidate(
     artefact = run_fit(config, tmp_path / "out", told)
     assert artefact.record.network.label == "mobilenet_v1 x0.25 @32"
     assert any("is trained but cannot be shipped within" in s for s in told.sentences)
+
+
+def test_file_without_numbers_is_left_out_and_the_other_shipped(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **named: object) -> object:
+        if str(named["subject"]).startswith("f32"):
+            raise GateError("f32 on onnxruntime gives numbers that are none.")
+        return accuracy.compare(*args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(variants, "compare", broken)
+    told = Told()
+    artefact = run_fit(replace(QUICK, data=str(photos), epochs=1), tmp_path / "out", told)
+    assert artefact.shipped.precision == "int8"
+    assert "Left out: f32 on onnxruntime gives numbers that are none." in told.sentences
+
+
+def test_float_file_that_answers_differently_fails_its_gate() -> None:
+    same = accuracy.compare(
+        np.eye(4, dtype=np.float32),
+        np.eye(4, dtype=np.float32),
+        np.arange(4),
+        subject="f32",
+        reference="float",
+        split="val",
+    )
+    assert variants.passes(same, "f32", 0.0)
+    differs = replace(same, agreement=0.75)
+    assert not variants.passes(differs, "f32", 100.0)
+    assert variants.passes(differs, "int8", 0.0)
+    assert variants.passes(replace(same, drop=0.07), "int8", 7.0), "0.07 is 7 points, not more"
+
+
+def test_options_beside_weights_must_agree_with_them(
+    fitted: Artefact, photos: Path, tmp_path: Path
+) -> None:
+    config = replace(QUICK, data=str(photos), weights=str(fitted.folder), models=("mobilenet_v2",))
+    with pytest.raises(
+        ConfigError, match=r"are of mobilenet_v1 x0\.25, which --models and --width"
+    ):
+        run_fit(config, tmp_path / "out")
 
 
 def test_machine_too_noisy_to_say_ends_without_training_another(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketvision.budget import Budget
-from pocketvision.errors import BudgetError, ConfigError
+from pocketvision.errors import BudgetError, ConfigError, GateError
 from pocketvision.fitting import plan
 from pocketvision.fitting.candidates import (
     Candidate,
@@ -22,6 +22,7 @@ from pocketvision.fitting.candidates import (
 from pocketvision.fitting.variants import Built, choose_variant
 from pocketvision.models import registry
 from pocketvision.record import Latency, Tried, Variant
+from pocketvision.runtimes.registry import get_runtime
 
 
 def latency(ms: float, noise: str = "") -> Latency:
@@ -118,7 +119,7 @@ def test_budget_is_never_exceeded(
             within_budget=plan.fits(measured, size, budget),
             passed_gate=passed,
         )
-        built.append(Built(variant=variant, path=Path("x"), session=None))  # type: ignore[arg-type]
+        built.append(Built(variant=variant, path=Path("x")))
     chosen = choose_variant(built)
     if chosen is None:
         return
@@ -160,6 +161,32 @@ def test_nearest_is_what_would_fit(everything: list[Candidate]) -> None:
     enough = replace(budget, latency_ms=asked)
     again = tuple(tried(c, ms=c.count.macs / 1e7, size=10, budget=enough) for c in everything)
     assert any(e.fits for e in again), "asking for what the message says succeeds"
+
+
+def test_noise_is_no_reason_to_say_that_nothing_fits(everything: list[Candidate]) -> None:
+    budget = Budget(latency_ms=1.0)
+    measured = plan.Measured(
+        size_bytes=1, latency=replace(latency(2.0, "wide"), low_ms=0.5, high_ms=90.0)
+    )
+    entry = plan._tried(everything[0], "onnxruntime", "int8", measured, budget)
+    with pytest.raises(GateError, match=r"too noisy to plan: .* takes between 0\.5 ms and 90 ms"):
+        plan.rank(everything, (entry,), budget)
+
+
+def test_noisy_and_unreadable_measurements_are_made_again(
+    everything: list[Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path))
+    spec, runtime = everything[0].spec, get_runtime("onnxruntime")
+    cache = plan.MeasuredCache(threads=1)
+    for noise, held in (("", True), ("wide", False)):
+        measured = plan.Measured(size_bytes=1, latency=latency(1.0, noise))
+        for precision in runtime.precisions:
+            cache.put(spec, "onnxruntime", precision, measured)
+        cache.save()
+        assert plan.MeasuredCache(threads=1).holds(spec, runtime, ()) is held
+    cache.path.write_text('{"entries": {"of": "another version"}}')
+    assert plan.MeasuredCache(threads=1).entries == {}
 
 
 def test_chosen_network_is_marked(everything: list[Candidate]) -> None:

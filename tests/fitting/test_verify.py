@@ -49,16 +49,35 @@ def test_altered_file_fails(copy: Path, photos: Path, name: str) -> None:
     file.write_bytes(bytes(data))
     found = verify(copy, photos)
     assert not found.passed
-    assert check(found, "files").found == f"altered or missing: {name}"
+    assert check(found, "files").found == f"altered, missing or added: {name}"
 
 
-def test_missing_file_fails(copy: Path, photos: Path) -> None:
-    (copy / "model" / "model.onnx").unlink()
+@pytest.mark.parametrize("name", ["model.onnx", "run.py"])
+def test_missing_file_fails(copy: Path, photos: Path, name: str) -> None:
+    (copy / "model" / name).unlink()
     assert not verify(copy, photos).passed
 
 
+def test_added_file_fails_and_counts(copy: Path, photos: Path) -> None:
+    (copy / "model" / "more.bin").write_bytes(b"0" * 1000)
+    found = verify(copy, photos)
+    assert check(found, "files").passed is False
+    assert check(found, "size").passed is False
+
+
+def test_copies_elsewhere_do_not_change_the_images(
+    fitted: Artefact, photos: Path, tmp_path: Path
+) -> None:
+    """A recorded test image that lies under another class too is judged by its own."""
+    moved = Path(shutil.copytree(photos, tmp_path / "moved"))
+    for file in sorted((moved / "dark below").iterdir())[:10]:
+        shutil.copy(file, moved / "dark <b>above" / f"copy-{file.name}")
+    files, _ = module.recorded_images(fitted, moved)
+    assert len(files) == fitted.record.headline.n
+
+
 def test_lower_accuracy_fails(copy: Path, photos: Path, fitted: Artefact) -> None:
-    """The float network is exchanged and the record claims more than the images show."""
+    """The record claims more than the images show."""
     claimed = replace(fitted.record.headline, low=1.1)
     write_atomic(copy / "record.json", to_json(replace(fitted.record, headline=claimed)))
     found = verify(copy, photos)
@@ -123,6 +142,13 @@ def test_bad_arguments_are_answered(fitted: Artefact, photos: Path, tmp_path: Pa
         verify(fitted.folder, photos, latency="5")
     with pytest.raises(ArtefactError, match="is not a fitted network"):
         verify(tmp_path, photos)
+
+
+def test_record_of_a_later_version_is_said(copy: Path) -> None:
+    text = (copy / "record.json").read_text()
+    (copy / "record.json").write_text(text.replace('"schema_version": 1', '"schema_version": 9'))
+    with pytest.raises(ArtefactError, match="schema version 9; this pocketvision reads up to 1"):
+        Artefact(copy)
 
 
 def test_damaged_record_says_where(copy: Path, photos: Path) -> None:

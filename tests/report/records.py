@@ -82,6 +82,7 @@ def full_record(
         schema_version=SCHEMA_VERSION,
         created="2026-03-14T09:26:53Z",
         command="pocketvision fit photos/ --latency 5ms --size 4MB --time 30m --out fitted",
+        spent_s=1234.5,
         seed=0,
         verdict=verdict or Verdict(met=True, sentence=met),
         budget=budget,

@@ -12,7 +12,7 @@ import torch
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation
-from pocketvision.errors import GateError
+from pocketvision.errors import ConfigError, GateError
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
 from pocketvision.train import trainer
@@ -100,6 +100,33 @@ def test_interrupted_training_resumes_to_the_same_weights(
         torch.testing.assert_close(resumed.state_dict()[name], tensor, rtol=0, atol=0)
     whole = read_metrics(tmp_path / "a" / METRICS)
     assert [e.val_loss for e in result.epochs] == [e.val_loss for e in whole]
+
+
+def test_training_that_was_complete_is_taken_as_it_was(source: PixelSource, tmp_path: Path) -> None:
+    """Stopped after its last epoch: the averaged weights are in the checkpoint, no step is left."""
+    first, second = network(), network(seed=5)
+    whole = run(first, source, tmp_path)
+    again = run(second, source, tmp_path)
+    assert again == whole
+    for name, tensor in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_two_images_a_batch_are_enough(source: PixelSource, tmp_path: Path) -> None:
+    odd = replace(source, indices=source.indices[:7], labels=source.labels[:7])
+    run(network(), odd, tmp_path, replace(CONFIG, epochs=1, batch_size=2, warmup_epochs=0))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_absent_device_is_said_before_anything_begins() -> None:
+    config = replace(CONFIG, accelerator="cuda")
+    with pytest.raises(ConfigError, match="device=cuda with devices=1, but 0 CUDA devices are in"):
+        trainer.check_devices(config, 100)
+
+
+def test_too_few_images_for_the_devices_are_refused() -> None:
+    with pytest.raises(ConfigError, match="devices=4 need at least 8 training images; there are 7"):
+        trainer.check_devices(replace(CONFIG, devices=4, accelerator="cpu"), 7)
 
 
 def test_control_c_comes_through_as_such(source: PixelSource, tmp_path: Path) -> None:
@@ -224,14 +251,22 @@ def test_slow_machine_shortens_the_training_and_still_anneals(
     assert not whole.stopped_early
 
 
-def test_batches_are_a_permutation_without_an_odd_remainder() -> None:
-    for images in (2, 63, 64, 65, 129, 1000):
-        batches = epoch_batches(images, 64, seed=1, epoch=3)
-        assert len(batches) == num_batches(images, 64)
-        assert sorted(np.concatenate(batches)) == list(range(images))
-        sizes = {len(batch) for batch in batches}
-        assert max(sizes) - min(sizes) <= 1
-        assert min(sizes) > 1
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("images", [4, 7, 63, 64, 65, 129, 1000])
+@pytest.mark.parametrize("batch_size", [2, 3, 64])
+def test_batches_are_a_permutation_without_an_odd_remainder(
+    images: int, batch_size: int, world: int
+) -> None:
+    count = num_batches(images, batch_size, world)
+    batches = epoch_batches(images, count, seed=1, epoch=3)
+    assert sorted(np.concatenate(batches)) == list(range(images))
+    sizes = {len(batch) for batch in batches}
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= 2 * world
+    assert max(sizes) <= max(batch_size, 4 * world - 1)
+
+
+def test_order_of_an_epoch_depends_on_seed_and_epoch_alone() -> None:
     first = np.concatenate(epoch_batches(100, 10, 0, 0))
     assert (first == np.concatenate(epoch_batches(100, 10, 0, 0))).all()
     assert (first != np.concatenate(epoch_batches(100, 10, 0, 1))).any()
@@ -248,14 +283,14 @@ def test_training_step_is_timed_without_touching_the_network() -> None:
     net = network()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     config = replace(CONFIG, augmentation=Augmentation(flip=0))
-    assert 0 < trainer.seconds_per_image(net, PRE, config) < 60
+    assert 0 < trainer.seconds_per_image(net, PRE, config, 24) < 60
     for name, tensor in net.state_dict().items():
         assert torch.equal(before[name], tensor)
 
 
 def test_number_of_threads_is_chosen_and_put_back() -> None:
     before = torch.get_num_threads()
-    config, rate = trainer.faster_threads(network(), PRE, CONFIG)
+    config, rate = trainer.faster_threads(network(), PRE, CONFIG, 24)
     assert config.threads in (1, before)
     assert rate > 0
     assert torch.get_num_threads() == before

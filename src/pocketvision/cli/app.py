@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -32,9 +33,9 @@ Threads = Annotated[int, typer.Option(help="CPU threads of the runtime.")]
 
 def main() -> None:
     """Entry point: errors become one sentence and an exit code, never a traceback."""
-    # Threads of PyTorch that wait for each other give up their core sooner than by default, which
-    # costs nothing on a quiet machine and saves a lot on a busy one. It must be set before torch
-    # is loaded.
+    # Threads of PyTorch that wait for each other give up their core sooner than by default: on a
+    # busy machine they would otherwise keep the ones they wait for from running. It must be set
+    # before torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
@@ -56,9 +57,6 @@ def main() -> None:
             highlight=False,
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        display.err.print("Interrupted. Run the same command again to go on.", highlight=False)
-        sys.exit(130)
 
 
 @app.callback(invoke_without_command=True)
@@ -198,7 +196,16 @@ def fit(
         skip_bad=skip_bad,
         seed=seed,
     )
-    artefact = run_fit(config, out, display.TerminalReporter())
+    try:
+        artefact = run_fit(
+            config,
+            out,
+            display.TerminalReporter(),
+            command=shlex.join(["pocketvision", *sys.argv[1:]]),
+        )
+    except KeyboardInterrupt:
+        display.err.print("Interrupted. Run the same command again to go on.", highlight=False)
+        raise typer.Exit(130) from None
     if json:
         print((artefact.folder / "record.json").read_text())
     else:
@@ -290,14 +297,21 @@ def describe(
 @app.command()
 def measure(
     file: Annotated[Path, typer.Argument(help="Any ONNX file.")],
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="Of an input with open axes: x=1,3,224,224; may be repeated."),
+    ] = None,
     threads: Threads = 1,
     json: Json = False,
 ) -> None:
     """Time an ONNX file on this machine: median, p95 and the 95 % interval of the median."""
-    from pocketvision.measure.onnxfile import measure_file
+    from pocketvision.measure.onnxfile import measure_file, parse_shapes
 
-    with display.TerminalReporter().progress("Measuring"):
-        latency = measure_file(file, threads)
+    shapes = parse_shapes(shape or [])
+    with display.TerminalReporter().progress("Measuring") as advance:
+        latency = measure_file(
+            file, threads, shapes=shapes, progress=lambda done, total: advance(done, total, "")
+        )
     if json:
         display.print_json(asdict(latency))
     else:

@@ -109,7 +109,8 @@ def scan(
     other and hidden files are ignored, and so are images outside class folders.
 
     A missing val is set aside from train by content (15 % of each class, at least one image); so is
-    a missing test, unless a class has under 30 images: then the headline split is val.
+    a missing test, unless a class has under 30 images: then the headline split is val. Copies of
+    one image are never parted by this; those that the folder has in two splits stay there.
     skip_bad: leave unreadable files out, into `Samples.skipped`. progress: called with (done, all).
     Raises: DataError: a folder without this layout, or with unreadable files.
     """
@@ -184,8 +185,11 @@ def _split(
     hashes = [file.content for file in files]
     splits = [file.split for file in files]
     origins: dict[str, Origin] = {name: "given" for name in SPLITS if name in splits}
+    given = {hashes[row] for row, name in enumerate(splits) if name != "train"}
     pool = [row for row, name in enumerate(splits) if name == "train"]
     shares = _shares_to_set_aside(origins, np.bincount(labels[pool]))
+    # An image that a given split already holds would leak from one set aside: it stays in train.
+    pool = [row for row in pool if hashes[row] not in given]
     origins |= dict.fromkeys(shares, "set aside")
     chosen = split_by_content(
         [hashes[row] for row in pool], [int(labels[row]) for row in pool], shares, seed=seed

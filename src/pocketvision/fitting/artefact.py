@@ -13,7 +13,7 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, DataError
 from pocketvision.fitting.config import RunState
 from pocketvision.models.weights import load as load_network
-from pocketvision.record import Record
+from pocketvision.record import SCHEMA_VERSION, Record
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Session
 from pocketvision.storage import from_json, sha256_file
@@ -38,6 +38,11 @@ class Prediction:
     def top(self) -> str:
         """The most probable class."""
         return self.classes[0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Versioned:
+    schema_version: int
 
 
 class Artefact:
@@ -86,13 +91,18 @@ class Artefact:
         return self._session
 
     def altered_files(self) -> list[str]:
-        """Names in model/ whose content is missing or not what the record says."""
-        found = []
-        for name, digest in self.shipped.files.items():
-            path = self.folder / MODEL / name
-            if not path.is_file() or sha256_file(path) != digest:
-                found.append(name)
-        return found
+        """Names in model/ that are missing, not recorded, or not what the record says."""
+        folder = self.folder / MODEL
+        here = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+        recorded = self.shipped.files
+        return sorted(
+            name
+            for name in here.keys() | recorded.keys()
+            if name not in here
+            or name not in recorded
+            or not here[name].is_file()
+            or sha256_file(here[name]) != recorded[name]
+        )
 
     def pixels(self, image: str | Path | Image.Image) -> np.ndarray:
         """(1, resolution, resolution, 3) uint8, as the network sees `image`. Raises: DataError."""
@@ -133,8 +143,10 @@ def load(folder: str | Path) -> Artefact:
 
 
 def read_state(folder: Path) -> RunState:
-    """run.json of `folder`. Raises: ArtefactError."""
+    """run.json of `folder`. Raises: ArtefactError: it is missing or damaged."""
     path = folder / RUN
+    if not path.is_file():
+        raise ArtefactError(f"{path} does not exist.")
     return from_json(RunState, path.read_bytes(), source=str(path))
 
 
@@ -149,4 +161,11 @@ def _read_record(folder: Path) -> Record:
             "run the same `fit` command again to go on" if unfinished else "was it made by `fit`?"
         )
         raise ArtefactError(f"{folder} is not a fitted network: {reason}; {remedy}")
-    return from_json(Record, path.read_bytes(), source=str(path))
+    text = path.read_bytes()
+    version = from_json(_Versioned, text, source=str(path), extra="ignore").schema_version
+    if version > SCHEMA_VERSION:
+        raise ArtefactError(
+            f"{path} has schema version {version}; this pocketvision reads up to "
+            f"{SCHEMA_VERSION}: update pocketvision."
+        )
+    return from_json(Record, text, source=str(path))

@@ -12,6 +12,7 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.registry import find_models
 from pocketvision.record import Step, Tried
 from pocketvision.runtimes.registry import RUNTIMES
+from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.train.config import TrainConfig
 
 
@@ -50,7 +51,7 @@ class FitConfig:
             choice("runtime", name, RUNTIMES)
         for precision in self.precisions:
             choice("precision", precision, ("f32", "bf16", "int8"))
-        in_range("threads", self.threads, 1, 1024)
+        in_range("threads", self.threads, 1, MAX_THREADS)
         in_range("batch-size", self.batch_size, 2, 65_536)
         in_range("devices", self.devices, 1, 1024)
         if self.epochs is not None:

@@ -23,7 +23,12 @@ from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import Run
 from pocketvision.fitting.ship import finish
 from pocketvision.fitting.start import open_run
-from pocketvision.fitting.training import forget_training, run_training, settle, workload_of
+from pocketvision.fitting.training import (
+    forget_training,
+    run_training,
+    settle,
+    time_for_another,
+)
 from pocketvision.fitting.variants import (
     build_variants,
     choose_variant,
@@ -71,7 +76,8 @@ def fit(
         augmentation=augmentation or Augmentation(),
         seed=seed,
     )
-    return run_fit(config, Path(out))
+    command = f"pocketvision.fit({str(data)!r}, {str(out)!r}, ...)  # options: run.json"
+    return run_fit(config, Path(out), command=command)
 
 
 def parse_budget(latency: str | None, size: str | None, time: str | None) -> Budget:
@@ -83,12 +89,22 @@ def parse_budget(latency: str | None, size: str | None, time: str | None) -> Bud
     )
 
 
-def run_fit(config: FitConfig, out: Path, reporter: Reporter | None = None) -> Artefact:
+def run_fit(
+    config: FitConfig, out: Path, reporter: Reporter | None = None, *, command: str = ""
+) -> Artefact:
     """Run the main job, or go on with it if `out` holds the same run unfinished.
+
+    command: how it was asked for, for the record; empty: as this call.
 
     Raises: as `fit`.
     """
-    return _work(open_run(config, out, reporter or Silent()))
+    asked = command or f"run_fit({config!r}, {str(out)!r})"
+    run = open_run(config, out, reporter or Silent(), asked)
+    try:
+        return _work(run)
+    except BaseException:
+        run.save(run.state)  # the time spent until here counts when the run goes on
+        raise
 
 
 def _work(run: Run) -> Artefact:
@@ -109,16 +125,16 @@ def _work(run: Run) -> Artefact:
             )
         if not _next_candidate(run):
             run.save(replace(run.state, status="failed"))
-            raise GateError(reason)
+            raise GateError(
+                f"{reason} The trained network stays in {run.out}; ask for more in another --out, "
+                f"and begin with --weights {run.out} to keep what it learned."
+            )
         run.reporter.say(f"{reason} Going on with {run.spec.label}.")
 
 
 def _next_candidate(run: Run) -> bool:
-    """Move to the next ranked network; False when there is none, or no time to train it."""
-    if run.state.attempt + 1 >= len(run.state.ranking):
-        return False
-    remaining, work = run.clock.remaining_s, workload_of(run)
-    if remaining is not None and remaining < work.finish_s:
+    """Move to the next ranked network; False when there is none, or no time to train it well."""
+    if run.state.attempt + 1 >= len(run.state.ranking) or not time_for_another(run):
         return False
     try:
         attempt = settle(run, run.state.attempt + 1)

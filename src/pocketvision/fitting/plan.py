@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,11 +17,11 @@ import torch
 from pocketvision.budget import Budget, format_latency, format_size
 from pocketvision.data.cache import cache_folder
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.errors import BudgetError, ConfigError
+from pocketvision.errors import ArtefactError, BudgetError, ConfigError, GateError
 from pocketvision.fitting.candidates import Candidate
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.standalone import standalone_script
-from pocketvision.measure.device import machine_key
+from pocketvision.measure.device import installed_version, machine_key
 from pocketvision.measure.latency import PLANNING, measure_latency
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.record import Latency, Precision, Tried
@@ -56,8 +58,10 @@ class MeasuredCache:
         self.path = cache_folder() / "latency" / f"{machine_key()}-{threads}.json"
         self.entries: dict[str, Measured] = {}
         if self.path.exists():
-            text = self.path.read_bytes()
-            self.entries = dict(from_json(MeasuredFile, text, source=str(self.path)).entries)
+            # Figures of another version, or damaged ones, are only measured again.
+            with contextlib.suppress(ArtefactError):
+                text = self.path.read_bytes()
+                self.entries = dict(from_json(MeasuredFile, text, source=str(self.path)).entries)
 
     def get(self, spec: ArchSpec, runtime: str, precision: str) -> Measured | None:
         return self.entries.get(_key(spec, runtime, precision))
@@ -69,12 +73,15 @@ class MeasuredCache:
         write_atomic(self.path, to_json(MeasuredFile(entries=self.entries)))
 
     def holds(self, spec: ArchSpec, runtime: Runtime, precisions: tuple[str, ...]) -> bool:
+        """True if nothing needs to be measured; a noisy figure does, once more."""
         wanted = chosen_precisions(runtime, precisions)
-        return all(self.get(spec, runtime.name, precision) for precision in wanted)
+        known = [self.get(spec, runtime.name, precision) for precision in wanted]
+        return all(measured is not None and not measured.latency.noise for measured in known)
 
 
 def _key(spec: ArchSpec, runtime: str, precision: str) -> str:
-    return sha256_bytes(f"{to_json(spec)} {runtime} {precision}".encode())[:32]
+    makers = [installed_version(name) for name in ("pocketvision", "torch", "onnx", "nncf")]
+    return sha256_bytes(f"{to_json(spec)} {runtime} {precision} {makers}".encode())[:32]
 
 
 def chosen_precisions(runtime: Runtime, asked: tuple[str, ...]) -> tuple[Precision, ...]:
@@ -89,8 +96,11 @@ def measure_candidates(
     budget: Budget,
     threads: int,
     reporter: Reporter,
+    deadline: float | None = None,
 ) -> tuple[Tried, ...]:
     """Size and latency of every candidate on every runtime x precision, from the cache if known.
+
+    After `deadline`, a `time.monotonic()`, no more are begun; what is known then is returned.
 
     Raises: ConfigError: none of the runtimes offers a precision that was asked for.
     """
@@ -101,13 +111,18 @@ def measure_candidates(
     missing = [
         c for c in candidates if not all(cache.holds(c.spec, r, precisions) for r in runtimes)
     ]
-    missing.sort(key=lambda c: (c.spec.name, c.spec.width))  # one export serves all resolutions
+    # One export serves all resolutions of a network and width; the best go first.
+    best = {(c.spec.name, c.spec.width): c.prior.top1 for c in sorted(missing, key=_prior)}
+    missing.sort(key=lambda c: (-best[c.spec.name, c.spec.width], c.spec.name, c.spec.width))
     with (
         reporter.progress("Measuring candidates") as advance,
         tempfile.TemporaryDirectory() as folder,
     ):
         exports = Exports(Path(folder))
         for start in range(0, len(missing), CHUNK):
+            if start and deadline is not None and time.monotonic() > deadline:
+                reporter.say(f"Measured {start} of {len(missing)} candidates in the time there is.")
+                break
             chunk = missing[start : start + CHUNK]
             advance(start, len(missing), chunk[0].spec.label)
             _measure_chunk(chunk, runtimes, precisions, threads, cache, exports)
@@ -120,6 +135,10 @@ def measure_candidates(
         for precision in chosen_precisions(runtime, precisions)
         if (measured := cache.get(candidate.spec, runtime.name, precision))
     )
+
+
+def _prior(candidate: Candidate) -> float:
+    return candidate.prior.top1
 
 
 class Exports:
@@ -271,7 +290,8 @@ def fits(latency: Latency, size_bytes: int, budget: Budget, headroom: float = 1.
 def rank(candidates: list[Candidate], tried: tuple[Tried, ...], budget: Budget) -> list[Candidate]:
     """Candidates with at least one file within the budget, best prior first.
 
-    Raises: BudgetError: none is; the message names the nearest.
+    Raises: BudgetError: none is; the message names the nearest. GateError: none is for certain, but
+    the latency of one is too noisy to say.
     """
     within = {entry.network for entry in tried if entry.fits}
     ranked = sorted(
@@ -279,8 +299,21 @@ def rank(candidates: list[Candidate], tried: tuple[Tried, ...], budget: Budget) 
         key=lambda c: (-c.prior.top1, c.count.macs),
     )
     if not ranked:
+        for entry in tried:
+            if entry.latency.noise and _may_fit(entry, budget):
+                raise GateError(
+                    f"The machine is too noisy to plan: {entry.network} takes between "
+                    f"{format_latency(entry.latency.low_ms)} and "
+                    f"{format_latency(entry.latency.high_ms)}. Stop other programs and run the "
+                    "same command again."
+                )
         raise BudgetError(_nearest(tried, budget))
     return ranked
+
+
+def _may_fit(entry: Tried, budget: Budget) -> bool:
+    lowest = replace(entry.latency, high_ms=entry.latency.low_ms)
+    return fits(lowest, round(SIZE_HEADROOM * entry.size_bytes), budget, HEADROOM)
 
 
 def _nearest(tried: tuple[Tried, ...], budget: Budget) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pocketvision.data.images import Samples
@@ -16,6 +16,7 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Step
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import to_json, write_atomic
+from pocketvision.train.config import TrainConfig
 
 
 class Clock:
@@ -52,6 +53,8 @@ class Run:
     reporter: Reporter
     clock: Clock
     state: RunState
+    # What a training step of a network takes, measured once: configuration, seconds per image.
+    timings: dict[ArchSpec, tuple[TrainConfig, float]] = field(default_factory=dict)
 
     @property
     def spec(self) -> ArchSpec:
@@ -63,9 +66,9 @@ class Run:
         self.state = replace(state, spent_s=round(self.clock.spent_s, 3))
         write_atomic(self.out / RUN, to_json(self.state))
 
-    def add_step(self, step: Step) -> None:
-        """Append one finished step to the state and save it."""
-        self.save(replace(self.state, steps=(*self.state.steps, step)))
+    def add_steps(self, *steps: Step) -> None:
+        """Append finished steps to the state and save it."""
+        self.save(replace(self.state, steps=(*self.state.steps, *steps)))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pocketvision.fitting.artefact import CARD, MODEL, RECORD, REPORT, TRAINING,
 from pocketvision.fitting.plan import mark_chosen
 from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.fitting.standalone import standalone_script
-from pocketvision.fitting.training import preprocessing_for
+from pocketvision.fitting.training import SHORTENED, preprocessing_for
 from pocketvision.fitting.variants import Built, card_of
 from pocketvision.fitting.verify import FileRun, run_on_files
 from pocketvision.measure.accuracy import compare, confusion
@@ -34,6 +34,7 @@ from pocketvision.record import (
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
 from pocketvision.runtimes.registry import get_runtime
+from pocketvision.runtimes.runtime import Session
 from pocketvision.storage import sha256_file, to_json, write_atomic
 from pocketvision.train.trainer import METRICS, read_metrics
 
@@ -46,8 +47,9 @@ def finish(run: Run, network: Network, built: list[Built], chosen: Built) -> Art
     with stopwatch() as seconds:
         files = _run_headline(run, network, built, chosen)
     verification = _compare_files(run, files)
-    step = Step(name="verify", seconds=seconds[0], top1=verification[-1].accuracy.top1)
-    run.add_step(replace(step, note=f"from image files, on {run.samples.headline_split}"))
+    split, top1 = run.samples.headline_split, verification[-1].accuracy.top1
+    note = f"from image files: {top1:.1%} on {split}"
+    run.add_steps(Step(name="verify", seconds=seconds[0], note=note))
     record = _record(run, network, built, chosen, shipped, files, verification)
     write_atomic(run.out / RECORD, to_json(record))
     write_atomic(run.out / REPORT, render_report(record))
@@ -83,7 +85,14 @@ def _write_model(run: Run, network: Network, chosen: Built) -> Shipped:
 def _run_headline(run: Run, network: Network, built: list[Built], chosen: Built) -> FileRun:
     samples = run.samples
     rows = samples.indices(samples.headline_split)
-    sessions = {_subject(b, chosen): b.session for b in built}
+    threads = run.config.threads
+    sessions: dict[str, Session] = {}
+    for entry in built:
+        variant = entry.variant
+        runtime = get_runtime(variant.runtime)
+        shipped = run.out / MODEL / runtime.file_name("model")
+        path = shipped if entry is chosen else entry.path
+        sessions[_subject(entry, chosen)] = runtime.session(path, variant.precision, threads)
     return run_on_files(
         [samples.root / samples.paths[row] for row in rows],
         samples.labels[rows],
@@ -163,6 +172,7 @@ def _record(
         epochs=read_metrics(run.out / TRAINING / METRICS),
         steps=run.state.steps,
         machine=machine(),
+        spent_s=round(run.clock.spent_s, 3),
     )
 
 
@@ -175,6 +185,9 @@ def _verdict(run: Run, variant: Variant, shipped: Shipped, headline: Accuracy) -
         f"{run.spec.label} answers in {latency} as {variant.precision} on {variant.runtime}, "
         f"takes {size}, and gets {headline.top1:.1%} of {headline.n} {split} images right{remark}."
     )
+    trained = next(step for step in reversed(run.state.steps) if step.name == "train")
+    if SHORTENED in trained.note:
+        measured = f"{measured} The time allowed {trained.note.split(', ')[1]}."
     if budget.is_open:
         return Verdict(met=None, sentence=measured)
     return Verdict(met=True, sentence=f"{measured} The budget is {budget}.")

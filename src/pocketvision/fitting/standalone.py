@@ -71,12 +71,14 @@ _OPENVINO = """    import openvino
     options = {{
         "INFERENCE_PRECISION_HINT": "{hint}",
         "INFERENCE_NUM_THREADS": {threads},
+        "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
     }}
     core = openvino.Core()
-    path = Path(__file__).with_name("model.xml")
-    model = core.compile_model(core.read_model(path), "CPU", options)
-    return lambda pixels: model(pixels)[0]
+    model = core.read_model(Path(__file__).with_name("model.xml"))
+    model.reshape([1, CARD["resolution"], CARD["resolution"], 3])
+    request = core.compile_model(model, "CPU", options).create_infer_request()
+    return lambda pixels: request.infer([pixels])[0]
 """
 
 _SESSIONS = {

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 import shutil
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from pocketvision.budget import format_time
 from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.errors import ArtefactError, BudgetError, ConfigError
 from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import read_state
 from pocketvision.fitting.candidates import (
@@ -30,28 +30,34 @@ from pocketvision.fitting.fine_tuning import start_from, weights_spec
 from pocketvision.fitting.plan import MeasuredCache, measure_candidates, rank
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock, Run, stopwatch
-from pocketvision.fitting.training import settle, workload_of
+from pocketvision.fitting.training import base_config, settle, workload_of
 from pocketvision.measure.device import machine
+from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Step
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Runtime
+from pocketvision.train.trainer import check_devices
 
 PLANNING_SHARE = 0.15  # of the time asked for; fewer candidates are measured when it is short
 MIN_CANDIDATES = 6
 
 
-def open_run(config: FitConfig, out: Path, reporter: Reporter) -> Run:
+def open_run(config: FitConfig, out: Path, reporter: Reporter, command: str) -> Run:
     """The run that `out` holds unfinished, or a new one, planned; its folder exists afterwards.
+
+    command: how the run was asked for, for the record.
 
     Raises: ConfigError: `out` holds something else. DataError: unusable images. BudgetError:
     nothing meets the budget; then `out` is not made.
     """
     clock = Clock(config.budget.time_s)
     earlier = _unfinished_state(out, config)
+    _check_writable(out)
     runtimes = _runtimes(config)
     samples = _scan(config, reporter)
+    check_devices(base_config(config), len(samples.indices("train")))
     if earlier is None:
-        return _begin(config, out, samples, runtimes, reporter, clock)
+        return _begin(config, out, samples, runtimes, reporter, clock, command)
     if earlier.fingerprint != samples.fingerprint:
         raise ConfigError(
             f"{out} holds an unfinished run on other images than {config.data} has now; give "
@@ -92,6 +98,17 @@ def _unfinished_state(out: Path, config: FitConfig) -> RunState | None:
     return state
 
 
+def _check_writable(out: Path) -> None:
+    """Raises: ConfigError: `out` could not be made when everything is measured."""
+    parent = out.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ConfigError(
+            f"The output folder {out} cannot be made: {parent} is not a folder that can be written."
+        )
+
+
 def _scan(config: FitConfig, reporter: Reporter) -> Samples:
     with reporter.progress("Reading images") as advance:
         return scan(
@@ -118,6 +135,7 @@ def _begin(
     runtimes: list[Runtime],
     reporter: Reporter,
     clock: Clock,
+    command: str,
 ) -> Run:
     candidates = _candidates(config, samples, runtimes)
     # Weights of another network are refused now, not after the measurements.
@@ -129,12 +147,19 @@ def _begin(
         runtimes=runtimes,
         reporter=reporter,
         clock=clock,
-        state=_first_state(config, samples),
+        state=_first_state(config, samples, command),
     )
     _say_forecast(run, candidates)
+    _refuse_too_short(run, candidates)
     with stopwatch() as seconds:
         tried = measure_candidates(
-            candidates, runtimes, config.precisions, config.budget, config.threads, reporter
+            candidates,
+            runtimes,
+            config.precisions,
+            config.budget,
+            config.threads,
+            reporter,
+            clock.deadline((1 - 2 * PLANNING_SHARE) * (config.budget.time_s or 0)),
         )
         ranking = rank(candidates, tried, config.budget)
     reporter.say(
@@ -147,6 +172,17 @@ def _begin(
     run.state = replace(run.state, attempt=attempt, steps=(step,))
     _make_folder(run)
     return run
+
+
+def _refuse_too_short(run: Run, candidates: list[Candidate]) -> None:
+    """Raises: BudgetError: the time does not even hold what comes after the training."""
+    remaining = run.clock.remaining_s
+    work = workload_of(run, min(c.spec.resolution for c in candidates))
+    if remaining is not None and remaining <= work.finish_s + work.decode_s:
+        raise BudgetError(
+            f"The time is too short: decoding, quantizing, verifying and measuring take about "
+            f"{format_time(work.finish_s + work.decode_s)}, and training comes on top."
+        )
 
 
 def _make_folder(run: Run) -> None:
@@ -173,11 +209,22 @@ def _candidates(config: FitConfig, samples: Samples, runtimes: list[Runtime]) ->
                 "network.json beside them); name it with --models NAME and, if not 1, --width."
             )
         if spec is not None:
+            _check_asked(config, spec)
             adapted = replace(spec, head=replace(spec.head, num_classes=classes))
             return [as_candidate(adapted.at(resolution)) for resolution in resolutions]
         widths = widths or (1.0,)
     everything = list_candidates(names, widths, resolutions, classes)
     return thin(everything, config.budget, _candidate_limit(config, runtimes))
+
+
+def _check_asked(config: FitConfig, spec: ArchSpec) -> None:
+    """Raises: ConfigError: --models or --width ask for another network than the weights'."""
+    names, widths = select_names(config.models), config.widths or (spec.width,)
+    if spec.name not in names or spec.width not in widths:
+        raise ConfigError(
+            f"weights={config.weights!r} are of {spec.name} x{spec.width:g}, which --models and "
+            "--width rule out; leave those options away."
+        )
 
 
 def _candidate_limit(config: FitConfig, runtimes: list[Runtime]) -> int:
@@ -188,16 +235,16 @@ def _candidate_limit(config: FitConfig, runtimes: list[Runtime]) -> int:
     return min(MAX_CANDIDATES, max(MIN_CANDIDATES, affordable))
 
 
-def _first_state(config: FitConfig, samples: Samples) -> RunState:
+def _first_state(config: FitConfig, samples: Samples, command: str) -> RunState:
     headline = samples.indices(samples.headline_split)
     return RunState(
         status="unfinished",
         config=config,
-        command=shlex.join(["pocketvision", *sys.argv[1:]]),
+        command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=machine().versions,
         fingerprint=samples.fingerprint,
-        headline_hashes=tuple(sorted({samples.hashes[row] for row in headline})),
+        headline_hashes=tuple(sorted(samples.hashes[row] for row in headline)),
         tried=(),
         ranking=(),
     )

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from pocketvision.budget import format_time
 from pocketvision.data.cache import pixel_store
 from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.errors import BudgetError
 from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import TRAINING
-from pocketvision.fitting.candidates import Candidate, as_candidate
+from pocketvision.fitting.candidates import as_candidate
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.fine_tuning import start_from
 from pocketvision.fitting.forecast import Workload
-from pocketvision.fitting.reporter import Silent
+from pocketvision.fitting.reporter import Advance, Silent
 from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.weights import load as load_network
@@ -26,6 +28,8 @@ from pocketvision.train.batches import PixelSource
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.trainer import CHECKPOINT, TrainResult, faster_threads, train
 
+SHORTENED = "shortened to keep the time"
+SAVE_EVERY_S = 20.0
 FINE_TUNING_RATE = 1e-3  # trained weights are kept from being washed out
 
 
@@ -40,6 +44,7 @@ def workload_of(run: Run, resolution: int | None = None) -> Workload:
     samples = run.samples
     largest = max((spec.resolution for spec in run.state.ranking), default=0)
     return Workload(
+        stored=len(samples),
         train=len(samples.indices("train")),
         val=len(samples.indices("val")),
         headline=len(samples.indices(samples.headline_split)),
@@ -73,26 +78,59 @@ def settle(run: Run, attempt: int) -> int:
 
     Raises: BudgetError: the time is too short for any.
     """
-    remaining = run.clock.remaining_s
-    if remaining is None or run.config.epochs is not None:
-        return attempt
     work = workload_of(run)
-    candidates = [as_candidate(spec) for spec in run.state.ranking[attempt:]]
-    config = base_config(run.config)
-
-    def probe(candidate: Candidate) -> float:
-        network = candidate.spec.build(seed=run.config.seed)
-        return faster_threads(network, preprocessing_for(run, candidate.spec), config)[1]
-
+    ranking = run.state.ranking[attempt:]
+    if run.clock.remaining_s is None or not ranking:
+        return attempt
+    if run.config.epochs is not None:
+        _refuse_hopeless(run, ranking[0])
+        return attempt
+    candidates = [as_candidate(spec) for spec in ranking]
     with run.reporter.progress("Timing training steps"):
-        available_s = remaining - work.finish_s - work.decode_s
-        skipped = forecast.first_trainable(candidates, work, available_s, probe)
+        skipped, epochs = forecast.first_trainable(
+            candidates,
+            work,
+            lambda: (run.clock.remaining_s or 0.0) - work.finish_s - work.decode_s,
+            lambda candidate: timed(run, candidate.spec)[1],
+        )
+    first, chosen = candidates[0].spec.label, candidates[skipped].spec.label
     if skipped:
+        run.reporter.say(f"{first} ranks first but trains too slowly; training {chosen}.")
+    if epochs < work.min_epochs:
         run.reporter.say(
-            f"{candidates[0].spec.label} ranks first but would get fewer than "
-            f"{work.min_epochs} epochs in the time; training {candidates[skipped].spec.label}."
+            f"Only about {epochs} epochs of {chosen} fit the time, {work.min_epochs} are advised: "
+            "expect less accuracy than it could have."
         )
     return attempt + skipped
+
+
+def time_for_another(run: Run) -> bool:
+    """True if the time left is at least half of what the network just given up was trained for."""
+    remaining = run.clock.remaining_s
+    trained = [step.seconds for step in run.state.steps if step.name == "train"]
+    reserve = workload_of(run, run.spec.resolution).finish_s
+    return remaining is None or remaining - reserve >= trained[-1] / 2
+
+
+def _refuse_hopeless(run: Run, spec: ArchSpec) -> None:
+    """Raises: BudgetError: not one of the epochs asked for fits the time."""
+    work = workload_of(run, spec.resolution)
+    left_s = (run.clock.remaining_s or 0.0) - work.finish_s - work.decode_s
+    epoch_s = work.epoch_s(timed(run, spec)[1])
+    if epoch_s > left_s:
+        raise BudgetError(
+            f"The time is too short: {format_time(max(left_s, 0))} are left for training, and one "
+            f"of the {run.config.epochs} epochs of {spec.label} takes {format_time(epoch_s)}."
+        )
+
+
+def timed(run: Run, spec: ArchSpec) -> tuple[TrainConfig, float]:
+    """The configuration with the faster number of threads for `spec`, and its seconds per image."""
+    if spec not in run.timings:
+        network = spec.build(seed=run.config.seed)
+        pre, images = preprocessing_for(run, spec), len(run.samples.indices("train"))
+        run.timings[spec] = faster_threads(network, pre, base_config(run.config), images)
+    return run.timings[spec]
 
 
 def run_training(run: Run) -> Network:
@@ -111,7 +149,7 @@ def run_training(run: Run) -> Network:
     network = spec.build(seed=run.config.seed)
     start = start_from(run.config.weights, network, Silent())  # said when the run began
     if run.state.train is None:
-        run.save(replace(run.state, train=_freeze(run, network, preprocessing), start=start))
+        run.save(replace(run.state, train=_freeze(run), start=start))
     with stopwatch() as seconds:
         result = _train(run, network, preprocessing, store)
     save_network(network, run.out, classes=run.samples.classes, preprocessing=preprocessing)
@@ -127,13 +165,12 @@ def run_training(run: Run) -> Network:
     return network
 
 
-def _freeze(run: Run, network: Network, preprocessing: Preprocessing) -> TrainConfig:
-    config = base_config(run.config)
+def _freeze(run: Run) -> TrainConfig:
     remaining = run.clock.remaining_s
     if remaining is None or run.config.epochs is not None:
-        return config
-    work = workload_of(run)
-    config, rate = faster_threads(network, preprocessing, config)
+        return base_config(run.config)
+    work = workload_of(run, run.spec.resolution)
+    config, rate = timed(run, run.spec)
     epochs = forecast.affordable_epochs(work, rate, remaining - work.finish_s)
     epochs = max(1, min(epochs, forecast.MAX_EPOCHS))
     return replace(config, epochs=epochs, warmup_epochs=warmup(epochs))
@@ -172,9 +209,22 @@ def _train(
             preprocessing=preprocessing,
             config=config,
             folder=run.out / TRAINING,
-            on_step=advance,
-            deadline=run.clock.deadline(workload_of(run).finish_s),
+            on_step=_saving(run, advance),
+            deadline=run.clock.deadline(workload_of(run, run.spec.resolution).finish_s),
         )
+
+
+def _saving(run: Run, advance: Advance) -> Advance:
+    """Progress that also saves how much time is spent, so that a killed run does not forget it."""
+    saved = [run.clock.spent_s]
+
+    def on_step(done: int, total: int, note: str) -> None:
+        advance(done, total, note)
+        if run.clock.spent_s > saved[0] + SAVE_EVERY_S:
+            saved[0] = run.clock.spent_s
+            run.save(run.state)
+
+    return on_step
 
 
 def _training_note(run: Run, result: TrainResult) -> str:
@@ -182,7 +232,7 @@ def _training_note(run: Run, result: TrainResult) -> str:
     assert config is not None
     made = f"{len(result.epochs)} of {config.epochs} epochs"
     note = f"{run.spec.label}, {made}, {run.state.start}"
-    return f"{note}; shortened to keep the time" if result.stopped_early else note
+    return f"{note}; {SHORTENED}" if result.stopped_early else note
 
 
 def forget_training(run: Run, attempt: int) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from pocketvision.measure.device import machine
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.models.arch import Network
 from pocketvision.record import Comparison, Latency
+from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Session
 
 LATENCY_TOLERANCE = 1.15  # beyond both intervals, on the same machine
@@ -128,7 +130,8 @@ def verify(
     altered = artefact.altered_files()
     checks = [_files_check(artefact, altered)]
     same = _same_machine(artefact)
-    if artefact.model_file.name in altered:
+    runtime = get_runtime(artefact.shipped.runtime)
+    if {file.name for file in runtime.files(artefact.model_file)} & set(altered):
         # A model that is not the recorded one is not run: nothing is known about it.
         return Verification(checks=tuple(checks), same_machine=same)
     checks.append(_size_check(artefact))
@@ -160,19 +163,26 @@ def recorded_images(artefact: Artefact, data: Path) -> tuple[list[Path], np.ndar
     Raises: DataError: some of its images are not in `data`, or bear classes of another name.
     """
     samples = scan(data, skip_bad=True)
-    wanted = set(artefact.state.headline_hashes)
-    rows = [row for row, digest in enumerate(samples.hashes) if digest in wanted]
-    missing = len(wanted - {samples.hashes[row] for row in rows})
+    wanted = Counter(artefact.state.headline_hashes)
+    # Copies may lie in other splits, under other classes: those of the recorded split come first.
+    split = artefact.record.data.headline_split
+    order = sorted(range(len(samples)), key=lambda row: samples.splits[row] != split)
+    rows = []
+    for row in order:
+        if wanted[samples.hashes[row]] > 0:
+            wanted[samples.hashes[row]] -= 1
+            rows.append(row)
+    missing = wanted.total()
     if missing:
         raise DataError(
-            f"{missing} of the {len(wanted)} images that carry the recorded accuracy are not in "
-            f"{data} (compared by content); give the folder the network was fitted to."
+            f"{missing} of the {len(rows) + missing} images that carry the recorded accuracy are "
+            f"not in {data} (compared by content); give the folder the network was fitted to."
         )
     unknown = sorted({samples.classes[samples.labels[r]] for r in rows} - set(artefact.classes))
     if unknown:
         raise DataError(f"{data} has classes the network does not know: {unknown}.")
-    order = {name: number for number, name in enumerate(artefact.classes)}
-    labels = np.array([order[samples.classes[samples.labels[r]]] for r in rows], dtype=np.int64)
+    number = {name: k for k, name in enumerate(artefact.classes)}
+    labels = np.array([number[samples.classes[samples.labels[r]]] for r in rows], dtype=np.int64)
     return [samples.root / samples.paths[r] for r in rows], labels
 
 
@@ -186,12 +196,12 @@ def _files_check(artefact: Artefact, altered: list[str]) -> Check:
         name="files",
         passed=not altered,
         recorded=f"{len(artefact.shipped.files)} files",
-        found="unchanged" if not altered else f"altered or missing: {', '.join(altered)}",
+        found="unchanged" if not altered else f"altered, missing or added: {', '.join(altered)}",
     )
 
 
 def _size_check(artefact: Artefact) -> Check:
-    found = sum((artefact.folder / MODEL / n).stat().st_size for n in artefact.shipped.files)
+    found = sum(path.stat().st_size for path in (artefact.folder / MODEL).iterdir())
     recorded = artefact.shipped.size_bytes
     return Check(
         name="size",

@@ -52,11 +52,6 @@ def machine_key() -> str:
     return sha256_bytes(to_json(parts).encode())[:16]
 
 
-def has_vnni() -> bool:
-    """True where this machine multiplies 8-bit integers without losing range (x86 with VNNI)."""
-    return cpu().has_vnni
-
-
 @contextlib.contextmanager
 def pinned(threads: int) -> Iterator[None]:
     """Keep every thread of this process on the first `threads` cores of its affinity.
@@ -98,9 +93,13 @@ def _set_affinity(thread: int, cores: set[int]) -> None:
         os.sched_setaffinity(thread, cores)
 
 
+def installed_version(package: str) -> str:
+    """The version of a package, without importing it; empty where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:
-    versions = {}
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
+    return {name: version for name in packages if (version := installed_version(name))}

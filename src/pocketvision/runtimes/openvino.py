@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import json
 import logging
 import os
@@ -55,6 +56,8 @@ class OpenVino:
 
     def check(self) -> None:
         _openvino()
+        if importlib.util.find_spec("nncf") is None:  # importing it takes seconds
+            require("nncf", EXTRA)
 
     def file_name(self, stem: str) -> str:
         return f"{stem}.xml"

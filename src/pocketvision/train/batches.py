@@ -34,15 +34,19 @@ class PixelSource:
         return np.memmap(self.store, dtype=np.uint8, mode="r", shape=shape)
 
 
-def num_batches(images: int, batch_size: int) -> int:
-    """Batches per epoch; batches differ by at most one image, so none is an odd remainder."""
-    return -(-images // batch_size)
+def num_batches(images: int, batch_size: int, world: int = 1) -> int:
+    """Batches per epoch; they differ by at most one image, so none is an odd remainder.
+
+    Each of `world` ranks gets two images of every batch at least, where there are as many: batch
+    norm has no statistics of a single one.
+    """
+    return max(1, min(-(-images // batch_size), images // (2 * world)))
 
 
-def epoch_batches(images: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+def epoch_batches(images: int, batches: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Positions 0..images-1 in the order of one epoch, which depends on (seed, epoch) alone."""
     order = np.random.default_rng((seed, epoch)).permutation(images)
-    return np.array_split(order, num_batches(images, batch_size))
+    return np.array_split(order, batches)
 
 
 class Batches(IterableDataset[tuple[Tensor, Tensor]]):

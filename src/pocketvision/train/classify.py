@@ -44,7 +44,7 @@ class Classification(pl.LightningModule):
         self.num_classes = network.spec.num_classes
         weights = class_weights(train.labels, self.num_classes) if config.class_weights else None
         self.register_buffer("weights", weights, persistent=False)
-        per_epoch = num_batches(len(train), config.batch_size)
+        per_epoch = batches_per_epoch(len(train), config)
         self.schedule = Schedule.for_steps(
             config.epochs * per_epoch, warmup=round(config.warmup_epochs * per_epoch)
         )
@@ -83,9 +83,9 @@ class Classification(pl.LightningModule):
             self.log(name, value, on_epoch=True, batch_size=len(labels), sync_dist=True)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        batches = epoch_batches(
-            len(self.train_source), self.config.batch_size, self.config.seed, self.current_epoch
-        )
+        images = len(self.train_source)
+        count = batches_per_epoch(images, self.config)
+        batches = epoch_batches(images, count, self.config.seed, self.current_epoch)
         rank, world = self.global_rank, self.trainer.world_size
         return _loader(
             Batches(self.train_source, [np.array_split(b, world)[rank] for b in batches])
@@ -107,6 +107,11 @@ class Classification(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.schedule = Schedule(**checkpoint["schedule"])
+
+
+def batches_per_epoch(images: int, config: TrainConfig) -> int:
+    """Optimizer steps of one epoch over that many images."""
+    return num_batches(images, config.batch_size, config.devices * config.nodes)
 
 
 def _loader(batches: Batches) -> DataLoader[tuple[Tensor, Tensor]]:

@@ -29,6 +29,7 @@ class TrainConfig:
     learning_rate: float = 3e-3  # at the top of the schedule
     weight_decay: float = 0.02  # on convolution and linear weights, but not on depthwise filters
     warmup_epochs: float = 2.0
+    gradient_clip: float = 5.0  # largest norm of a step's gradient
     label_smoothing: float = 0.1
     ema_decay: float = 0.999  # 0: no averaging; warmed up as (1 + n) / (10 + n)
     class_weights: bool = False  # losses weighted by inverse class frequency
@@ -48,6 +49,7 @@ class TrainConfig:
         in_range("learning_rate", self.learning_rate, 1e-8, 100.0)
         in_range("weight_decay", self.weight_decay, 0.0, 1.0)
         in_range("warmup_epochs", self.warmup_epochs, 0.0, self.epochs)
+        in_range("gradient_clip", self.gradient_clip, 1e-6, 1e6)
         in_range("label_smoothing", self.label_smoothing, 0.0, 0.9)
         in_range("ema_decay", self.ema_decay, 0.0, 0.999999)
         choice("precision", self.precision, PRECISIONS)

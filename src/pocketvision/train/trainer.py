@@ -25,13 +25,13 @@ from torch import Tensor
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import augment
-from pocketvision.errors import GateError, require
+from pocketvision.errors import ConfigError, GateError, require
 from pocketvision.models.arch import Network
 from pocketvision.record import Epoch
 from pocketvision.storage import write_atomic
 from pocketvision.train.allocator import keep_freed_memory
-from pocketvision.train.batches import PixelSource, num_batches
-from pocketvision.train.classify import Classification, build_optimizer
+from pocketvision.train.batches import PixelSource
+from pocketvision.train.classify import Classification, batches_per_epoch, build_optimizer
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.schedule import affordable_epochs
 
@@ -86,22 +86,52 @@ def train(
             if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
                 raise KeyboardInterrupt from stop
             raise
+    if watch.made_no_step:  # all epochs were made before: take the averaged weights they ended with
+        module.load_state_dict(torch.load(resume, weights_only=True)["state_dict"])
     network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     network.eval()
     epochs = read_metrics(folder / METRICS)
-    steps = config.epochs * num_batches(len(train), config.batch_size)
+    steps = config.epochs * batches_per_epoch(len(train), config)
     return TrainResult(epochs=epochs, stopped_early=not epochs or epochs[-1].steps < steps)
 
 
-def seconds_per_image(network: Network, preprocessing: Preprocessing, config: TrainConfig) -> float:
-    """Time one training step takes per image, from a few steps of a copy of `network` on noise."""
+def check_devices(config: TrainConfig, images: int) -> None:
+    """Refuse now what could only fail when the training begins.
+
+    Raises: ConfigError: a device that is not there, or too few images for so many.
+    MissingExtraError: TensorBoard is asked for and not installed.
+    """
+    if _accelerator(config) == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if found < config.devices:
+            raise ConfigError(
+                f"device=cuda with devices={config.devices}, but {found} CUDA devices are in "
+                "reach; ask for fewer, or for --device cpu."
+            )
+    world = config.devices * config.nodes
+    if images < 2 * world:
+        raise ConfigError(
+            f"devices={world} need at least {2 * world} training images; there are {images}."
+        )
+    if config.tensorboard:
+        require("tensorboard", "tensorboard")
+
+
+def seconds_per_image(
+    network: Network, preprocessing: Preprocessing, config: TrainConfig, images: int
+) -> float:
+    """Time one training step takes per image, from a few steps of a copy of `network` on noise.
+
+    images: in the training split; a step takes no more than that.
+    """
     keep_freed_memory()
     device = torch.device(_accelerator(config))
     trial = copy.deepcopy(network).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     trial.train()
     optimizer = build_optimizer(trial, config)
     generator = torch.Generator().manual_seed(config.seed)
-    size, side, classes = config.batch_size, preprocessing.side, network.spec.num_classes
+    size = min(config.batch_size, images)
+    side, classes = preprocessing.side, network.spec.num_classes
     pixels = torch.randint(256, (size, side, side, 3), generator=generator, dtype=torch.uint8)
     labels = torch.randint(classes, (size,), generator=generator)
     targets = F.one_hot(labels, classes).float().to(device)
@@ -109,29 +139,29 @@ def seconds_per_image(network: Network, preprocessing: Preprocessing, config: Tr
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_precision(config) != "32-true")
     durations: list[float] = []
     with cpu_threads(config.threads):
-        while len(durations) < 4 or (sum(durations) < 1.5 and len(durations) < 20):
+        while len(durations) < 3 or (sum(durations) < 1.5 and len(durations) < 20):
             start = time.perf_counter()
             key = (config.seed, 0, len(durations))
-            images, mixed = augment(pixels, targets, preprocessing, config.augmentation, key=key)
+            crops, mixed = augment(pixels, targets, preprocessing, config.augmentation, key=key)
             with autocast:
-                loss = F.cross_entropy(trial(images), mixed)
+                loss = F.cross_entropy(trial(crops), mixed)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             loss.item()
             durations.append(time.perf_counter() - start)
-    return statistics.median(durations[2:]) / size  # the first steps also allocate
+    return statistics.median(durations[1:]) / size  # the first step also allocates
 
 
 def faster_threads(
-    network: Network, preprocessing: Preprocessing, config: TrainConfig
+    network: Network, preprocessing: Preprocessing, config: TrainConfig, images: int
 ) -> tuple[TrainConfig, float]:
     """`config` with the faster of one thread and PyTorch's own number, and its seconds per image.
 
     On a machine that others use too, threads that wait for each other can be slower than one.
     """
     rates = {
-        threads: seconds_per_image(network, preprocessing, replace(config, threads=threads))
+        threads: seconds_per_image(network, preprocessing, replace(config, threads=threads), images)
         for threads in (1, torch.get_num_threads())
     }
     threads = min(rates, key=rates.__getitem__)
@@ -194,6 +224,7 @@ class _Watch(Callback):
         self.on_step = on_step
         self.deadline = deadline
         self.note = ""
+        self.made_no_step = metrics.with_name(CHECKPOINT).exists()
 
     def __getstate__(self) -> dict[str, Any]:
         # Other processes cannot reach the caller's display; metrics.csv still grows.
@@ -216,6 +247,7 @@ class _Watch(Callback):
         batch: Any,
         index: int,
     ) -> None:
+        self.made_no_step = False
         loss = outputs["loss"]
         # Reading a loss back stalls a GPU, so there it is looked at now and then.
         looks = trainer.global_step % 50 == 0 or loss.device.type == "cpu"
@@ -310,7 +342,7 @@ def _build_trainer(config: TrainConfig, folder: Path, watch: _Watch) -> pl.Train
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
-        gradient_clip_val=5.0,
+        gradient_clip_val=config.gradient_clip,
     )
 
 
