@@ -105,6 +105,15 @@ def test_test_set_aside_never_holds_an_image_of_the_given_val(tmp_path: Path) ->
     assert not held["test"] & (held["val"] | held["train"])
 
 
+def test_no_test_split_when_val_holds_everything(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    fill(folder / "train", {"a": 40, "b": 40})
+    shutil.copytree(folder / "train", folder / "val")
+    samples = scan(folder)
+    assert samples.headline_split == "val"
+    assert len(samples.indices("test")) == 0
+
+
 def test_seed_changes_the_split_and_nothing_else(tmp_path: Path) -> None:
     fill(tmp_path, {"a": 40, "b": 40})
     first, again, other = scan(tmp_path), scan(tmp_path), scan(tmp_path, seed=1)

@@ -196,6 +196,7 @@ def _split(
     )
     for row, name in zip(pool, chosen, strict=True):
         splits[row] = name
+    origins = {name: origin for name, origin in origins.items() if name in splits}
     if "val" not in splits:
         raise DataError(
             f"{str(root)!r} has one image per class, too few to set any aside for validation; "
