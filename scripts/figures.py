@@ -31,6 +31,7 @@ def lines(record: Record) -> list[str]:
         "|---|---|",
         f"| Images | {splits}; {len(record.data.classes)} classes |",
         f"| Training | {len(record.epochs)} epochs, {network.start}, seed {record.seed} |",
+        f"| Session | {', '.join(f'{k} {v}' for k, v in record.shipped.options.items())} |",
         f"| Wall clock | {format_time(record.spent_s)} |",
         f"| Machine | {machine.cpu}, {machine.cores} cores, {', '.join(machine.features)} |",
         f"| System | {machine.system}, Python {machine.python} |",

@@ -148,11 +148,15 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shipped:
-    """What lies in model/: `files` maps each file's name to its SHA-256."""
+    """What lies in model/.
+
+    files: name -> SHA-256. options: those the session was opened with, as the runtime states them.
+    """
 
     runtime: str
     precision: Precision
     threads: int
+    options: dict[str, str]
     files: dict[str, str]
     size_bytes: int
 

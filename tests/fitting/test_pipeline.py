@@ -48,6 +48,7 @@ def test_record_matches_the_files(fitted: Artefact) -> None:
     model = fitted.folder / "model"
     assert record.shipped.files == {p.name: sha256_file(p) for p in model.iterdir()}
     assert record.shipped.size_bytes == sum(p.stat().st_size for p in model.iterdir())
+    assert record.shipped.options["precision"] == record.shipped.precision
     assert record.headline.n == sum(sum(row) for row in record.confusion)
     assert record.headline.correct == sum(record.confusion[k][k] for k in range(2))
     assert record.data.headline_split == "test"

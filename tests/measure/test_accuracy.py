@@ -16,7 +16,6 @@ from pocketvision.measure.accuracy import (
     confusion,
     paired_interval,
     paired_score,
-    top1,
 )
 from pocketvision.record import Comparison
 
@@ -144,7 +143,7 @@ def test_comparison_laws(seed: int, n: int) -> None:
     assert there.drop_low <= there.drop <= there.drop_high
     table = np.array(confusion(logits, labels, 4))
     assert table.sum() == n
-    assert np.trace(table) == top1(logits, labels).correct
+    assert np.trace(table) == there.accuracy.correct
     assert table.sum(1).tolist() == np.bincount(labels, minlength=4).tolist()
 
 
@@ -171,10 +170,10 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ConfigError, match="logits of int8 is 5x3; expected 6x3"):
         against(good[:5], good)
     with pytest.raises(DataError, match="labels go from 0 to 3, but the network has 3 classes"):
-        top1(good, LABELS + (LABELS == 2))
+        confusion(good, LABELS + (LABELS == 2), 3)
     with pytest.raises(DataError, match="no images"):
-        top1(good[:0], LABELS[:0])
+        confusion(good[:0], LABELS[:0], 3)
     with pytest.raises(ConfigError, match=r"labels are float64 of 1 axes; expected integers"):
-        top1(good, LABELS.astype(np.float64))
-    with pytest.raises(ConfigError, match="logits of the network is 6x3; expected 5xany"):
-        top1(good, LABELS[:5])
+        confusion(good, LABELS.astype(np.float64), 3)
+    with pytest.raises(ConfigError, match="logits is 6x3; expected 5x3"):
+        confusion(good, LABELS[:5], 3)

@@ -101,6 +101,7 @@ def full_record(
             runtime="onnxruntime",
             precision="int8",
             threads=1,
+            options={"runtime": "onnxruntime", "precision": "int8"},
             files={"model.onnx": "3b" * 32, "run.py": "9f" * 32},
             size_bytes=1_860_000,
         ),

@@ -73,7 +73,9 @@ def _write_model(run: Run, network: Network, chosen: Built) -> Shipped:
     write_atomic(building / "run.py", script)
     building.rename(folder)
     paths = sorted(folder.iterdir())
+    session = runtime.session(folder / runtime.file_name("model"), variant.precision, threads)
     return Shipped(
+        options=session.describe(),
         runtime=variant.runtime,
         precision=variant.precision,
         threads=threads,

@@ -39,11 +39,6 @@ def accuracy(correct: int, n: int) -> Accuracy:
     )
 
 
-def top1(logits: Logits, labels: Labels) -> Accuracy:
-    """Accuracy of logits (N, K) on labels (N,). Raises: DataError, GateError (NaN or infinity)."""
-    return accuracy(int((_classes(logits, labels, "the network") == labels).sum()), len(labels))
-
-
 def compare(
     logits: Logits,
     reference_logits: Logits,
