@@ -164,11 +164,16 @@ def _openvino() -> ModuleType:
 def _nncf() -> ModuleType:
     """NNCF, without what its import does to a process: telemetry, another class of loggers."""
     logger_class = logging.getLoggerClass()
+    # Its extensions are for GPUs; without one, a CUDA build of torch would remark on it.
+    extensions = logging.getLogger("torch.utils.cpp_extension")
+    level = extensions.level
+    extensions.setLevel(logging.ERROR)
     before = os.environ.get("NNCF_CI")
     os.environ["NNCF_CI"] = "1"  # read once, on import: no telemetry is sent
     try:
         return require("nncf", EXTRA)
     finally:
+        extensions.setLevel(level)
         logging.setLoggerClass(logger_class)
         if before is None:
             del os.environ["NNCF_CI"]
