@@ -164,16 +164,11 @@ def _openvino() -> ModuleType:
 def _nncf() -> ModuleType:
     """NNCF, without what its import does to a process: telemetry, another class of loggers."""
     logger_class = logging.getLoggerClass()
-    # Its extensions are for GPUs; without one, a CUDA build of torch would remark on it.
-    extensions = logging.getLogger("torch.utils.cpp_extension")
-    level = extensions.level
-    extensions.setLevel(logging.ERROR)
     before = os.environ.get("NNCF_CI")
     os.environ["NNCF_CI"] = "1"  # read once, on import: no telemetry is sent
     try:
         return require("nncf", EXTRA)
     finally:
-        extensions.setLevel(level)
         logging.setLoggerClass(logger_class)
         if before is None:
             del os.environ["NNCF_CI"]
@@ -183,9 +178,12 @@ def _nncf() -> ModuleType:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """NNCF logs and draws progress bars on standard output: errors only, no bars."""
-    logger = logging.getLogger("nncf")
-    level = logger.level
+    """NNCF logs and draws progress bars on standard output: errors only, no bars.
+
+    It also loads torch's extensions, and a CUDA build remarks on a machine without a GPU.
+    """
+    loggers = [logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")]
+    levels = [logger.level for logger in loggers]
     track = require("nncf.common.logging.track_progress", EXTRA)
     silent = Console(quiet=True)
     bars = {name: vars(track)[name] for name in ("Progress", "WeightedProgress")}
@@ -193,13 +191,15 @@ def _quiet() -> Iterator[None]:
     def quieten(bar: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *columns, **options: bar(*columns, **{**options, "console": silent})
 
-    logger.setLevel(logging.ERROR)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     vars(track).update({name: quieten(bar) for name, bar in bars.items()})
     try:
         yield
     finally:
         vars(track).update(bars)
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _from_onnx(path: Path) -> tuple[Any, tuple[int, int, int]]:
