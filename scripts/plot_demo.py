@@ -64,10 +64,10 @@ def _draw_tried(axes: Axes, tried: tuple[Tried, ...]) -> None:
         )
         if one.chosen:
             axes.annotate(
-                f"shipped: {one.network}\n{one.precision} on {one.runtime}, "
+                f"shipped:\n{one.network}\n{one.precision} on {one.runtime}, "
                 f"{format_size(one.size_bytes)}",
                 (one.latency.median_ms, 100 * one.prior.top1),
-                xytext=(-40, -60),
+                xytext=(22, -52),
                 textcoords="offset points",
                 color=SECOND,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2},
