@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -25,8 +26,11 @@ class Answer:
         assert "Traceback" not in err
 
 
+Run = Callable[..., Answer]
+
+
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `pocketvision` with these words, in this process."""
 
     def call(*words: object) -> Answer:
@@ -67,7 +71,7 @@ def test_help_needs_little_time() -> None:
     assert best < 0.4
 
 
-def test_help_names_every_verb(run) -> None:  # type: ignore[no-untyped-def]
+def test_help_names_every_verb(run: Run) -> None:
     answer = run("--help")
     assert answer.code == 0
     for verb in ("fit", "predict", "verify", "models", "describe", "measure", "sample"):
@@ -75,7 +79,7 @@ def test_help_names_every_verb(run) -> None:  # type: ignore[no-untyped-def]
     assert run("--version").out.strip() == "0.1.0"
 
 
-def test_models_lists_and_filters(run) -> None:  # type: ignore[no-untyped-def]
+def test_models_lists_and_filters(run: Run) -> None:
     assert json.loads(run("models", "mobilenet_v3*", "--json").out) == [
         "mobilenet_v3_large",
         "mobilenet_v3_large_minimalistic",
@@ -85,14 +89,14 @@ def test_models_lists_and_filters(run) -> None:  # type: ignore[no-untyped-def]
     assert "75.2%" in run("models").out
 
 
-def test_describe_prints_the_published_counts(run) -> None:  # type: ignore[no-untyped-def]
+def test_describe_prints_the_published_counts(run: Run) -> None:
     answer = run("describe", "mobilenet_v3_small", "--resolution", "224")
     assert "2,542,856 parameters, 56,510,400 MACs" in answer.out
     spec = json.loads(run("describe", "mobilenet_v2", "--json").out)
     assert spec["name"] == "mobilenet_v2"
 
 
-def test_sample_writes_real_digits_once(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_sample_writes_real_digits_once(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "digits"
     assert run("sample", "digits", folder).code == 0
     assert {p.name for p in folder.iterdir()} == {"train", "val", "test"}
@@ -128,8 +132,8 @@ def test_sample_writes_real_digits_once(run, tmp_path: Path) -> None:  # type: i
         (["--laten", "5ms"], "No such option: --laten"),
     ],
 )
-def test_bad_option_is_answered_with_exit_code_2(  # type: ignore[no-untyped-def]
-    run, photos: Path, tmp_path: Path, words: list[str], message: str
+def test_bad_option_is_answered_with_exit_code_2(
+    run: Run, photos: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
     out = tmp_path / "out"
     answer = run("fit", photos, "--out", out, *words)
@@ -183,8 +187,8 @@ def gone(folder: Path) -> None:
         (gone, "does not exist"),
     ],
 )
-def test_bad_images_are_answered_with_exit_code_2(  # type: ignore[no-untyped-def]
-    run, photos: Path, tmp_path: Path, spoil, message: str
+def test_bad_images_are_answered_with_exit_code_2(
+    run: Run, photos: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
     spoil(photos)
     answer = run("fit", photos, "--out", tmp_path / "out", "--latency", "5ms")
@@ -193,18 +197,20 @@ def test_bad_images_are_answered_with_exit_code_2(  # type: ignore[no-untyped-de
     assert not (tmp_path / "out").exists()
 
 
-def test_unreadable_files_mention_the_way_out(run, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_unreadable_files_mention_the_way_out(run: Run, photos: Path, tmp_path: Path) -> None:
     text_as_jpg(photos)
     assert "--skip-bad" in run("fit", photos, "--out", tmp_path / "out").err
 
 
-def test_existing_output_folder_is_left_alone(run, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_existing_output_folder_is_left_alone(run: Run, photos: Path, tmp_path: Path) -> None:
     answer = run("fit", photos, "--out", tmp_path)
     assert answer.code == 2
     assert "exists and holds something else; nothing was changed" in answer.err
 
 
-def test_output_that_cannot_be_made_is_refused_at_once(run, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_output_that_cannot_be_made_is_refused_at_once(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     answer = run("fit", photos, "--out", tmp_path / "file" / "out", "--latency", "5ms")
     assert answer.code == 2
@@ -212,7 +218,7 @@ def test_output_that_cannot_be_made_is_refused_at_once(run, photos: Path, tmp_pa
     assert "Reading images" not in answer.err
 
 
-def test_measure_refuses_what_is_no_onnx(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_measure_refuses_what_is_no_onnx(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_text("not a model")
     answer = run("measure", tmp_path / "x.onnx")
     assert answer.code == 2
@@ -220,7 +226,7 @@ def test_measure_refuses_what_is_no_onnx(run, tmp_path: Path) -> None:  # type: 
     assert "does not exist" in run("measure", tmp_path / "y.onnx").err
 
 
-def test_predict_and_verify_refuse_what_was_not_fitted(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_predict_and_verify_refuse_what_was_not_fitted(run: Run, tmp_path: Path) -> None:
     for words in (("predict", tmp_path, "a.png"), ("verify", tmp_path, tmp_path)):
         answer = run(*words)
         assert answer.code == 2
@@ -245,7 +251,7 @@ def test_log_progress_is_one_line_a_minute_with_the_time_left(
     ]
 
 
-def test_interrupt_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_interrupt_is_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -255,7 +261,7 @@ def test_interrupt_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert "Run the same command again to go on" in answer.err
 
 
-def test_open_axes_can_be_given(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_open_axes_can_be_given(run: Run, tmp_path: Path) -> None:
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Relu", ["x"], ["y"])],
@@ -273,8 +279,8 @@ def test_open_axes_can_be_given(run, tmp_path: Path) -> None:  # type: ignore[no
     assert "shape '1x8x4' is not understood; write it like x=1,3,224,224" in wrong.err
 
 
-def test_folder_that_cannot_be_written_is_a_sentence(  # type: ignore[no-untyped-def]
-    run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_folder_that_cannot_be_written_is_a_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail() -> None:
         (tmp_path / "file").write_text("")
@@ -286,7 +292,7 @@ def test_folder_that_cannot_be_written_is_a_sentence(  # type: ignore[no-untyped
     assert answer.err.startswith("Error: Not a directory: ")
 
 
-def test_broken_torchvision_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_broken_torchvision_is_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("operator torchvision::nms does not exist")
 
@@ -297,7 +303,7 @@ def test_broken_torchvision_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch) 
     assert "pip uninstall torchvision" in answer.err
 
 
-def test_budget_that_cannot_be_met_exits_3(run, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_budget_that_cannot_be_met_exits_3(run: Run, photos: Path, tmp_path: Path) -> None:
     words = ["--latency", "0.0001ms", "--models", "mobilenet_v1", "--width", "0.25"]
     words += ["--resolution", "32", "--runtime", "onnxruntime"]
     answer = run("fit", photos, "--out", tmp_path / "out", *words)
@@ -307,7 +313,7 @@ def test_budget_that_cannot_be_met_exits_3(run, photos: Path, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_whole_job_from_the_command_line(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_whole_job_from_the_command_line(run: Run, tmp_path: Path) -> None:
     """fit, predict, verify and measure, in text and JSON."""
     photos, out = tmp_path / "photos", tmp_path / "fitted"
     for label, name in enumerate(("cat", "dog")):
