@@ -26,6 +26,7 @@ from pocketvision.models import registry
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.classify import build_optimizer
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.trainer import lay_out
 
 NETWORKS = (("mobilenet_v3_small", 96), ("mobilenet_v3_large", 96), ("mobilenet_v2", 96))
 TURNS = 5
@@ -39,7 +40,7 @@ def images_per_second(side: str, name: str, resolution: int) -> float:
         keep_freed_memory()
     layout = torch.channels_last if side == "ours" else torch.contiguous_format
     network = registry.create_model(name, resolution=resolution, num_classes=10, seed=0)
-    network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
+    lay_out(network.train(), layout)
     optimizer = build_optimizer(network, TrainConfig())
     pre = Preprocessing.for_resolution(resolution)
     pixels = torch.randint(256, (BATCH, pre.side, pre.side, 3), dtype=torch.uint8)
@@ -51,7 +52,7 @@ def images_per_second(side: str, name: str, resolution: int) -> float:
         images, mixed = augment(pixels, targets, pre, Augmentation(), key=(0, 0, len(durations)))
         loss = F.cross_entropy(network(images.contiguous(memory_format=layout)), mixed)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         optimizer.step()
         durations.append(time.perf_counter() - start)
     return BATCH / statistics.median(durations[2:])

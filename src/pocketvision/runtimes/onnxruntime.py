@@ -170,7 +170,7 @@ def foreign_run(
     return lambda: session.run(None, feeds)
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]
+class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the base has no types
     """Calibration images in batches of bounded size."""
 
     def __init__(self, pixels: Pixels) -> None:

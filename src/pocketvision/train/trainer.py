@@ -21,7 +21,7 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import augment
@@ -69,7 +69,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    lay_out(network, torch.channels_last)
     module = Classification(
         network, train=train, val=val, preprocessing=preprocessing, config=config
     )
@@ -88,11 +88,16 @@ def train(
             raise
     if watch.made_no_step:  # all epochs were made before: take the averaged weights they ended with
         module.load_state_dict(torch.load(resume, weights_only=True)["state_dict"])
-    network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    lay_out(network.cpu(), torch.contiguous_format)
     network.eval()
     epochs = read_metrics(folder / METRICS)
     steps = config.epochs * batches_per_epoch(len(train), config)
     return TrainResult(epochs=epochs, stopped_early=not epochs or epochs[-1].steps < steps)
+
+
+def lay_out(network: nn.Module, memory_format: torch.memory_format) -> None:
+    """Store the network's 4-D tensors in that order, in place."""
+    network.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stubs lack it
 
 
 def check_devices(config: TrainConfig, images: int) -> None:
@@ -126,7 +131,8 @@ def seconds_per_image(
     """
     keep_freed_memory()
     device = torch.device(_accelerator(config))
-    trial = copy.deepcopy(network).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trial = copy.deepcopy(network).to(device)
+    lay_out(trial, torch.channels_last)
     trial.train()
     optimizer = build_optimizer(trial, config)
     generator = torch.Generator().manual_seed(config.seed)
@@ -146,7 +152,7 @@ def seconds_per_image(
             with autocast:
                 loss = F.cross_entropy(trial(crops), mixed)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimizer.step()
             loss.item()
             durations.append(time.perf_counter() - start)
@@ -185,9 +191,16 @@ def read_metrics(path: Path) -> tuple[Epoch, ...]:
         return ()
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    integers = ("epoch", "steps")
     return tuple(
-        Epoch(**{k: int(v) if k in integers else float(v) for k, v in row.items()})  # type: ignore[arg-type]
+        Epoch(
+            epoch=int(row["epoch"]),
+            steps=int(row["steps"]),
+            seconds=float(row["seconds"]),
+            learning_rate=float(row["learning_rate"]),
+            train_loss=float(row["train_loss"]),
+            val_loss=float(row["val_loss"]),
+            val_top1=float(row["val_top1"]),
+        )
         for row in rows
     )
 
