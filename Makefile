@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CODE := src tests scripts benchmarks  # not what a user fits in this folder
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test slow reference clean
@@ -29,8 +30,8 @@ DEMO := --latency 0.5ms --size 2MB --time 3m --runtime onnxruntime --no-flip
 
 # Lint, types, and the default tests.
 test: $(VENV)/.tests
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/pytest
 
