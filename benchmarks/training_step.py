@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation, augment
 from pocketvision.measure.device import machine
-from pocketvision.models import registry
+from pocketvision.models.create import create_model
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.classify import build_optimizer
 from pocketvision.train.config import TrainConfig
@@ -39,7 +39,7 @@ def images_per_second(side: str, name: str, resolution: int) -> float:
     if side == "ours":
         keep_freed_memory()
     layout = torch.channels_last if side == "ours" else torch.contiguous_format
-    network = registry.create_model(name, resolution=resolution, num_classes=10, seed=0)
+    network = create_model(name, resolution=resolution, num_classes=10, seed=0)
     lay_out(network.train(), layout)
     optimizer = build_optimizer(network, TrainConfig())
     pre = Preprocessing.for_resolution(resolution)

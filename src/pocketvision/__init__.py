@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pocketvision.fitting.pipeline import fit as fit
     from pocketvision.fitting.verify import verify as verify
     from pocketvision.measure.count import count as count
-    from pocketvision.models.registry import create_model as create_model
+    from pocketvision.models.create import create_model as create_model
     from pocketvision.models.registry import list_models as list_models
     from pocketvision.models.registry import spec as spec
 
@@ -26,7 +26,7 @@ _HOMES = {
     "Artefact": "pocketvision.fitting.artefact",
     "Budget": "pocketvision.budget",
     "count": "pocketvision.measure.count",
-    "create_model": "pocketvision.models.registry",
+    "create_model": "pocketvision.models.create",
     "fit": "pocketvision.fitting.pipeline",
     "list_models": "pocketvision.models.registry",
     "load": "pocketvision.fitting.artefact",

@@ -85,4 +85,23 @@ def test_mobilenet_v1_has_28_layers_and_ends_at_stride_32() -> None:
     spec = mobilenet_v1()
     assert len(spec.layers()) == 28
     assert spec.feature_channels == {2: 64, 4: 128, 8: 256, 16: 512, 32: 1024}
-    assert all(block.act == "relu" for block in spec.blocks)
+    for block in spec.blocks:
+        assert isinstance(block, ConvSpec | SeparableSpec)
+        assert block.act == "relu"
+
+
+def test_twin_with_full_convolutions_has_the_counts_of_table_4() -> None:
+    result = count(mobilenet_v1(separable=False))
+    assert (result.macs, result.parameters) == (4_867_293_184, 29_294_088)  # 4866 M, 29.3 M
+
+
+def test_shallow_network_has_the_counts_of_table_5() -> None:
+    spec = mobilenet_v1(shallow=True)
+    result = count(spec)
+    assert (result.macs, result.parameters) == (307_323_392, 2_887_976)  # 307 M, 2.9 M
+    assert len(spec.blocks) == len(mobilenet_v1().blocks) - 5
+
+
+def test_names_of_the_variants_are_the_registry_s() -> None:
+    assert mobilenet_v1(separable=False).name == "mobilenet_v1_full"
+    assert mobilenet_v1(shallow=True).name == "mobilenet_v1_shallow"

@@ -1,21 +1,24 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.mobilenet_v3 import (
     mobilenet_v3_large,
-    mobilenet_v3_large_minimalistic,
     mobilenet_v3_small,
-    mobilenet_v3_small_minimalistic,
 )
 from pocketvision.nn.blocks import InvertedResidualSpec
-from pocketvision.nn.conv import BatchNormSpec
+from pocketvision.nn.conv import BatchNormSpec, ConvSpec
 
-BUILDERS = {"large": mobilenet_v3_large, "small": mobilenet_v3_small}
+BUILDERS: dict[str, Callable[..., ArchSpec]] = {
+    "large": mobilenet_v3_large,
+    "small": mobilenet_v3_small,
+}
 AT_224 = [  # rule, size, width, parameters, million MACs
     ("paper", "large", 0.35, 2_131_832, 39.5),
     ("paper", "large", 0.5, 2_689_520, 69.2),
@@ -64,6 +67,10 @@ SMALL_ROWS = """
 5 288 96 72 hswish 2 | 5 576 96 144 hswish 1 | 5 576 96 144 hswish 1"""
 
 
+def acts(spec: ArchSpec) -> set[str]:
+    return {b.act for b in spec.blocks if isinstance(b, ConvSpec | InvertedResidualSpec)}
+
+
 def bottlenecks(spec: ArchSpec) -> list[InvertedResidualSpec]:
     return [block for block in spec.blocks if isinstance(block, InvertedResidualSpec)]
 
@@ -96,7 +103,7 @@ def test_every_block_has_its_row_of_the_paper(size: str, rows: str) -> None:
 
 
 def test_minimalistic_networks_have_published_counts() -> None:
-    large, small = mobilenet_v3_large_minimalistic(), mobilenet_v3_small_minimalistic()
+    large, small = mobilenet_v3_large(minimalistic=True), mobilenet_v3_small(minimalistic=True)
     assert (count(large).parameters, count(small).parameters) == (3_924_288, 2_044_736)
     assert round(count(large).macs / 1e6) == 209
     assert round(count(small).macs / 1e6, 1) == 52.3
@@ -104,9 +111,10 @@ def test_minimalistic_networks_have_published_counts() -> None:
 
 @pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.0, 1.25])
 def test_minimalistic_networks_are_plain(width: float) -> None:
-    for builder in (mobilenet_v3_large_minimalistic, mobilenet_v3_small_minimalistic):
-        spec = builder(width=width)
-        assert all(block.act == "relu" and block.kernel in (1, 3) for block in spec.blocks)
+    for builder in BUILDERS.values():
+        spec = builder(width=width, minimalistic=True)
+        assert acts(spec) == {"relu"}
+        assert all(block.kernel in (1, 3) for block in bottlenecks(spec))
         assert all(block.attention is None for block in bottlenecks(spec))
         assert spec.head.act == "relu"
 
@@ -161,9 +169,11 @@ def test_reduced_tail_halves_the_last_stage(size: str) -> None:
 
 
 def test_batch_norm_constants_are_the_default_or_as_given() -> None:
-    assert all(block.norm == BatchNormSpec() for block in mobilenet_v3_small().blocks)
-    authors = BatchNormSpec(eps=1e-3, momentum=0.01)
-    assert all(block.norm == authors for block in mobilenet_v3_small(norm=authors).blocks)
+    for norm in (BatchNormSpec(), BatchNormSpec(eps=1e-3, momentum=0.01)):
+        blocks = mobilenet_v3_small(norm=norm).build().blocks
+        norms = [module for module in blocks.modules() if isinstance(module, nn.BatchNorm2d)]
+        assert {(module.eps, module.momentum) for module in norms} == {(norm.eps, norm.momentum)}
+    assert mobilenet_v3_small() == mobilenet_v3_small(norm=BatchNormSpec())
 
 
 def test_unknown_width_rule_names_the_known() -> None:
@@ -173,3 +183,47 @@ def test_unknown_width_rule_names_the_known() -> None:
         "Did you mean 'paper'",
     ):
         mobilenet_v3_large(width_rule="papre")
+
+
+def test_original_last_stage_costs_what_the_paper_saved() -> None:
+    original = mobilenet_v3_large(last_stage="original")
+    saved = count(original).macs - count(mobilenet_v3_large()).macs
+    assert saved == 34_317_760  # the paper says 30 million
+    *_, expand, last = original.blocks
+    assert isinstance(expand, InvertedResidualSpec)
+    assert (expand.c_in, expand.c_mid, expand.c_out, last.c_out) == (160, 960, 320, 1280)
+    assert original.head.hidden is None
+
+
+def test_wide_stem_costs_what_the_paper_saved() -> None:
+    wide = mobilenet_v3_large(stem=32)
+    assert (
+        count(wide).macs - count(mobilenet_v3_large()).macs == 10_436_608
+    )  # the paper: 10 million
+    assert [block.c_out for block in wide.blocks[:2]] == [32, 16]
+    assert isinstance(wide.blocks[1], InvertedResidualSpec)
+    assert wide.blocks[1].expand is None
+
+
+@pytest.mark.parametrize("builder", list(BUILDERS.values()))
+def test_hswish_moves_without_a_change_of_cost(builder: Callable[..., ArchSpec]) -> None:
+    everywhere, nowhere = builder(hswish="everywhere"), builder(hswish="nowhere")
+    assert acts(everywhere) == {"hswish"}
+    assert acts(nowhere) == {nowhere.head.act} == {"relu"}
+    assert count(everywhere).macs == count(nowhere).macs == count(builder()).macs
+
+
+def test_label_says_what_differs_from_the_paper_s_network() -> None:
+    spec = mobilenet_v3_small(dilated=True, stem=32, hswish="nowhere", last_stage="original")
+    assert spec.label == (
+        "mobilenet_v3_small (dilated, original last stage, stem 32, h-swish nowhere) x1 @224"
+    )
+
+
+def test_unknown_forms_are_refused() -> None:
+    with pytest.raises(ConfigError, match="last_stage='old' is unknown; expected one of"):
+        mobilenet_v3_large(last_stage="old")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="hswish='early' is unknown; expected one of"):
+        mobilenet_v3_large(hswish="early")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="stem=0 is not allowed"):
+        mobilenet_v3_large(stem=0)

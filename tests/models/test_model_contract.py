@@ -1,22 +1,45 @@
 """What every registered network must do; a new entry is covered unasked."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models import registry, weights
-from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.arch import ArchSpec, FeatureNetwork, Network
+from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.registry import get_runtime
+from pocketvision.runtimes.runtime import FileCard
 from pocketvision.storage import from_json, to_json
 
 NAMES = registry.list_models()
+EXPORTED = (
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "shufflenet_v1_g3",
+    "shufflenet_v2_x0_5",
+    "mnasnet_a1",
+    "se_resnet18",
+    "cbam_resnet18",
+    "se_inception",
+)
+
+
+def takes_width(name: str) -> bool:
+    try:
+        return registry.spec(name, width=0.25).width == 0.25
+    except ConfigError:
+        return False
 
 
 def small_spec(name: str) -> ArchSpec:
-    return registry.spec(
-        name, width=min(registry.widths(name)), resolution=64, num_classes=7, in_chans=1
-    )
+    width = min(0.25, *registry.widths(name)) if takes_width(name) else None
+    return registry.spec(name, width=width, resolution=64, num_classes=7, in_chans=1)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -84,12 +107,66 @@ def test_count_from_the_spec_is_the_module_s(network: Network) -> None:
     assert count(network.spec).parameters == sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if takes_width(name)])
 @pytest.mark.parametrize("width", [0.1, 0.33, 1.07])
-def test_any_width_chains_and_is_divisible(name: str, width: float) -> None:
-    spec = registry.spec(name, width=width)
-    assert all(block.c_out % 8 == 0 for block in spec.blocks)
-    assert spec.num_classes == 1000
+def test_any_width_chains(name: str, width: float) -> None:
+    spec = registry.spec(name, width=width)  # it checks that widths chain
+    assert (spec.width, spec.num_classes) == (width, 1000)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("mobilenet")])
+@pytest.mark.parametrize("width", [0.1, 0.33, 1.07])
+def test_widths_of_mobilenets_are_multiples_of_8(name: str, width: float) -> None:
+    assert all(block.c_out % 8 == 0 for block in registry.spec(name, width=width).blocks)
+
+
+@torch.no_grad()
+def test_features_only_gives_the_same_maps(network: Network) -> None:
+    body = FeatureNetwork(network, tuple(range(5))).eval()
+    maps, expected = body(images(1, 45)), network.features(images(1, 45))
+    assert body.strides == tuple(expected)
+    for stride, found in zip(body.strides, maps, strict=True):
+        assert torch.equal(found, expected[stride])
+
+
+@torch.no_grad()
+def test_forward_is_the_head_on_the_features(network: Network) -> None:
+    x = images(2, 32)
+    features = network.forward_features(x)
+    assert features.shape == (2, network.spec.head.c_in, 1, 1)
+    assert torch.equal(network.head(features), network(x))
+
+
+@torch.no_grad()
+def test_reset_classifier_changes_the_number_of_logits_alone(network: Network) -> None:
+    changed = copy.deepcopy(network)
+    changed.reset_classifier(3)
+    assert changed.spec == network.spec.with_classes(3)
+    assert changed(images(1, 32)).shape == (1, 3)
+    assert not changed.head.training
+    same = [k for k in network.state_dict() if not k.startswith("head.classifier")]
+    for key in same:
+        assert torch.equal(changed.state_dict()[key], network.state_dict()[key]), key
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in EXPORTED else pytest.mark.slow) for name in NAMES],
+)
+def test_exported_file_gives_the_network_s_logits(name: str, tmp_path: Path) -> None:
+    """One of each family by default."""
+    spec = registry.spec(name, width=small_spec(name).width, resolution=64, num_classes=7)
+    network = spec.build(seed=0).eval()
+    pre = Preprocessing.for_resolution(64)
+    card = FileCard(name=name, classes=tuple("abcdefg"), preprocessing=pre)
+    export_onnx(network, tmp_path / "n.onnx", card)
+    pixels = torch.randint(256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(0))
+    session = get_runtime("onnxruntime").session(tmp_path / "n.onnx", "f32", 1)
+    found = torch.from_numpy(session.run(pixels.byte().numpy()))
+    mean, std = torch.tensor(pre.mean), torch.tensor(pre.std)
+    expected = network(((pixels - mean) / std).permute(0, 3, 1, 2).contiguous())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_pools_are_plain(network: Network) -> None:

@@ -11,7 +11,8 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.models import weights
 from pocketvision.models.arch import Network
-from pocketvision.models.registry import create_model, spec
+from pocketvision.models.create import create_model
+from pocketvision.models.registry import spec
 from pocketvision.storage import to_json
 
 

@@ -6,7 +6,7 @@ from pocketvision.nn.attention import SqueezeExcite, SqueezeExciteSpec
 
 
 def test_squeeze_excite_scales_channels_by_the_gate_of_their_means() -> None:
-    module = SqueezeExcite(6, 3)
+    module = SqueezeExciteSpec(squeezed=3).build(6)
     reduce_bias, expand_bias = module.reduce.bias, module.expand.bias
     assert reduce_bias is not None
     assert expand_bias is not None
@@ -19,7 +19,7 @@ def test_squeeze_excite_scales_channels_by_the_gate_of_their_means() -> None:
 
 
 def test_squeeze_excite_is_the_identity_with_an_open_gate() -> None:
-    module = SqueezeExcite(6, 3)
+    module = SqueezeExciteSpec(squeezed=3).build(6)
     torch.nn.init.constant_(module.get_parameter("expand.bias"), 100.0)
     x = torch.rand(1, 6, 3, 3)
     torch.testing.assert_close(module(x), x)

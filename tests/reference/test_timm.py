@@ -13,9 +13,7 @@ from pocketvision.models.mobilenet_v1 import mobilenet_v1
 from pocketvision.models.mobilenet_v2 import mobilenet_v2
 from pocketvision.models.mobilenet_v3 import (
     mobilenet_v3_large,
-    mobilenet_v3_large_minimalistic,
     mobilenet_v3_small,
-    mobilenet_v3_small_minimalistic,
 )
 from pocketvision.nn.conv import BatchNormSpec
 
@@ -57,8 +55,8 @@ def test_network_gives_timm_s_logits(
 @pytest.mark.parametrize(
     ("name", "spec"),
     [
-        ("tf_mobilenetv3_large_minimal_100", mobilenet_v3_large_minimalistic(norm=TF_NORM)),
-        ("tf_mobilenetv3_small_minimal_100", mobilenet_v3_small_minimalistic(norm=TF_NORM)),
+        ("tf_mobilenetv3_large_minimal_100", mobilenet_v3_large(minimalistic=True, norm=TF_NORM)),
+        ("tf_mobilenetv3_small_minimal_100", mobilenet_v3_small(minimalistic=True, norm=TF_NORM)),
     ],
 )
 def test_minimalistic_network_gives_timm_s_logits(

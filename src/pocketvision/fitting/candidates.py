@@ -43,11 +43,13 @@ def resolutions_for(shorter_side: int, asked: tuple[int, ...]) -> tuple[int, ...
 
 
 def select_names(patterns: tuple[str, ...]) -> list[str]:
-    """Registry names that match any of `patterns`; all of them when there is none.
+    """Registry names that match any of `patterns`; without one, those that the planner considers.
 
     Raises: ConfigError: a pattern without a match.
     """
-    matches = (name for pattern in patterns or ("*",) for name in registry.find_models(pattern))
+    if not patterns:
+        return [name for name in registry.list_models() if registry.MODELS[name].planned]
+    matches = (name for pattern in patterns for name in registry.find_models(pattern))
     return list(dict.fromkeys(matches))
 
 

@@ -15,10 +15,13 @@ from pocketvision.nn.blocks import InvertedResidualSpec, SeparableSpec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.heads import ClassifierSpec
 from pocketvision.nn.layer import Layer, Size
+from pocketvision.nn.pool import PoolSpec
+from pocketvision.nn.residual import BasicResidualSpec, BottleneckSpec
 
-BlockSpec = Annotated[
-    ConvSpec | SeparableSpec | InvertedResidualSpec, pydantic.Discriminator("kind")
-]
+Attentive = (  # blocks that can carry attention
+    SeparableSpec | InvertedResidualSpec | BasicResidualSpec | BottleneckSpec
+)
+BlockSpec = Annotated[ConvSpec | PoolSpec | Attentive, pydantic.Discriminator("kind")]
 
 MIN_RESOLUTION = 32  # below, the strides of these networks leave nothing to look at
 MIN_WIDTH, MAX_WIDTH = 0.1, 10.0
@@ -29,12 +32,14 @@ class ArchSpec:
     """A classifier as data: input, blocks (the stem included), head. Derive with `replace`.
 
     name: the registry's name of what it was built as. width: the multiplier it was built with.
-    resolution: side of the square input, pixels, from 32 up.
+    variant: in words, what else differs from the network of that name. resolution: side of the
+    square input, pixels, from 32 up.
 
     Raises: ConfigError: a field outside what is allowed, widths that do not chain.
     """
 
     name: str
+    variant: str = ""
     width: float
     in_chans: int
     resolution: int
@@ -54,7 +59,8 @@ class ArchSpec:
     @property
     def label(self) -> str:
         """For people, such as "mobilenet_v3_small x0.75 @96"."""
-        return f"{self.name} x{self.width:g} @{self.resolution}"
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{self.name}{variant} x{self.width:g} @{self.resolution}"
 
     @property
     def num_classes(self) -> int:
@@ -95,10 +101,16 @@ class ArchSpec:
         alone; None: the weights come from the global random state.
         """
         if seed is None:
-            return Network(self)
+            return _new(self)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return Network(self)
+            return _new(self)
+
+    def with_classes(self, num_classes: int) -> ArchSpec:
+        """The same network with another number of logits."""
+        return dataclasses.replace(
+            self, head=dataclasses.replace(self.head, num_classes=num_classes)
+        )
 
 
 def check_input(*, width: float, in_chans: int, resolution: int) -> None:
@@ -117,7 +129,7 @@ def _check_chain(name: str, c_in: int, channels: int, source: str) -> None:
 
 
 class Network(nn.Module):
-    """The module of an `ArchSpec`.
+    """The module of an `ArchSpec`; `ArchSpec.build` makes one, with new weights.
 
     Shape:  (N, C, H, W) float, normalised -> (N, num_classes) logits; any H and W.
     Raises: ConfigError: an input with other than `spec.in_chans` channels.
@@ -131,12 +143,16 @@ class Network(nn.Module):
         self.spec = spec
         self.blocks = nn.Sequential(*(block.build() for block in spec.blocks))
         self.head = spec.head.build()
-        self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_shape("input", x.shape, (None, self.spec.in_chans, None, None))
-        logits: Tensor = self.head(self.blocks(x))
+        logits: Tensor = self.head(self.forward_features(x))
         return logits
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last map, before the pool: (N, C, H, W)."""
+        check_shape("input", x.shape, (None, self.spec.in_chans, None, None))
+        features: Tensor = self.blocks(x)
+        return features
 
     def features(self, x: Tensor) -> dict[int, Tensor]:
         """The last map of each stride: {2: (N, C, H / 2, W / 2), 4: ...}, sizes rounded up.
@@ -152,12 +168,60 @@ class Network(nn.Module):
                 features[strides[index]] = x
         return features
 
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new head with `num_classes` logits in place; everything else stays.
 
-def _initialise(module: nn.Module) -> None:
-    """As torchvision does for the MobileNets."""
+        Raises: ConfigError: num_classes below 1.
+        """
+        self.spec = self.spec.with_classes(num_classes)
+        place = self.head.classifier.weight
+        head = self.spec.head.build().apply(initialise).to(place.device, place.dtype)
+        kept = {k: v for k, v in self.head.state_dict().items() if not k.startswith("classifier.")}
+        head.load_state_dict(kept, strict=False)
+        self.head = head.train(self.training)
+
+
+class FeatureNetwork(nn.Module):
+    """The body of a network alone: what a segmentation or detection head stands on.
+
+    Shape:  (N, C, H, W) float, normalised -> a list of maps, one for each of `strides`.
+    channels, strides: of the maps, in order.
+    """
+
+    def __init__(self, network: Network, out_indices: tuple[int, ...]) -> None:
+        super().__init__()
+        self.spec = network.spec
+        taps = sorted(network.spec.taps.items())
+        chosen = [taps[index] for index in out_indices]
+        self.strides = tuple(stride for stride, _ in chosen)
+        self.channels = tuple(network.spec.blocks[block].c_out for _, block in chosen)
+        self.taps = tuple(block for _, block in chosen)
+        self.blocks = nn.Sequential(*list(network.blocks)[: max(self.taps) + 1])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        check_shape("input", x.shape, (None, self.spec.in_chans, None, None))
+        maps = {}
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.taps:
+                maps[index] = x
+        return [maps[index] for index in self.taps]
+
+
+def _new(spec: ArchSpec) -> Network:
+    """Weights are written once: what modules would draw for themselves would be thrown away."""
+    with torch.device("meta"):
+        network = Network(spec)
+    return network.to_empty(device="cpu").apply(initialise)
+
+
+def initialise(module: nn.Module) -> None:
+    """New weights, as torchvision has them for the MobileNets; for `nn.Module.apply`."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.01)
+    elif isinstance(module, nn.BatchNorm2d):
+        module.reset_parameters()
     if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

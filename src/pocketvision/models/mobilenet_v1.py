@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pocketvision.models.arch import ArchSpec, BlockSpec, check_input
 from pocketvision.nn.blocks import SeparableSpec
-from pocketvision.nn.conv import DEFAULT_NORM, BatchNormSpec, ConvSpec, make_divisible
+from pocketvision.nn.conv import DEFAULT_NORM, Act, BatchNormSpec, ConvSpec, make_divisible
 from pocketvision.nn.heads import ClassifierSpec
 
 
@@ -38,6 +38,9 @@ V1_TABLE_1 = (
 )
 
 
+V1_SHALLOW = tuple(row for row in V1_TABLE_1 if row != Row(512, 1))  # Table 5
+
+
 def mobilenet_v1(
     *,
     width: float = 1.0,
@@ -45,23 +48,30 @@ def mobilenet_v1(
     num_classes: int = 1000,
     in_chans: int = 3,
     dropout: float = 0.0,
+    act: Act = "relu",
     norm: BatchNormSpec = DEFAULT_NORM,
+    separable: bool = True,
+    shallow: bool = False,
 ) -> ArchSpec:
     """MobileNetV1. width: alpha, scales every channel count (rounded to multiples of 8).
+
+    act: the authors' code and timm have "relu6". separable: False gives the twin with full 3x3
+    convolutions (Table 4). shallow: without the five blocks of 512 channels (Table 5).
 
     Raises: ConfigError: an option outside what is allowed.
     """
     check_input(width=width, in_chans=in_chans, resolution=resolution)
     channels = make_divisible(V1_STEM * width)
     blocks: list[BlockSpec] = [
-        ConvSpec(c_in=in_chans, c_out=channels, stride=2, act="relu", norm=norm)
+        ConvSpec(c_in=in_chans, c_out=channels, stride=2, act=act, norm=norm)
     ]
-    for row in V1_TABLE_1:
+    unit = SeparableSpec if separable else ConvSpec
+    for row in V1_SHALLOW if shallow else V1_TABLE_1:
         c_out = make_divisible(row.n * width)
-        blocks.append(SeparableSpec(c_in=channels, c_out=c_out, stride=row.s, norm=norm))
+        blocks.append(unit(c_in=channels, c_out=c_out, stride=row.s, act=act, norm=norm))
         channels = c_out
     return ArchSpec(
-        name="mobilenet_v1",
+        name=f"mobilenet_v1{'_shallow' * shallow}{'_full' * (not separable)}",
         width=width,
         in_chans=in_chans,
         resolution=resolution,

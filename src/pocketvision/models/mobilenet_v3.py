@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-from pocketvision.errors import choice
-from pocketvision.models.arch import ArchSpec, check_input
+from pocketvision.errors import at_least, choice
+from pocketvision.models.arch import ArchSpec, BlockSpec, check_input
 from pocketvision.nn.attention import SqueezeExciteSpec
 from pocketvision.nn.blocks import InvertedResidualSpec
 from pocketvision.nn.conv import DEFAULT_NORM, Act, BatchNormSpec, ConvSpec, make_divisible
@@ -62,8 +62,12 @@ V3_TABLE_2_SMALL = (
 V3_LAST_RATIO = 6
 V3_HIDDEN_LARGE = 1280
 V3_HIDDEN_SMALL = 1024  # arXiv v1 to v4 print 1280
+V3_PROJECT_RATIO = 2  # of the original last stage: 320 channels (Fig. 5, upper half)
 V3_TAIL = 3  # blocks that `dilated` and `reduced_tail` change
 V3_ACTS: dict[str, Act] = {"RE": "relu", "HS": "hswish"}
+
+LastStage = Literal["efficient", "original"]
+HSwish = Literal["nowhere", "late", "everywhere"]  # "late": where the tables have it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,21 +102,28 @@ def mobilenet_v3_large(
     dropout: float = 0.2,
     norm: BatchNormSpec = DEFAULT_NORM,
     width_rule: str = "paper",
+    minimalistic: bool = False,
     dilated: bool = False,
     reduced_tail: bool = False,
+    last_stage: LastStage = "efficient",
+    stem: int = V3_STEM,
+    hswish: HSwish = "late",
 ) -> ArchSpec:
     """MobileNetV3-Large. The authors trained with `norm=BatchNormSpec(eps=1e-3, momentum=0.01)`.
 
-    width_rule: one of `WIDTH_RULES`. dilated: the last three blocks have dilation 2 and stride 1,
-    so the last map has stride 16. reduced_tail: half the channels from the last stage on (section
-    6.3).
+    width_rule: one of `WIDTH_RULES`. minimalistic: without squeeze-excite, h-swish and 5x5 kernels,
+    for plain hardware (the authors' code). dilated: the last three blocks have dilation 2 and
+    stride 1, so the last map has stride 16. reduced_tail: half the channels from the last stage
+    on (section 6.3). What the paper improved on can be had back: last_stage "original" keeps the
+    bottleneck of 960 channels and the 1x1 convolution before the pool (Fig. 5), stem=32 the wider
+    stem (section 5.1), and hswish "nowhere" or "everywhere" moves the nonlinearity (Table 5).
 
     Raises: ConfigError: an option outside what is allowed.
     """
     return _arch(
         "mobilenet_v3_large",
-        _reduce_tail(V3_TABLE_1_LARGE) if reduced_tail else V3_TABLE_1_LARGE,
-        V3_HIDDEN_LARGE // 2 if reduced_tail else V3_HIDDEN_LARGE,
+        V3_TABLE_1_LARGE,
+        V3_HIDDEN_LARGE,
         width=width,
         resolution=resolution,
         num_classes=num_classes,
@@ -120,7 +131,12 @@ def mobilenet_v3_large(
         dropout=dropout,
         norm=norm,
         width_rule=width_rule,
+        minimalistic=minimalistic,
         dilated=dilated,
+        reduced_tail=reduced_tail,
+        last_stage=last_stage,
+        stem=stem,
+        hswish=hswish,
     )
 
 
@@ -133,8 +149,12 @@ def mobilenet_v3_small(
     dropout: float = 0.2,
     norm: BatchNormSpec = DEFAULT_NORM,
     width_rule: str = "paper",
+    minimalistic: bool = False,
     dilated: bool = False,
     reduced_tail: bool = False,
+    last_stage: LastStage = "efficient",
+    stem: int = V3_STEM,
+    hswish: HSwish = "late",
 ) -> ArchSpec:
     """MobileNetV3-Small; the options are those of `mobilenet_v3_large`.
 
@@ -142,70 +162,7 @@ def mobilenet_v3_small(
     """
     return _arch(
         "mobilenet_v3_small",
-        _reduce_tail(V3_TABLE_2_SMALL) if reduced_tail else V3_TABLE_2_SMALL,
-        V3_HIDDEN_SMALL // 2 if reduced_tail else V3_HIDDEN_SMALL,
-        width=width,
-        resolution=resolution,
-        num_classes=num_classes,
-        in_chans=in_chans,
-        dropout=dropout,
-        norm=norm,
-        width_rule=width_rule,
-        dilated=dilated,
-    )
-
-
-def mobilenet_v3_large_minimalistic(
-    *,
-    width: float = 1.0,
-    resolution: int = 224,
-    num_classes: int = 1000,
-    in_chans: int = 3,
-    dropout: float = 0.2,
-    norm: BatchNormSpec = DEFAULT_NORM,
-    width_rule: str = "paper",
-) -> ArchSpec:
-    """MobileNetV3-Large without squeeze-excite, h-swish and 5x5 kernels, for plain hardware.
-
-    width_rule: one of `WIDTH_RULES`.
-    Source: the authors' code, "minimalistic".
-
-    Raises: ConfigError: an option outside what is allowed.
-    """
-    return _arch(
-        "mobilenet_v3_large_minimalistic",
-        _minimalistic(V3_TABLE_1_LARGE),
-        V3_HIDDEN_LARGE,
-        width=width,
-        resolution=resolution,
-        num_classes=num_classes,
-        in_chans=in_chans,
-        dropout=dropout,
-        norm=norm,
-        width_rule=width_rule,
-    )
-
-
-def mobilenet_v3_small_minimalistic(
-    *,
-    width: float = 1.0,
-    resolution: int = 224,
-    num_classes: int = 1000,
-    in_chans: int = 3,
-    dropout: float = 0.2,
-    norm: BatchNormSpec = DEFAULT_NORM,
-    width_rule: str = "paper",
-) -> ArchSpec:
-    """MobileNetV3-Small without squeeze-excite, h-swish and 5x5 kernels, for plain hardware.
-
-    width_rule: one of `WIDTH_RULES`.
-    Source: the authors' code, "minimalistic".
-
-    Raises: ConfigError: an option outside what is allowed.
-    """
-    return _arch(
-        "mobilenet_v3_small_minimalistic",
-        _minimalistic(V3_TABLE_2_SMALL),
+        V3_TABLE_2_SMALL,
         V3_HIDDEN_SMALL,
         width=width,
         resolution=resolution,
@@ -214,25 +171,18 @@ def mobilenet_v3_small_minimalistic(
         dropout=dropout,
         norm=norm,
         width_rule=width_rule,
-    )
-
-
-def _minimalistic(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    return tuple(row._replace(k=3, se=False, nl="RE") for row in rows)
-
-
-def _reduce_tail(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    first, *rest = rows[-V3_TAIL:]  # the first still expands a stage of full width
-    return (
-        *rows[:-V3_TAIL],
-        first._replace(out=first.out // 2),
-        *(row._replace(exp=row.exp // 2, out=row.out // 2) for row in rest),
+        minimalistic=minimalistic,
+        dilated=dilated,
+        reduced_tail=reduced_tail,
+        last_stage=last_stage,
+        stem=stem,
+        hswish=hswish,
     )
 
 
 def _arch(
     name: str,
-    rows: tuple[Row, ...],
+    table: tuple[Row, ...],
     hidden: int,
     *,
     width: float,
@@ -242,39 +192,89 @@ def _arch(
     dropout: float,
     norm: BatchNormSpec,
     width_rule: str,
-    dilated: bool = False,
+    minimalistic: bool,
+    dilated: bool,
+    reduced_tail: bool,
+    last_stage: LastStage,
+    stem: int,
+    hswish: HSwish,
 ) -> ArchSpec:
     check_input(width=width, in_chans=in_chans, resolution=resolution)
+    at_least("stem", stem, 1)
+    choice("last_stage", last_stage, get_args(LastStage))
+    choice("hswish", hswish, get_args(HSwish))
     rule = WIDTH_RULES[choice("width_rule", width_rule, WIDTH_RULES)]
+    rows = _rows(table, minimalistic, reduced_tail, stem, hswish)
+    hidden = hidden // 2 if reduced_tail else hidden
+    hidden = make_divisible(hidden * width) if rule.scaled_hidden else hidden
     act = V3_ACTS[rows[-1].nl]  # stem, last convolution and hidden layer share it
-    stem = V3_STEM if width < rule.fixed_stem_below else make_divisible(V3_STEM * width)
-    body = _body(rows, stem, width=width, rule=rule, norm=norm, dilated=dilated)
-    c_in = body[-1].c_out
-    scaled_last = make_divisible(V3_LAST_RATIO * rows[-1].out * width)
-    last = scaled_last if rule.relative_exp else V3_LAST_RATIO * c_in
+    c_stem = stem if width < rule.fixed_stem_below else make_divisible(stem * width)
+    body = _body(rows, stem, c_stem, width=width, rule=rule, norm=norm, dilated=dilated)
+    out = rows[-1].out  # before the multiplier
+    scaled_last = make_divisible(V3_LAST_RATIO * out * width)
+    last = scaled_last if rule.relative_exp else V3_LAST_RATIO * body[-1].c_out
+    tail: tuple[BlockSpec, ...] = (
+        ConvSpec(c_in=body[-1].c_out, c_out=last, kernel=1, act=act, norm=norm),
+    )
+    if last_stage == "original":
+        project = make_divisible(V3_PROJECT_RATIO * out * width)
+        tail = (
+            InvertedResidualSpec(
+                c_in=body[-1].c_out, c_mid=last, c_out=project, act=act, norm=norm
+            ),
+            ConvSpec(c_in=project, c_out=hidden, kernel=1, act=act, norm=norm),
+        )
+    changes = {
+        "dilated": dilated,
+        "reduced tail": reduced_tail,
+        "original last stage": last_stage == "original",
+        f"stem {stem}": stem != V3_STEM,
+        f"h-swish {hswish}": hswish != "late",
+    }
     return ArchSpec(
-        name=name,
+        name=f"{name}_minimalistic" if minimalistic else name,
+        variant=", ".join(words for words, changed in changes.items() if changed),
         width=width,
         in_chans=in_chans,
         resolution=resolution,
         blocks=(
-            ConvSpec(c_in=in_chans, c_out=stem, stride=2, act=act, norm=norm),
+            ConvSpec(c_in=in_chans, c_out=c_stem, stride=2, act=act, norm=norm),
             *body,
-            ConvSpec(c_in=c_in, c_out=last, kernel=1, act=act, norm=norm),
+            *tail,
         ),
         head=ClassifierSpec(
-            c_in=last,
+            c_in=tail[-1].c_out,
             num_classes=num_classes,
-            hidden=make_divisible(hidden * width) if rule.scaled_hidden else hidden,
+            hidden=None if last_stage == "original" else hidden,
             act=act,
             dropout=dropout,
         ),
     )
 
 
+def _rows(
+    table: tuple[Row, ...], minimalistic: bool, reduced_tail: bool, stem: int, hswish: HSwish
+) -> list[Row]:
+    """The table with the changes asked for."""
+    rows = list(table)
+    rows[0] = rows[0]._replace(exp=stem)  # the first bottleneck does not expand
+    if hswish != "late":
+        rows = [row._replace(nl="RE" if hswish == "nowhere" else "HS") for row in rows]
+    if minimalistic:
+        rows = [row._replace(k=3, se=False, nl="RE") for row in rows]
+    if reduced_tail:
+        first, *rest = rows[-V3_TAIL:]  # the first still expands a stage of full width
+        rows[-V3_TAIL:] = [
+            first._replace(out=first.out // 2),
+            *(row._replace(exp=row.exp // 2, out=row.out // 2) for row in rest),
+        ]
+    return rows
+
+
 def _body(
-    rows: tuple[Row, ...],
+    rows: list[Row],
     stem: int,
+    c_stem: int,
     *,
     width: float,
     rule: WidthRule,
@@ -282,7 +282,7 @@ def _body(
     dilated: bool,
 ) -> list[InvertedResidualSpec]:
     blocks: list[InvertedResidualSpec] = []
-    c_in, c_in_at_1 = stem, V3_STEM
+    c_in, c_in_at_1 = c_stem, stem
     for index, row in enumerate(rows):
         factor = c_in / c_in_at_1 if rule.relative_exp else width
         c_mid, c_out = make_divisible(row.exp * factor), make_divisible(row.out * width)

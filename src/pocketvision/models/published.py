@@ -42,6 +42,14 @@ V1_CHECKPOINTS = (
     Point(0.25, 160, 21_059_200, 0.455),
     Point(0.25, 128, 13_570_048, 0.415),
 )
+V1_TABLE_4_FULL = (
+    #     width  res        MACs   top-1
+    Point(1.0, 224, 4_867_293_184, 0.717),
+)
+V1_TABLE_5_SHALLOW = (
+    #     width  res        MACs   top-1
+    Point(1.0, 224, 307_323_392, 0.653),
+)
 # The authors' TensorFlow checkpoints, one per width and resolution; the paper has 72.0 for 1.0
 # and 74.7 for 1.4.
 V2_CHECKPOINTS = (
@@ -108,6 +116,8 @@ V3_SMALL_MINIMALISTIC = (
 
 PUBLISHED: dict[str, tuple[Point, ...]] = {
     "mobilenet_v1": V1_CHECKPOINTS,
+    "mobilenet_v1_full": V1_TABLE_4_FULL,
+    "mobilenet_v1_shallow": V1_TABLE_5_SHALLOW,
     "mobilenet_v2": V2_CHECKPOINTS,
     "mobilenet_v3_large": V3_TABLE_9_LARGE,
     "mobilenet_v3_large_minimalistic": V3_LARGE_MINIMALISTIC,
@@ -115,6 +125,8 @@ PUBLISHED: dict[str, tuple[Point, ...]] = {
     "mobilenet_v3_small_minimalistic": V3_SMALL_MINIMALISTIC,
 }
 _SIBLINGS = {  # whose curve stands in for a network with a single figure
+    "mobilenet_v1_full": "mobilenet_v1",
+    "mobilenet_v1_shallow": "mobilenet_v1",
     "mobilenet_v3_large_minimalistic": "mobilenet_v3_large",
     "mobilenet_v3_small_minimalistic": "mobilenet_v3_small",
 }

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pocketvision.errors import ConfigError, choice, did_you_mean
+from pocketvision.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from pocketvision.models.arch import ArchSpec, Network
+    from pocketvision.models.arch import ArchSpec
 
 
 class Entry(NamedTuple):
-    """Where a network's builder is, and the width multipliers the planner may try."""
+    """A network: the file and function that build it, and with which options.
 
-    module: str
-    widths: tuple[float, ...]
+    widths: multipliers that the planner may try, ascending. planned: the main job considers it
+    unasked; the others only where a name or pattern asks for them.
+    """
+
+    file: str
+    builder: str
+    widths: tuple[float, ...] = (1.0,)
+    options: Mapping[str, Any] = {}
+    planned: bool = True
 
 
 _V1_WIDTHS = (0.25, 0.5, 0.75, 1.0)
@@ -24,17 +32,39 @@ _V2_WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 _V3_WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.25)
 _MINIMALISTIC_WIDTHS = (0.5, 0.75, 1.0)
 
-MODELS = {  # the builder has the network's name
-    "mobilenet_v1": Entry("pocketvision.models.mobilenet_v1", _V1_WIDTHS),
-    "mobilenet_v2": Entry("pocketvision.models.mobilenet_v2", _V2_WIDTHS),
-    "mobilenet_v3_large": Entry("pocketvision.models.mobilenet_v3", _V3_WIDTHS),
+MODELS = {
+    "mobilenet_v1": Entry("mobilenet_v1", "mobilenet_v1", _V1_WIDTHS),
+    "mobilenet_v1_full": Entry(
+        "mobilenet_v1", "mobilenet_v1", _V1_WIDTHS, {"separable": False}, planned=False
+    ),
+    "mobilenet_v1_shallow": Entry(
+        "mobilenet_v1", "mobilenet_v1", _V1_WIDTHS, {"shallow": True}, planned=False
+    ),
+    "mobilenet_v2": Entry("mobilenet_v2", "mobilenet_v2", _V2_WIDTHS),
+    "mobilenet_v3_large": Entry("mobilenet_v3", "mobilenet_v3_large", _V3_WIDTHS),
     "mobilenet_v3_large_minimalistic": Entry(
-        "pocketvision.models.mobilenet_v3", _MINIMALISTIC_WIDTHS
+        "mobilenet_v3", "mobilenet_v3_large", _MINIMALISTIC_WIDTHS, {"minimalistic": True}
     ),
-    "mobilenet_v3_small": Entry("pocketvision.models.mobilenet_v3", _V3_WIDTHS),
+    "mobilenet_v3_small": Entry("mobilenet_v3", "mobilenet_v3_small", _V3_WIDTHS),
     "mobilenet_v3_small_minimalistic": Entry(
-        "pocketvision.models.mobilenet_v3", _MINIMALISTIC_WIDTHS
+        "mobilenet_v3", "mobilenet_v3_small", _MINIMALISTIC_WIDTHS, {"minimalistic": True}
     ),
+}
+
+# timm's names: the network here, and the options that make it theirs. (torchvision's names are
+# ours, or differ in underscores only.)
+ALIASES: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "mobilenetv1_100": ("mobilenet_v1", {"act": "relu6"}),
+    "mobilenetv2_035": ("mobilenet_v2", {"width": 0.35}),
+    "mobilenetv2_050": ("mobilenet_v2", {"width": 0.5}),
+    "mobilenetv2_075": ("mobilenet_v2", {"width": 0.75}),
+    "mobilenetv2_100": ("mobilenet_v2", {}),
+    "mobilenetv2_140": ("mobilenet_v2", {"width": 1.4}),
+    "mobilenetv3_large_075": ("mobilenet_v3_large", {"width": 0.75, "width_rule": "timm"}),
+    "mobilenetv3_large_100": ("mobilenet_v3_large", {}),
+    "mobilenetv3_small_050": ("mobilenet_v3_small", {"width": 0.5, "width_rule": "timm"}),
+    "mobilenetv3_small_075": ("mobilenet_v3_small", {"width": 0.75, "width_rule": "timm"}),
+    "mobilenetv3_small_100": ("mobilenet_v3_small", {}),
 }
 
 
@@ -44,76 +74,80 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def find_models(pattern: str = "*") -> list[str]:
-    """As `list_models`, for a pattern a person typed.
+    """As `list_models`, for a pattern a person typed; a name in timm's spelling is found too.
 
     Raises: ConfigError: nothing matches; with the names there are, and the nearest one.
     """
     names = list_models(pattern)
-    if not names:
-        raise ConfigError(
-            f"model {pattern!r} is unknown; expected one of {list_models()}, or a pattern such as "
-            f"'mobilenet_v3*'.{did_you_mean(pattern, MODELS)}"
-        )
-    return names
+    if names:
+        return names
+    name, _ = resolve(pattern)
+    return [name]
+
+
+def resolve(name: str) -> tuple[str, dict[str, Any]]:
+    """The network's name here, and the options that a name of timm's implies.
+
+    Case, hyphens and underscores do not matter, and a tag behind a dot ("mobilenetv3_large_100.
+    ra_in1k") says which weights, not which network.
+
+    Raises: ConfigError: an unknown name; with the names there are, and the nearest one.
+    """
+    if name in MODELS:
+        return name, {}
+    bare = name.partition(".")[0].lower()
+    if bare in ALIASES:
+        ours, options = ALIASES[bare]
+        return ours, dict(options)
+    same = [ours for ours in MODELS if _letters(ours) == _letters(bare)]
+    if same:
+        return same[0], {}
+    raise ConfigError(
+        f"model {name!r} is unknown; expected one of {list_models()}, or a pattern such as "
+        f"'mobilenet_v3*'.{did_you_mean(bare, [*MODELS, *ALIASES])}"
+    )
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def widths(name: str) -> tuple[float, ...]:
     """Multipliers worth trying, ascending. Raises: ConfigError: an unknown name."""
-    return MODELS[choice("model", name, MODELS)].widths
+    return MODELS[resolve(name)[0]].widths
 
 
 def spec(
     name: str,
     *,
-    width: float = 1.0,
+    width: float | None = None,
     resolution: int = 224,
     num_classes: int = 1000,
     in_chans: int = 3,
     dropout: float | None = None,
+    attention: str | None = None,
 ) -> ArchSpec:
-    """The network as data. dropout: None takes the paper's.
+    """The network as data, from a name of ours, of torchvision's or of timm's.
+
+    width: multiplier; None: the name's, which is 1 unless timm's says otherwise. dropout: None
+    takes the paper's. attention: "se", "cbam" or "none" in place of the network's own (see
+    `models.editing.with_attention`); None leaves it.
 
     Raises: ConfigError: an unknown name, an option outside what is allowed.
     """
-    module = importlib.import_module(MODELS[choice("model", name, MODELS)].module)
-    arch: ArchSpec = getattr(module, name)(
-        width=width,
-        resolution=resolution,
-        num_classes=num_classes,
-        in_chans=in_chans,
-        **({} if dropout is None else {"dropout": dropout}),
+    ours, implied = resolve(name)
+    entry = MODELS[ours]
+    options = {**entry.options, **implied}
+    if width is not None:
+        options["width"] = width
+    if dropout is not None:
+        options["dropout"] = dropout
+    module = importlib.import_module(f"pocketvision.models.{entry.file}")
+    arch: ArchSpec = getattr(module, entry.builder)(
+        resolution=resolution, num_classes=num_classes, in_chans=in_chans, **options
     )
-    return arch
+    if attention is None:
+        return arch
+    from pocketvision.models.editing import with_attention
 
-
-def create_model(
-    model: str | ArchSpec,
-    *,
-    width: float = 1.0,
-    resolution: int = 224,
-    num_classes: int = 1000,
-    in_chans: int = 3,
-    dropout: float | None = None,
-    seed: int | None = None,
-) -> Network:
-    """The module with new weights, from a name or a specification.
-
-    The options are `spec`'s, and for names only; seed is `ArchSpec.build`'s.
-
-    Raises: ConfigError: as `spec`; options beside a specification.
-    """
-    if isinstance(model, str):
-        return spec(
-            model,
-            width=width,
-            resolution=resolution,
-            num_classes=num_classes,
-            in_chans=in_chans,
-            dropout=dropout,
-        ).build(seed)
-    if (width, resolution, num_classes, in_chans, dropout) != (1.0, 224, 1000, 3, None):
-        raise ConfigError(
-            f"{model.label} is a specification and already fixes width, resolution, num_classes, "
-            "in_chans and dropout; change it with dataclasses.replace, or pass a name."
-        )
-    return model.build(seed)
+    return with_attention(arch, attention)

@@ -1,31 +1,39 @@
-"""Attention inside a block: gates that scale the channels."""
+"""Attention inside a block: gates that scale channels and places."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
+import pydantic
+import torch
 from torch import Tensor, nn
 
-from pocketvision.errors import at_least
+from pocketvision.errors import ConfigError, at_least, choice
 from pocketvision.nn.conv import make_divisible
 from pocketvision.nn.layer import Layer, Size
+
+Gate = Literal["hsigmoid", "sigmoid"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SqueezeExciteSpec:
     """Squeeze-and-excitation; the block it sits in says over how many channels.
 
-    squeezed: width of the hidden layer.
+    squeezed: width of the hidden layer. gate: the sigmoid of the SENet paper, or the hard one of
+    MobileNetV3. bias: both layers have one; the SENet paper drops them in its ResNets (section 6).
 
-    Raises: ConfigError: squeezed below 1.
+    Raises: ConfigError: squeezed below 1, an unknown gate.
     """
 
     kind: Literal["squeeze_excite"] = "squeeze_excite"
     squeezed: int
+    gate: Gate = "hsigmoid"
+    bias: bool = True
 
     def __post_init__(self) -> None:
         at_least("squeezed", self.squeezed, 1)
+        choice("gate", self.gate, get_args(Gate))
 
     @classmethod
     def for_channels(cls, channels: int) -> SqueezeExciteSpec:
@@ -34,7 +42,7 @@ class SqueezeExciteSpec:
 
     def build(self, channels: int) -> nn.Module:
         """The module over `channels`, newly initialised."""
-        return SqueezeExcite(channels, self.squeezed)
+        return SqueezeExcite(channels, self)
 
     def layers(self, channels: int, size: Size, *, kept: int = 0) -> tuple[Layer, ...]:
         """Both 1x1 convolutions as arithmetic; the map they will scale is alive meanwhile.
@@ -43,8 +51,8 @@ class SqueezeExciteSpec:
         """
         alive = kept + channels * size[0] * size[1]
         return (
-            Layer(kind="conv", c_in=channels, c_out=self.squeezed, bias=True, kept=alive),
-            Layer(kind="conv", c_in=self.squeezed, c_out=channels, bias=True, kept=alive),
+            Layer(kind="conv", c_in=channels, c_out=self.squeezed, bias=self.bias, kept=alive),
+            Layer(kind="conv", c_in=self.squeezed, c_out=channels, bias=self.bias, kept=alive),
         )
 
 
@@ -52,19 +60,134 @@ class SqueezeExcite(nn.Module):
     """Scale every channel by a gate computed from the channel means.
 
     Shape:  (N, C, H, W) float -> same.
-    Args:   channels: C. squeezed: width of the hidden layer, 1 or more.
-    Source: Hu et al., Squeeze-and-Excitation Networks, Fig. 1 and eq. 3; the gate is the hard
-            sigmoid, as in Howard et al., Searching for MobileNetV3, section 5.2.
+    Source: Hu et al., Squeeze-and-Excitation Networks, Fig. 1 and eq. 3; with the hard sigmoid:
+            Howard et al., Searching for MobileNetV3, section 5.2.
     """
 
-    def __init__(self, channels: int, squeezed: int) -> None:
+    def __init__(self, channels: int, spec: SqueezeExciteSpec) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.reduce = nn.Conv2d(channels, spec.squeezed, 1, bias=spec.bias)
         self.act = nn.ReLU(inplace=True)
-        self.expand = nn.Conv2d(squeezed, channels, 1)
-        self.gate = nn.Hardsigmoid()
+        self.expand = nn.Conv2d(spec.squeezed, channels, 1, bias=spec.bias)
+        self.gate = nn.Hardsigmoid() if spec.gate == "hsigmoid" else nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
         gate: Tensor = self.gate(self.expand(self.act(self.reduce(self.pool(x)))))  # (N, C, 1, 1)
         return x * gate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CbamSpec:
+    """Convolutional block attention: over channels, then over places.
+
+    squeezed: width of the hidden layer that means and maxima share. kernel: odd, of the spatial
+    part. bias: both layers of the channel part have one, as in the authors' code.
+
+    Raises: ConfigError: squeezed below 1, a kernel that is not odd.
+    """
+
+    kind: Literal["cbam"] = "cbam"
+    squeezed: int
+    kernel: int = 7
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        at_least("squeezed", self.squeezed, 1)
+        at_least("kernel", self.kernel, 1)
+        if self.kernel % 2 == 0:
+            raise ConfigError(f"kernel={self.kernel} is even; expected an odd number such as 7.")
+
+    def build(self, channels: int) -> nn.Module:
+        """The module over `channels`, newly initialised."""
+        return Cbam(channels, self)
+
+    def layers(self, channels: int, size: Size, *, kept: int = 0) -> tuple[Layer, ...]:
+        """All layers as arithmetic; the map they will scale is alive meanwhile.
+
+        kept: elements of further tensors alive meanwhile.
+        """
+        alive, pooled = kept + channels * size[0] * size[1], (2, 1)  # one row of means, one of max
+        squeezed, bias = self.squeezed, self.bias
+        return (
+            Layer(
+                kind="conv",
+                c_in=channels,
+                c_out=squeezed,
+                bias=bias,
+                in_size=pooled,
+                out_size=pooled,
+                kept=alive,
+            ),
+            Layer(
+                kind="conv",
+                c_in=squeezed,
+                c_out=channels,
+                bias=bias,
+                in_size=pooled,
+                out_size=pooled,
+                kept=alive,
+            ),
+            Layer(
+                kind="conv",
+                c_in=2,
+                c_out=1,
+                kernel=self.kernel,
+                in_size=size,
+                out_size=size,
+                kept=alive,
+            ),
+        )
+
+
+class Cbam(nn.Module):
+    """Scale every channel by a gate from its mean and maximum, then every place likewise.
+
+    Shape:  (N, C, H, W) float -> same.
+    Source: Woo et al., CBAM, eq. 1 to 3 and Fig. 2; the spatial part is one plain convolution over
+            two maps (the authors' code adds a batch norm that the paper does not have).
+    """
+
+    def __init__(self, channels: int, spec: CbamSpec) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, spec.squeezed, 1, bias=spec.bias)
+        self.act = nn.ReLU(inplace=True)
+        self.expand = nn.Conv2d(spec.squeezed, channels, 1, bias=spec.bias)
+        self.spatial = nn.Conv2d(2, 1, spec.kernel, padding=spec.kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, maximum = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        x = x * torch.sigmoid(self.shared(mean) + self.shared(maximum))
+        maps = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)  # (N, 2, H, W)
+        return x * torch.sigmoid(self.spatial(maps))
+
+    def shared(self, pooled: Tensor) -> Tensor:
+        """The layers that means and maxima share. (N, C, 1, 1) -> same."""
+        out: Tensor = self.expand(self.act(self.reduce(pooled)))
+        return out
+
+
+Attention = Annotated[SqueezeExciteSpec | CbamSpec, pydantic.Discriminator("kind")]
+
+REDUCTION = 16  # of the SENet and CBAM papers
+ATTENTIONS = ("none", "se", "cbam")
+
+
+def attention_spec(
+    name: str, channels: int, reduction: int = REDUCTION, *, bias: bool | None = None
+) -> Attention | None:
+    """The attention called `name`, one of `ATTENTIONS`, over `channels`, as its paper has it.
+
+    reduction: channels / hidden width, r in the papers; the hidden width is at least 1.
+    bias: None takes the paper's: none for "se", some for "cbam".
+
+    Raises: ConfigError: an unknown name, a reduction below 1.
+    """
+    at_least("reduction", reduction, 1)
+    squeezed = max(1, channels // reduction)
+    match choice("attention", name, ATTENTIONS):
+        case "se":
+            return SqueezeExciteSpec(squeezed=squeezed, gate="sigmoid", bias=bool(bias))
+        case "cbam":
+            return CbamSpec(squeezed=squeezed, bias=bias is not False)
+    return None

@@ -8,14 +8,14 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from pocketvision.errors import at_least, choice
-from pocketvision.nn.attention import SqueezeExciteSpec
+from pocketvision.nn.attention import Attention
 from pocketvision.nn.conv import DEFAULT_NORM, Act, BatchNormSpec, ConvSpec, check_kernel_and_stride
 from pocketvision.nn.layer import Layer, Size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeparableSpec:
-    """A depthwise and a 1x1 convolution, each with norm and activation.
+    """A depthwise and a 1x1 convolution, each with norm and activation; attention on the output.
 
     kernel: odd, of the depthwise convolution. stride: 1 or 2, on the depthwise convolution.
 
@@ -28,6 +28,7 @@ class SeparableSpec:
     kernel: int = 3
     stride: int = 1
     act: Act = "relu"
+    attention: Attention | None = None
     norm: BatchNormSpec = DEFAULT_NORM
 
     def __post_init__(self) -> None:
@@ -35,6 +36,11 @@ class SeparableSpec:
             at_least(name, getattr(self, name), 1)
         check_kernel_and_stride(self.kernel, self.stride)
         choice("act", self.act, get_args(Act))
+
+    @property
+    def attention_channels(self) -> int:
+        """Channels that attention sees."""
+        return self.c_out
 
     @property
     def depthwise(self) -> ConvSpec:
@@ -63,24 +69,28 @@ class SeparableSpec:
         return self.depthwise.out_size(size)
 
     def layers(self, size: Size) -> tuple[Layer, ...]:
-        """Both convolutions as arithmetic, for an input of height x width."""
-        return self.depthwise.layer(size), self.pointwise.layer(self.out_size(size))
+        """All convolutions as arithmetic, in order, for an input of height x width."""
+        out = self.out_size(size)
+        layers = (self.depthwise.layer(size), self.pointwise.layer(out))
+        return layers + (self.attention.layers(self.c_out, out) if self.attention else ())
 
 
 class Separable(nn.Module):
     """Depthwise separable convolution.
 
     Shape:  (N, c_in, H, W) float -> (N, c_out, ceil(H / stride), ceil(W / stride)).
-    Source: Howard et al., MobileNets, section 3.1 and Fig. 3.
+    Source: Howard et al., MobileNets, section 3.1 and Fig. 3; with attention on the output: Hu et
+            al., Squeeze-and-Excitation Networks, Table 3.
     """
 
     def __init__(self, spec: SeparableSpec) -> None:
         super().__init__()
         self.depthwise = spec.depthwise.build()
         self.pointwise = spec.pointwise.build()
+        self.attention = spec.attention.build(spec.c_out) if spec.attention else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.pointwise(self.depthwise(x))
+        out: Tensor = self.attention(self.pointwise(self.depthwise(x)))
         return out
 
 
@@ -103,7 +113,7 @@ class InvertedResidualSpec:
     stride: int = 1
     dilation: int = 1
     act: Act = "relu6"
-    attention: SqueezeExciteSpec | None = None
+    attention: Attention | None = None
     skip: bool = True
     norm: BatchNormSpec = DEFAULT_NORM
 
@@ -112,6 +122,11 @@ class InvertedResidualSpec:
             at_least(name, getattr(self, name), 1)
         check_kernel_and_stride(self.kernel, self.stride)
         choice("act", self.act, get_args(Act))
+
+    @property
+    def attention_channels(self) -> int:
+        """Channels that attention sees."""
+        return self.c_mid
 
     @property
     def has_skip(self) -> bool:

@@ -42,7 +42,7 @@ class ClassifierSpec:
                 "of dropping."
             )
 
-    def build(self) -> nn.Module:
+    def build(self) -> Classifier:
         """The module, newly initialised."""
         return Classifier(self)
 

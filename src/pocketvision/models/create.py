@@ -1,0 +1,105 @@
+"""A network from its name: the one call that does everything."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+from pocketvision.errors import ConfigError
+from pocketvision.models import registry
+from pocketvision.models.arch import ArchSpec, FeatureNetwork, Network
+
+_FIXED = "width, resolution, num_classes, in_chans, dropout and attention"
+
+
+@overload
+def create_model(
+    model: str | ArchSpec,
+    *,
+    width: float | None = ...,
+    resolution: int | None = ...,
+    num_classes: int | None = ...,
+    in_chans: int | None = ...,
+    dropout: float | None = ...,
+    attention: str | None = ...,
+    features_only: Literal[False] = ...,
+    out_indices: None = ...,
+    seed: int | None = ...,
+) -> Network: ...
+
+
+@overload
+def create_model(
+    model: str | ArchSpec,
+    *,
+    width: float | None = ...,
+    resolution: int | None = ...,
+    num_classes: int | None = ...,
+    in_chans: int | None = ...,
+    dropout: float | None = ...,
+    attention: str | None = ...,
+    features_only: Literal[True],
+    out_indices: tuple[int, ...] | None = ...,
+    seed: int | None = ...,
+) -> FeatureNetwork: ...
+
+
+def create_model(
+    model: str | ArchSpec,
+    *,
+    width: float | None = None,
+    resolution: int | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    dropout: float | None = None,
+    attention: str | None = None,
+    features_only: bool = False,
+    out_indices: tuple[int, ...] | None = None,
+    seed: int | None = None,
+) -> Network | FeatureNetwork:
+    """The module with new weights, from a name or a specification.
+
+    The options are `registry.spec`'s, and for names only; None takes the default there. seed is
+    `ArchSpec.build`'s. features_only: the body alone, which returns a list of maps; out_indices:
+    which of them, counted from the largest, negative from the smallest; None: all.
+
+    Raises: ConfigError: as `registry.spec`; options beside a specification; indices of maps that
+        the network does not have, or without features_only.
+    """
+    if isinstance(model, ArchSpec):
+        given = (width, resolution, num_classes, in_chans, dropout, attention)
+        if any(option is not None for option in given):
+            raise ConfigError(
+                f"{model.label} is a specification and already fixes {_FIXED}; change it with "
+                "dataclasses.replace, or pass a name."
+            )
+        arch = model
+    else:
+        arch = registry.spec(
+            model,
+            width=width,
+            resolution=224 if resolution is None else resolution,
+            num_classes=1000 if num_classes is None else num_classes,
+            in_chans=3 if in_chans is None else in_chans,
+            dropout=dropout,
+            attention=attention,
+        )
+    indices = _check_indices(arch, out_indices, features_only)
+    network = arch.build(seed)
+    return FeatureNetwork(network, indices) if features_only else network
+
+
+def _check_indices(
+    arch: ArchSpec, out_indices: tuple[int, ...] | None, features_only: bool
+) -> tuple[int, ...]:
+    """The maps to return, counted from the largest. Raises: ConfigError."""
+    maps = len(arch.taps)
+    if out_indices is None:
+        return tuple(range(maps))
+    if not features_only:
+        raise ConfigError(f"out_indices={out_indices} needs features_only=True.")
+    if not out_indices or not all(-maps <= index < maps for index in out_indices):
+        raise ConfigError(
+            f"out_indices={out_indices} is not allowed; {arch.label} has {maps} maps, of strides "
+            f"{sorted(arch.taps)}: expected indices {-maps} to {maps - 1}."
+        )
+    return tuple(sorted({index % maps for index in out_indices}))

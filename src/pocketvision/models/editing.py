@@ -1,0 +1,53 @@
+"""Other forms of a network: edits of its specification."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pocketvision.errors import ConfigError
+from pocketvision.models.arch import ArchSpec, Attentive, BlockSpec
+from pocketvision.nn.attention import REDUCTION, attention_spec
+from pocketvision.nn.conv import ConvSpec
+from pocketvision.nn.pool import PoolSpec
+
+
+def with_attention(spec: ArchSpec, name: str, reduction: int = REDUCTION) -> ArchSpec:
+    """The network with the attention `name`: "se", "cbam", or "none" to take it away.
+
+    Where some of its blocks have attention, theirs is exchanged; where none has, every block that
+    can carry attention gets it. reduction: channels / hidden width.
+
+    Source: Hu et al., Squeeze-and-Excitation Networks, Table 3; Woo et al., CBAM, Table 5.
+    Raises: ConfigError: an unknown name, a reduction below 1, a network that cannot carry any.
+    """
+    able = [block for block in spec.blocks if isinstance(block, Attentive)]
+    if not able:
+        raise ConfigError(f"{spec.label} has no block that can carry attention={name!r}.")
+    exchanged = any(block.attention for block in able)
+
+    def edited(block: BlockSpec) -> BlockSpec:
+        if not isinstance(block, Attentive) or (exchanged and block.attention is None):
+            return block
+        return replace(block, attention=attention_spec(name, block.attention_channels, reduction))
+
+    r = f" r={reduction}" if reduction != REDUCTION and name != "none" else ""
+    return _named(spec, f"{name}{r}", blocks=tuple(edited(block) for block in spec.blocks))
+
+
+def cifar_form(spec: ArchSpec) -> ArchSpec:
+    """The network for images of 32 px: a 3x3 stem of stride 1, and no pool behind it.
+
+    Raises: ConfigError: a network that does not begin with a convolution.
+    """
+    stem, *rest = spec.blocks
+    if not isinstance(stem, ConvSpec):
+        raise ConfigError(f"{spec.label} begins with {stem.kind}; expected a convolution.")
+    if isinstance(rest[0], PoolSpec):
+        rest = rest[1:]
+    blocks = (replace(stem, kernel=3, stride=1), *rest)
+    return _named(spec.at(32), "CIFAR stem", blocks=blocks)
+
+
+def _named(spec: ArchSpec, words: str, *, blocks: tuple[BlockSpec, ...]) -> ArchSpec:
+    variant = ", ".join(filter(None, [spec.variant, words]))
+    return replace(spec, variant=variant, blocks=blocks)
