@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := src tests scripts benchmarks  # not what a user fits in this folder
+CODE := src tests scripts benchmarks recipes  # not what a user fits in this folder
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test slow reference clean

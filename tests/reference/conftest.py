@@ -1,18 +1,14 @@
 """Other implementations as fixtures; where one is absent or broken, its tests skip and say why."""
 
-import importlib
-import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from other import AbsentError, import_other
 from torch import nn
 
 from pocketvision.models.arch import ArchSpec, Network
-
-_LIBRARIES: list[torch.library.Library] = []  # an operator lives as long as its library object
 
 
 @pytest.fixture(scope="session")
@@ -74,32 +70,7 @@ def _transplant(source: nn.Module, target: nn.Module) -> None:
 
 
 def _import_or_skip(name: str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # theirs are not ours to fail on
-        try:
-            try:
-                return importlib.import_module(name)
-            except RuntimeError as error:
-                if "torchvision::nms" not in str(error):
-                    raise
-            _declare_nms()
-            return importlib.import_module(name)
-        except ImportError as error:
-            pytest.skip(f"needs {name} (make reference): {error}")
-        except (RuntimeError, OSError) as error:
-            pytest.skip(f"{name} is broken here: {error}")
-
-
-def _declare_nms() -> None:
-    """Make torchvision built for CUDA importable beside PyTorch for the CPU.
-
-    Its compiled operators do not load there, and it stops where it describes `nms`, which nobody
-    then declared. A declaration without a body is enough for classification networks.
-    """
-    for module in [name for name in sys.modules if name.split(".")[0] in ("torchvision", "timm")]:
-        del sys.modules[module]
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-    for name in ("nms", "qnms"):
-        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        library.define(schema)  # type: ignore[no-untyped-call]
-    _LIBRARIES.append(library)
+    try:
+        return import_other(name)
+    except AbsentError as error:
+        pytest.skip(str(error))
