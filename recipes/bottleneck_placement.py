@@ -43,7 +43,7 @@ def with_relu6(seed: int) -> Network:
     """Fig. 6a: ReLU6 behind the projection as well."""
     network = V2.build(seed)
     for block in _bottlenecks(network):
-        block.project.act = nn.ReLU6()
+        block.project.add_module("act", nn.ReLU6())  # runs last
     return network
 
 
@@ -58,7 +58,7 @@ def between_expansions(seed: int) -> Network:
     previous: Expansion | None = None
     for block, spec in zip(_bottlenecks(network), _specs(V2), strict=True):
         joins = previous is not None and previous.is_like(spec)
-        expansion = Expansion(block.expand, spec, previous if joins else None)
+        expansion = Expansion(block.expand or nn.Identity(), spec, previous if joins else None)
         block.expand = previous = expansion
     return network
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -75,7 +76,7 @@ class SeparableSpec:
         return layers + (self.attention.layers(self.c_out, out) if self.attention else ())
 
 
-class Separable(nn.Module):
+class Separable(nn.Sequential):
     """Depthwise separable convolution.
 
     Shape:  (N, c_in, H, W) float -> (N, c_out, ceil(H / stride), ceil(W / stride)).
@@ -84,14 +85,10 @@ class Separable(nn.Module):
     """
 
     def __init__(self, spec: SeparableSpec) -> None:
-        super().__init__()
-        self.depthwise = spec.depthwise.build()
-        self.pointwise = spec.pointwise.build()
-        self.attention = spec.attention.build(spec.c_out) if spec.attention else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.attention(self.pointwise(self.depthwise(x)))
-        return out
+        layers = {"depthwise": spec.depthwise.build(), "pointwise": spec.pointwise.build()}
+        if spec.attention:
+            layers["attention"] = spec.attention.build(spec.c_out)
+        super().__init__(OrderedDict(layers))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,11 +190,15 @@ class InvertedResidual(nn.Module):
     def __init__(self, spec: InvertedResidualSpec) -> None:
         super().__init__()
         self.has_skip = spec.has_skip
-        self.expand = spec.expand.build() if spec.expand else nn.Identity()
+        self.expand = spec.expand.build() if spec.expand else None
         self.depthwise = spec.depthwise.build()
-        self.attention = spec.attention.build(spec.c_mid) if spec.attention else nn.Identity()
+        self.attention = spec.attention.build(spec.c_mid) if spec.attention else None
         self.project = spec.project.build()
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.project(self.attention(self.depthwise(self.expand(x))))
-        return x + out if self.has_skip else out
+        wide = x if self.expand is None else self.expand(x)
+        wide = self.depthwise(wide)
+        if self.attention is not None:
+            wide = self.attention(wide)
+        narrow: Tensor = self.project(wide)
+        return x + narrow if self.has_skip else narrow

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from torch import Tensor, nn
+from torch import nn
 
 from pocketvision.errors import ConfigError, at_least, choice, in_range
 from pocketvision.nn.layer import Layer, Size
@@ -128,15 +129,18 @@ def build_activation(act: Act) -> nn.Module:
             return nn.Hardswish(inplace=True)
 
 
-class ConvNormAct(nn.Module):
-    """Convolution -> batch norm (or bias) -> activation.
+class ConvNormAct(nn.Sequential):
+    """Convolution "conv" -> batch norm "norm" (or bias) -> activation "act" (if there is one).
 
     Shape: (N, c_in, H, W) float -> (N, c_out, ceil(H / stride), ceil(W / stride)).
     """
 
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
+    act: nn.Module
+
     def __init__(self, spec: ConvSpec) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
+        conv = nn.Conv2d(
             spec.c_in,
             spec.c_out,
             spec.kernel,
@@ -146,9 +150,9 @@ class ConvNormAct(nn.Module):
             groups=spec.groups,
             bias=spec.norm is None,
         )
-        self.norm = spec.norm.build(spec.c_out) if spec.norm else nn.Identity()
-        self.act = build_activation(spec.act)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.act(self.norm(self.conv(x)))
-        return out
+        layers: dict[str, nn.Module] = {"conv": conv}
+        if spec.norm:
+            layers["norm"] = spec.norm.build(spec.c_out)
+        if spec.act != "none":
+            layers["act"] = build_activation(spec.act)
+        super().__init__(OrderedDict(layers))
