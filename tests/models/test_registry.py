@@ -73,10 +73,11 @@ def test_attention_may_be_asked_for_by_name() -> None:
 
 def test_find_models_is_list_models_for_what_matches() -> None:
     assert registry.find_models("*v3_small") == ["mobilenet_v3_small"]
-    assert registry.find_models("mobilenetv3_small_100") == ["mobilenet_v3_small"]
+    assert registry.find_models("mobilenetv2_140") == ["mobilenetv2_140"]
+    assert registry.widths("mobilenetv2_140") == (1.4,)
     with pytest.raises(
         ConfigError,
-        match=r"model 'mobilenet_v4' is unknown; expected one of \['mobilenet_v1', .*, "
+        match=r"model 'mobilenet_v4' is unknown; expected a name that .*, "
         r"or a pattern such as 'mobilenet_v3\*'\. Did you mean 'mobilenet_v\d",
     ):
         registry.find_models("mobilenet_v4")

@@ -14,12 +14,20 @@ from pocketvision.errors import ConfigError, at_least, check_shape, in_range
 from pocketvision.nn.blocks import InvertedResidualSpec, SeparableSpec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.heads import ClassifierSpec
+from pocketvision.nn.inception import InceptionSpec
 from pocketvision.nn.layer import Layer, Size
 from pocketvision.nn.pool import PoolSpec
 from pocketvision.nn.residual import BasicResidualSpec, BottleneckSpec
+from pocketvision.nn.shuffle import ShuffleV1Spec, ShuffleV2Spec
 
 Attentive = (  # blocks that can carry attention
-    SeparableSpec | InvertedResidualSpec | BasicResidualSpec | BottleneckSpec
+    SeparableSpec
+    | InvertedResidualSpec
+    | BasicResidualSpec
+    | BottleneckSpec
+    | InceptionSpec
+    | ShuffleV1Spec
+    | ShuffleV2Spec
 )
 BlockSpec = Annotated[ConvSpec | PoolSpec | Attentive, pydantic.Discriminator("kind")]
 

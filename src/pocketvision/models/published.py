@@ -114,7 +114,86 @@ V3_SMALL_MINIMALISTIC = (
     Point(1.0, 224, 52_288_448, 0.619),
 )
 
-PUBLISHED: dict[str, tuple[Point, ...]] = {
+# Hu et al., Squeeze-and-Excitation Networks, arXiv 1709.01507v4: the authors' own training.
+SENET_TABLE_2 = {
+    #                        width  res            MACs   top-1
+    "resnet50": (Point(1.0, 224, 4_089_184_256, 0.7520),),
+    "resnet101": (Point(1.0, 224, 7_801_405_440, 0.7683),),
+    "resnet152": (Point(1.0, 224, 11_513_626_624, 0.7758),),
+    "se_resnet50": (Point(1.0, 224, 4_091_699_200, 0.7671),),
+    "se_resnet101": (Point(1.0, 224, 7_806_148_608, 0.7762),),
+    "se_resnet152": (Point(1.0, 224, 11_520_204_800, 0.7843),),
+    "bn_inception": (Point(1.0, 224, 2_032_600_064, 0.7462),),
+    "se_inception": (Point(1.0, 224, 2_033_239_424, 0.7577),),
+}
+# Woo et al., CBAM, arXiv 1807.06521v2; its other rows are networks of the table above.
+CBAM_TABLE_4 = {
+    #                        width  res            MACs   top-1
+    "resnet18": (Point(1.0, 224, 1_814_073_344, 0.7040),),
+    "resnet34": (Point(1.0, 224, 3_663_761_408, 0.7331),),
+    "se_resnet18": (Point(1.0, 224, 1_814_160_384, 0.7059),),
+    "se_resnet34": (Point(1.0, 224, 3_663_918_592, 0.7387),),
+    "cbam_resnet18": (Point(1.0, 224, 1_815_063_764, 0.7073),),
+    "cbam_resnet34": (Point(1.0, 224, 3_665_434_742, 0.7401),),
+    "cbam_resnet50": (Point(1.0, 224, 4_095_573_110, 0.7734),),
+    "cbam_resnet101": (Point(1.0, 224, 7_812_577_278, 0.7849),),
+}
+
+# Zhang et al., ShuffleNet, arXiv 1707.01083v2, Table 2; 1.5 and 2 with three groups: Table 5.
+SHUFFLENET_TABLE_2 = {
+    "shufflenet_v1_g1": (
+        #     width  res        MACs   top-1
+        Point(1.0, 224, 143_078_976, 0.664),
+        Point(0.5, 224, 38_517_408, 0.549),
+        Point(0.25, 224, 13_162_320, 0.429),
+    ),
+    "shufflenet_v1_g2": (
+        #     width  res        MACs   top-1
+        Point(1.0, 224, 140_836_512, 0.673),
+        Point(0.5, 224, 38_914_784, 0.556),
+        Point(0.25, 224, 14_226_936, 0.432),
+    ),
+    "shufflenet_v1_g3": (
+        #     width  res        MACs   top-1
+        Point(2.0, 224, 524_045_184, 0.737),
+        Point(1.5, 224, 292_443_552, 0.715),
+        Point(1.0, 224, 137_460_672, 0.674),
+        Point(0.5, 224, 37_589_856, 0.568),
+        Point(0.25, 224, 13_300_656, 0.450),
+    ),
+    "shufflenet_v1_g4": (
+        #     width  res        MACs   top-1
+        Point(1.0, 224, 134_339_776, 0.672),
+        Point(0.5, 224, 37_943_936, 0.584),
+        Point(0.25, 224, 14_609_008, 0.458),
+    ),
+    "shufflenet_v1_g8": (
+        #     width  res        MACs   top-1
+        Point(1.0, 224, 138_365_952, 0.676),
+        Point(0.5, 224, 40_469_760, 0.577),
+        Point(0.25, 224, 15_719_040, 0.473),
+    ),
+}
+# Ma et al., ShuffleNet V2, arXiv 1807.11164v1, Table 8.
+SHUFFLENET_V2_TABLE_8 = {
+    #                             width  res          MACs   top-1
+    "shufflenet_v2_x0_5": (Point(1.0, 224, 40_476_448, 0.603),),
+    "shufflenet_v2_x1_0": (Point(1.0, 224, 144_907_992, 0.694),),
+    "shufflenet_v2_x1_5": (Point(1.0, 224, 295_759_392, 0.726),),
+    "shufflenet_v2_x2_0": (Point(1.0, 224, 583_253_464, 0.749),),
+}
+# Tan et al., MnasNet, arXiv 1807.11626v3, Table 1.
+MNASNET_TABLE_1 = {
+    #                     width  res          MACs   top-1
+    "mnasnet_a1": (Point(1.0, 224, 311_579_072, 0.752),),
+}
+
+_PUBLISHED: dict[str, tuple[Point, ...]] = {
+    **SHUFFLENET_TABLE_2,
+    **SHUFFLENET_V2_TABLE_8,
+    **MNASNET_TABLE_1,
+    **SENET_TABLE_2,
+    **CBAM_TABLE_4,
     "mobilenet_v1": V1_CHECKPOINTS,
     "mobilenet_v1_full": V1_TABLE_4_FULL,
     "mobilenet_v1_shallow": V1_TABLE_5_SHALLOW,
@@ -124,7 +203,10 @@ PUBLISHED: dict[str, tuple[Point, ...]] = {
     "mobilenet_v3_small": V3_TABLE_9_SMALL,
     "mobilenet_v3_small_minimalistic": V3_SMALL_MINIMALISTIC,
 }
+PUBLISHED = dict(sorted(_PUBLISHED.items()))
 _SIBLINGS = {  # whose curve stands in for a network with a single figure
+    **dict.fromkeys([*SENET_TABLE_2, *CBAM_TABLE_4], "mobilenet_v1"),
+    **dict.fromkeys([*SHUFFLENET_V2_TABLE_8, *MNASNET_TABLE_1], "mobilenet_v2"),
     "mobilenet_v1_full": "mobilenet_v1",
     "mobilenet_v1_shallow": "mobilenet_v1",
     "mobilenet_v3_large_minimalistic": "mobilenet_v3_large",

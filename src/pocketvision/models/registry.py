@@ -31,6 +31,14 @@ _V1_WIDTHS = (0.25, 0.5, 0.75, 1.0)
 _V2_WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 _V3_WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.25)
 _MINIMALISTIC_WIDTHS = (0.5, 0.75, 1.0)
+_SENET_WIDTHS = (0.25, 0.5, 0.75, 1.0)
+_MNASNET_WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.4)
+_SHUFFLENET_WIDTHS = (0.25, 0.5, 1.0, 1.5, 2.0)
+_RESNETS = (  # prefix, attention, the depths that have a published figure
+    ("", "none", (18, 34, 50, 101, 152)),
+    ("se_", "se", (18, 34, 50, 101, 152)),
+    ("cbam_", "cbam", (18, 34, 50, 101)),
+)
 
 MODELS = {
     "mobilenet_v1": Entry("mobilenet_v1", "mobilenet_v1", _V1_WIDTHS),
@@ -49,6 +57,36 @@ MODELS = {
     "mobilenet_v3_small_minimalistic": Entry(
         "mobilenet_v3", "mobilenet_v3_small", _MINIMALISTIC_WIDTHS, {"minimalistic": True}
     ),
+    **{
+        f"{prefix}resnet{depth}": Entry(
+            "resnet",
+            "resnet",
+            _SENET_WIDTHS,
+            {"depth": depth, "attention": attention},
+            planned=False,
+        )
+        for prefix, attention, depths in _RESNETS
+        for depth in depths
+    },
+    "bn_inception": Entry("inception", "bn_inception", _SENET_WIDTHS, planned=False),
+    "se_inception": Entry(
+        "inception", "bn_inception", _SENET_WIDTHS, {"attention": "se"}, planned=False
+    ),
+    "mnasnet_a1": Entry("mnasnet", "mnasnet_a1", _MNASNET_WIDTHS),
+    **{
+        f"shufflenet_v1_g{groups}": Entry(
+            "shufflenet_v1",
+            "shufflenet_v1",
+            _SHUFFLENET_WIDTHS,
+            {"groups": groups},
+            planned=groups == 3,
+        )
+        for groups in (1, 2, 3, 4, 8)
+    },
+    "shufflenet_v2_x0_5": Entry("shufflenet_v2", "shufflenet_v2", options={"complexity": 0.5}),
+    "shufflenet_v2_x1_0": Entry("shufflenet_v2", "shufflenet_v2", options={"complexity": 1.0}),
+    "shufflenet_v2_x1_5": Entry("shufflenet_v2", "shufflenet_v2", options={"complexity": 1.5}),
+    "shufflenet_v2_x2_0": Entry("shufflenet_v2", "shufflenet_v2", options={"complexity": 2.0}),
 }
 
 # timm's names: the network here, and the options that make it theirs. (torchvision's names are
@@ -65,6 +103,15 @@ ALIASES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "mobilenetv3_small_050": ("mobilenet_v3_small", {"width": 0.5, "width_rule": "timm"}),
     "mobilenetv3_small_075": ("mobilenet_v3_small", {"width": 0.75, "width_rule": "timm"}),
     "mobilenetv3_small_100": ("mobilenet_v3_small", {}),
+    "seresnet50": ("se_resnet50", {"attention_bias": True}),
+    "seresnet101": ("se_resnet101", {"attention_bias": True}),
+    "seresnet152": ("se_resnet152", {"attention_bias": True}),
+    "semnasnet_050": ("mnasnet_a1", {"width": 0.5}),
+    "semnasnet_075": ("mnasnet_a1", {"width": 0.75}),
+    "semnasnet_100": ("mnasnet_a1", {}),
+    "semnasnet_140": ("mnasnet_a1", {"width": 1.4}),
+    "shufflenet_v1": ("shufflenet_v1_g3", {}),
+    "shufflenet_v2": ("shufflenet_v2_x1_0", {}),
 }
 
 
@@ -76,13 +123,13 @@ def list_models(pattern: str = "*") -> list[str]:
 def find_models(pattern: str = "*") -> list[str]:
     """As `list_models`, for a pattern a person typed; a name in timm's spelling is found too.
 
-    Raises: ConfigError: nothing matches; with the names there are, and the nearest one.
+    Raises: ConfigError: nothing matches; where names are listed, and the nearest one.
     """
     names = list_models(pattern)
     if names:
         return names
-    name, _ = resolve(pattern)
-    return [name]
+    resolve(pattern)
+    return [pattern]  # as it was typed: the spelling may imply a width
 
 
 def resolve(name: str) -> tuple[str, dict[str, Any]]:
@@ -91,7 +138,7 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
     Case, hyphens and underscores do not matter, and a tag behind a dot ("mobilenetv3_large_100.
     ra_in1k") says which weights, not which network.
 
-    Raises: ConfigError: an unknown name; with the names there are, and the nearest one.
+    Raises: ConfigError: an unknown name; where names are listed, and the nearest one.
     """
     if name in MODELS:
         return name, {}
@@ -103,8 +150,9 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
     if same:
         return same[0], {}
     raise ConfigError(
-        f"model {name!r} is unknown; expected one of {list_models()}, or a pattern such as "
-        f"'mobilenet_v3*'.{did_you_mean(bare, [*MODELS, *ALIASES])}"
+        f"model {name!r} is unknown; expected a name that `pocketvision models` lists, its "
+        "spelling in torchvision or timm, or a pattern such as 'mobilenet_v3*'."
+        f"{did_you_mean(bare, [*MODELS, *ALIASES])}"
     )
 
 
@@ -113,8 +161,12 @@ def _letters(name: str) -> str:
 
 
 def widths(name: str) -> tuple[float, ...]:
-    """Multipliers worth trying, ascending. Raises: ConfigError: an unknown name."""
-    return MODELS[resolve(name)[0]].widths
+    """Multipliers worth trying, ascending; the one that a name of timm's implies.
+
+    Raises: ConfigError: an unknown name.
+    """
+    ours, implied = resolve(name)
+    return (implied["width"],) if "width" in implied else MODELS[ours].widths
 
 
 def spec(
