@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models import registry
-from pocketvision.models.arch import ArchSpec
+from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.mobilenet_v3 import mobilenet_v3_large
 from pocketvision.nn.blocks import InvertedResidualSpec
 from pocketvision.nn.conv import ConvSpec
@@ -26,7 +26,7 @@ SPECS = [
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.label)
 def test_count_agrees_with_the_module(spec: ArchSpec) -> None:
     with torch.device("meta"):
-        network = spec.build().eval()
+        network = Network(spec).eval()
         x = torch.zeros(1, spec.in_chans, spec.resolution, spec.resolution)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
@@ -38,17 +38,22 @@ def test_count_agrees_with_the_module(spec: ArchSpec) -> None:
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.label)
 def test_layers_have_the_shapes_of_the_modules(spec: ArchSpec) -> None:
-    shapes: list[tuple[int, ...]] = []
+    shapes: dict[torch.nn.Module, tuple[int, int]] = {}  # calls of a shared layer add up
+
+    def add(module: torch.nn.Module, inputs: tuple[torch.Tensor], out: torch.Tensor) -> None:
+        read, written = shapes.get(module, (0, 0))
+        shapes[module] = (read + inputs[0].numel(), written + out.numel())
+
     with torch.device("meta"):
-        network = spec.build().eval()
+        network = Network(spec).eval()
         x = torch.zeros(1, spec.in_chans, spec.resolution, spec.resolution)
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-            module.register_forward_hook(
-                lambda _module, inputs, out: shapes.append((inputs[0].numel(), out.numel()))
-            )
+            module.register_forward_hook(add)
     network(x)
-    assert [(layer.in_elements, layer.out_elements) for layer in count(spec).layers] == shapes
+    assert [(layer.in_elements, layer.out_elements) for layer in count(spec).layers] == list(
+        shapes.values()
+    )
 
 
 def test_totals_are_the_sums_over_layers() -> None:

@@ -138,6 +138,10 @@ def test_label_says_what_differs(options: dict[str, Any], label: str) -> None:
     assert resnet(depth=50, **options).label == label
 
 
+def test_basic_blocks_have_no_stride_to_place() -> None:
+    assert resnet(depth=18, stride_at="1x1") == resnet(depth=18)
+
+
 @pytest.mark.parametrize(
     ("depth", "parameters", "printed_millions"),
     [(20, 272_474, 0.27), (32, 466_906, 0.46), (56, 855_770, 0.85), (110, 1_730_714, 1.7)],

@@ -51,6 +51,20 @@ def test_block_counts_the_parameters_it_builds(spec: Spec) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("spec", BLOCKS[1:], ids=str)
+def test_layers_are_the_module_s_in_order(spec: Spec, position: Any) -> None:
+    spec = replace(spec, attention=SE, position=position)
+    module = spec.build().eval()
+    called: list[tuple[int, int]] = []
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(lambda _, x, out: called.append((x[0].numel(), out.numel())))
+    module(torch.zeros(1, spec.c_in, 7, 9))
+    assert [(layer.in_elements, layer.out_elements) for layer in spec.layers((7, 9))] == called
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize(
     "spec",
     [

@@ -58,8 +58,8 @@ def resnet(
     """ResNet of Table 1. width: scales every channel count (rounded to multiples of 8).
 
     attention, reduction, attention_bias: `nn.attention.attention_spec`'s, for every unit; position:
-    where in it. stride_at: where a bottleneck has its stride; the SENet paper's multiply-adds are
-    those of "1x1".
+    where in it. stride_at: where a bottleneck (from depth 50 on) has its stride; the SENet paper's
+    multiply-adds are those of "1x1".
 
     Raises: ConfigError: an option outside what is allowed.
     """
@@ -91,7 +91,9 @@ def resnet(
             channels = block.c_out
     return ArchSpec(
         name=f"{_PREFIXES[attention]}resnet{depth}",
-        variant=_variant(attention, reduction, attention_bias, position, stride_at),
+        variant=_variant(
+            attention, reduction, attention_bias, position, stride_at if row.bottleneck else "3x3"
+        ),
         width=width,
         in_chans=in_chans,
         resolution=resolution,
