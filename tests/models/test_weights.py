@@ -1,5 +1,7 @@
+import csv
 import os
 import pickle
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,12 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from pocketvision.data.pixels import load_pixels
 from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.transforms import eval_batch
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.models import weights
 from pocketvision.models.arch import Network
 from pocketvision.models.create import create_model
+from pocketvision.models.foreign import with_norm
 from pocketvision.models.registry import spec
+from pocketvision.nn.conv import BatchNormSpec
 from pocketvision.storage import to_json
 
 
@@ -32,6 +38,10 @@ class Code:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("exit 1",)
+
+
+class Args:
+    """Options that a training script saved beside the tensors: harmless, but not tensors."""
 
 
 def test_saved_network_comes_back_whole(tmp_path: Path) -> None:
@@ -139,7 +149,9 @@ def test_fine_tuning_takes_everything_from_the_same_network(tmp_path: Path) -> N
     source, target = network(seed=1), network(seed=2)
     weights.save(source, tmp_path)
     report = weights.load_weights(target, tmp_path)
-    assert report == weights.WeightsReport(replaced=(), loaded=len(source.state_dict()))
+    assert report == weights.WeightsReport(
+        replaced=(), loaded=len(source.state_dict()), norm=BatchNormSpec()
+    )
     assert states_equal(source, target)
 
 
@@ -211,12 +223,79 @@ def test_damaged_checkpoint_is_said_to_be_damaged(tmp_path: Path) -> None:
         weights.load_weights(network(), path)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"<html>not found</html>"])
-def test_file_that_is_neither_says_so(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"hello", "neither a safetensors file nor a PyTorch checkpoint"),
+        (b"", "is empty; download it again"),
+        (b"<!DOCTYPE html>\n<title>404", "is a web page, not weights"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a git-lfs pointer, not weights"),
+    ],
+)
+def test_file_that_is_neither_says_what_it_is(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "w.pth"
     path.write_bytes(content)
-    with pytest.raises(ArtefactError, match="neither a safetensors file nor a PyTorch checkpoint"):
+    with pytest.raises(ArtefactError, match=words):
         weights.load_weights(network(), path)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "prefix"),
+    [("state_dict", "module."), ("model", ""), ("model", "module._orig_mod.")],
+)
+def test_wrappings_of_training_scripts_are_taken_off(
+    tmp_path: Path, wrapper: str, prefix: str
+) -> None:
+    source, target = network(seed=1), network(seed=2)
+    state = {f"{prefix}{name}": tensor for name, tensor in source.state_dict().items()}
+    torch.save({"epoch": 7, wrapper: state}, tmp_path / "w.pth")
+    report = weights.load_weights(target, tmp_path / "w.pth")
+    assert states_equal(source, target)
+    assert report.notes == ()
+
+
+@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema"])
+def test_averaged_weights_are_taken_and_this_is_said(tmp_path: Path, key: str) -> None:
+    last, averaged, target = network(seed=1), network(seed=2), network(seed=3)
+    state = {f"module.{name}": tensor for name, tensor in averaged.state_dict().items()}
+    content = {"state_dict": last.state_dict(), key: {**state, "n_averaged": torch.tensor(9)}}
+    torch.save(content, tmp_path / "w.pth")
+    report = weights.load_weights(target, tmp_path / "w.pth")
+    assert states_equal(averaged, target)
+    assert report.notes == (f"Of the weights in the file, the averaged ones ({key}) were taken.",)
+
+
+def test_refusal_says_how_to_convert_and_the_lines_work(tmp_path: Path) -> None:
+    path = tmp_path / "full.pth"
+    source, target = network(seed=1), network(seed=2)
+    torch.save({"args": Args(), "state_dict": source.state_dict()}, path)
+    with pytest.raises(
+        ArtefactError, match="Where you trust its source, convert it once"
+    ) as caught:
+        weights.load_weights(target, path)
+    lines = str(caught.value).partition("convert it once:\n")[2]
+    exec(textwrap.dedent(lines), {})  # what a user would paste
+    weights.load_weights(target, tmp_path / "full-tensors.pth")
+    assert states_equal(source, target)
+
+
+def test_norms_of_our_own_weights_are_kept(tmp_path: Path) -> None:
+    norm = BatchNormSpec(eps=1e-3, momentum=0.01)
+    source = with_norm(spec("mobilenet_v3_small", width=0.35), norm).build(seed=1)
+    weights.save(source, tmp_path)
+    target = network(num_classes=1000, seed=2)
+    report = weights.load_weights(target, tmp_path)
+    assert report.norm == norm
+    assert target.spec.blocks == source.spec.blocks
+    x = torch.rand(1, 3, 64, 64)
+    assert torch.equal(target.eval()(x), source.eval()(x))
+
+
+def test_report_brings_preprocessing_and_classes(tmp_path: Path) -> None:
+    preprocessing = Preprocessing(resolution=32, side=40, mean=(1, 2, 3), std=(4, 5, 6))
+    weights.save(network(), tmp_path, classes=("a", "b", "c"), preprocessing=preprocessing)
+    report = weights.load_weights(network(), tmp_path / "network.safetensors")
+    assert (report.preprocessing, report.classes) == (preprocessing, ("a", "b", "c"))
 
 
 def test_missing_weights_file_is_named(tmp_path: Path) -> None:
@@ -228,3 +307,44 @@ def test_unreadable_file_says_why(tmp_path: Path) -> None:
     (tmp_path / "network.safetensors").mkdir()
     with pytest.raises(ArtefactError, match=r"network.safetensors cannot be read: .+\."):
         weights.load_weights(network(), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def official() -> Path:
+    """torchvision's mobilenet_v2, IMAGENET1K_V1."""
+    path = Path(os.environ.get("POCKETVISION_TEST_DATA", "")) / "weights/mobilenet_v2-b0353104.pth"
+    if not path.is_file():
+        pytest.skip("$POCKETVISION_TEST_DATA names no folder with the official weights")
+    return path
+
+
+def test_official_weights_are_known_by_their_file(official: Path, tmp_path: Path) -> None:
+    target = create_model("mobilenet_v2", num_classes=3)
+    report = weights.load_weights(target, official)
+    assert report.source == "torchvision's MobileNetV2"
+    assert report.preprocessing == Preprocessing(resolution=224, side=256)
+    assert report.classes[281] == "tabby"
+    assert report.replaced == ("head.classifier.weight", "head.classifier.bias")
+    assert weights.spec_of(official) == spec("mobilenet_v2")
+    cut = tmp_path / official.name
+    cut.write_bytes(official.read_bytes()[:-1])
+    with pytest.raises(ArtefactError, match=r"is damaged|is a damaged"):
+        weights.load_weights(target, cut)
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_official_weights_get_408_of_500_photos_right(official: Path) -> None:
+    """torchvision's own preprocessing gets 406: its crop of images with an odd longer side lies
+    half a pixel beside ours.
+    """
+    folder = official.parent.parent / "data" / "imagenet_smoke_500"
+    network = create_model("mobilenet_v2", weights=official).eval()
+    preprocessing = weights.load_weights(network, official).preprocessing
+    assert preprocessing is not None
+    right = 0
+    for row in csv.DictReader((folder / "labels.csv").read_text().splitlines()):
+        pixels = torch.from_numpy(load_pixels(folder / row["file"], preprocessing.side))
+        logits = network(eval_batch(pixels[None], preprocessing))
+        right += int(logits.argmax()) == int(row["index"])
+    assert right == 408

@@ -104,3 +104,8 @@ def test_conv_refuses_what_is_not_allowed(change: dict[str, Any], message: str) 
 def test_batch_norm_refuses_what_is_not_allowed(change: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         BatchNormSpec(**change)
+
+
+def test_momentum_in_tensorflow_s_sense_is_named() -> None:
+    with pytest.warns(UserWarning, match=r"momentum=0.997 looks like TensorFlow's.* 0\.003 would"):
+        BatchNormSpec(momentum=0.997)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pocketvision.errors import ConfigError
-from pocketvision.nn.pool import PoolSpec, Pooling
+from pocketvision.nn.pool import Pooling, PoolSpec
 
 
 @pytest.mark.parametrize("pooling", ["max", "mean"])

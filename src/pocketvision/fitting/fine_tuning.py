@@ -2,49 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ConfigError
+from pocketvision.fitting.candidates import select_names
+from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.reporter import Reporter
+from pocketvision.models import pretrained, registry
 from pocketvision.models.arch import ArchSpec, Network
-from pocketvision.models.weights import load_weights, read_network_file
+from pocketvision.models.download import Progress
+from pocketvision.models.foreign import adapted, style_for
+from pocketvision.models.identify import with_channels
+from pocketvision.models.weights import described, file_path, load_weights, spec_of, weights_path
 
 FROM_SCRATCH = "from scratch"
+IN_CHANS = 3  # images are RGB
 
 
-def weights_file(weights: str) -> Path:
-    """The file that holds the weights, given it or the folder that `fit` or `save` wrote.
+def weights_specs(config: FitConfig, num_classes: int, reporter: Reporter) -> list[ArchSpec]:
+    """The networks that the weights asked for can start: a file's own, or all that are published.
 
-    Raises: ConfigError: it does not exist.
+    Raises: ConfigError: the file does not exist; --models or --width rule the networks out.
+        ArtefactError: it cannot be downloaded or read, or is of no network known here.
     """
-    path = Path(weights)
-    if path.is_dir():
-        path = path / "network.safetensors"
+    assert config.weights is not None
+    if pretrained.is_published(config.weights):
+        specs = [_published_spec(row) for row in pretrained.published(config.weights)]
+    else:
+        specs = [spec_of(weights_file(config.weights, reporter))]
+    asked = [spec for spec in specs if _is_asked(config, spec)]
+    if not asked:
+        found = ", ".join(f"{spec.name} x{spec.width:g}" for spec in specs)
+        raise ConfigError(
+            f"weights={config.weights!r} are of {found}, which --models and --width rule out; "
+            "leave those options away."
+        )
+    return [with_channels(spec, IN_CHANS).with_classes(num_classes) for spec in asked]
+
+
+def weights_file(weights: str, reporter: Reporter) -> Path:
+    """The file of weights: itself, in the folder that `fit` or `save` wrote, or downloaded.
+
+    Raises: ConfigError: it does not exist. ArtefactError: it cannot be downloaded.
+    """
+    with _fetching(weights, reporter) as progress:
+        path = file_path(weights, progress)
     if not path.is_file():
         raise ConfigError(
-            f"weights={weights!r} does not exist; give a .safetensors file, or a folder that holds "
-            "network.safetensors."
+            f"weights={weights!r} does not exist; give a .safetensors or .pth file, a folder that "
+            "holds network.safetensors, an address, or one of "
+            f"{list(pretrained.LIBRARIES)}."
         )
     return path
-
-
-def weights_spec(weights: str) -> ArchSpec | None:
-    """The network the weights were saved from, if a network.json lies beside them."""
-    description = weights_file(weights).with_name("network.json")
-    return read_network_file(description).spec if description.is_file() else None
 
 
 def start_from(weights: str | None, network: Network, reporter: Reporter) -> str:
     """Load the weights into `network` in place; returns how the training starts, in words.
 
-    Raises: ArtefactError: weights of another architecture.
+    Raises: ArtefactError: weights of another architecture, or that cannot be downloaded.
     """
     if weights is None:
         return FROM_SCRATCH
-    loaded = load_weights(network, weights_file(weights))
+    spec = network.spec
+    with _fetching(weights, reporter) as progress:
+        path = weights_path(weights, spec.name, spec.width, progress)
+    loaded = load_weights(network, path)
+    for note in loaded.notes:
+        reporter.say(note)
     if loaded.replaced:
         reporter.say(
             f"The head of {weights} does not fit {network.spec.num_classes} classes and is "
             f"replaced: {', '.join(loaded.replaced)} start fresh."
         )
-    return f"fine-tuned from {weights}"
+    if loaded.norm:
+        reporter.say(
+            f"Weights of {spec.name} x{spec.width:g} by {loaded.source}; batch norms keep their "
+            f"eps {loaded.norm.eps:g} and momentum {loaded.norm.momentum:g}."
+        )
+    return f"fine-tuned from {path.name if pretrained.is_published(weights) else weights}"
+
+
+def weights_preprocessing(weights: str | None, spec: ArchSpec) -> Preprocessing | None:
+    """What the weights were evaluated with, as far as it is known; their mean and std matter."""
+    if weights is None:
+        return None
+    if pretrained.is_published(weights):
+        return pretrained.find(spec.name, spec.width, weights).preprocessing
+    path = Path(weights)
+    if row := pretrained.by_file(path.name):
+        return row.preprocessing
+    file = described(file_path(path))
+    return file.preprocessing if file else None
+
+
+def _published_spec(row: pretrained.Pretrained) -> ArchSpec:
+    """The network as the library that published its weights has it."""
+    spec = registry.spec(row.model)
+    return adapted(spec, style_for(row.library, spec.name))
+
+
+def _is_asked(config: FitConfig, spec: ArchSpec) -> bool:
+    named = not config.models or spec.name in select_names(config.models)
+    return named and spec.width in (config.widths or (spec.width,))
+
+
+@contextmanager
+def _fetching(weights: str, reporter: Reporter) -> Iterator[Progress | None]:
+    """What to call with bytes (done, all); None for a file that lies here."""
+    if not (weights.startswith(("https://", "http://")) or pretrained.is_published(weights)):
+        yield None
+        return
+    with reporter.progress("Fetching weights") as advance:
+        yield lambda done, total: advance(done, total, "bytes")

@@ -16,11 +16,12 @@ from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import TRAINING
 from pocketvision.fitting.candidates import as_candidate
 from pocketvision.fitting.config import FitConfig
-from pocketvision.fitting.fine_tuning import start_from
+from pocketvision.fitting.fine_tuning import start_from, weights_preprocessing
 from pocketvision.fitting.forecast import Workload
 from pocketvision.fitting.reporter import Advance, Silent
 from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.pretrained import is_published
 from pocketvision.models.weights import load as load_network
 from pocketvision.models.weights import save as save_network
 from pocketvision.record import Step
@@ -36,7 +37,9 @@ FINE_TUNING_RATE = 1e-3  # trained weights are kept from being washed out
 def preprocessing_for(run: Run, spec: ArchSpec) -> Preprocessing:
     """How images reach a network of this resolution, given how large they are."""
     shorter = int(np.median(run.samples.shorter_sides))
-    return Preprocessing.for_resolution(spec.resolution, shorter)
+    usual = Preprocessing.for_resolution(spec.resolution, shorter)
+    known = weights_preprocessing(run.config.weights, spec)
+    return replace(usual, mean=known.mean, std=known.std) if known else usual
 
 
 def workload_of(run: Run, resolution: int | None = None) -> Workload:
@@ -147,7 +150,9 @@ def run_training(run: Run) -> Network:
             run.samples, preprocessing.side, lambda done, total: advance(done, total, "")
         )
     network = spec.build(seed=run.config.seed)
-    start = start_from(run.config.weights, network, Silent())  # said when the run began
+    # Of a file all was said when the run began; published weights are downloaded only now.
+    published = run.config.weights is not None and is_published(run.config.weights)
+    start = start_from(run.config.weights, network, run.reporter if published else Silent())
     if run.state.train is None:
         run.save(replace(run.state, train=_freeze(run), start=start))
     with stopwatch() as seconds:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import io
-import pickle
-import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.models import pretrained
 from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.checkpoint import Checkpoint, Difference, read_bytes, read_checkpoint
+from pocketvision.models.download import Progress, check_hash, fetch
+from pocketvision.models.foreign import (
+    TIMM_PORTED,
+    Style,
+    adapted,
+    norm_of,
+    style_of,
+    with_norm,
+)
+from pocketvision.models.identify import HEAD, identify, nearest, our_state, with_channels
+from pocketvision.models.imagenet import imagenet_classes
+from pocketvision.nn.conv import BatchNormSpec
 from pocketvision.storage import from_json, to_json, write_atomic
 
 NETWORK_FILE = "network.json"
 WEIGHTS_FILE = "network.safetensors"
-HEAD = "head."
-SHOWN = 3  # differences that a message lists of each kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,14 +61,24 @@ class NetworkFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightsReport:
-    """What `load_weights` did.
+    """What `load_weights` did, and what belongs to the weights.
 
     replaced: names of the head's tensors that did not fit and stay as they were, newly initialised.
     loaded: number of tensors taken from the file.
+    source: whose names the file has, such as "torchvision's MobileNetV2".
+    norm: constants of the batch norms that the weights were trained with; the network has them now.
+    preprocessing, classes: what the weights were evaluated with, and the names of their classes;
+    None and empty where they are not known.
+    notes: sentences on what a user should know.
     """
 
     replaced: tuple[str, ...]
     loaded: int
+    source: str = "pocketvision"
+    norm: BatchNormSpec | None = None
+    preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def save(
@@ -87,11 +105,11 @@ def load(folder: Path) -> tuple[Network, NetworkFile]:
     """
     path = folder / NETWORK_FILE
     file = read_network_file(path)
-    state = _read_state(folder / WEIGHTS_FILE)
+    state = read_checkpoint(folder / WEIGHTS_FILE).state
     with torch.device("meta"):  # no time and no random numbers for weights that are replaced
-        network = file.spec.build()
-    difference = _Difference.between(state, network.state_dict())
-    if difference.any:
+        network = Network(file.spec)
+    difference = Difference.between(state, network.state_dict())
+    if difference.names:
         raise ArtefactError(
             f"{folder / WEIGHTS_FILE} is not of the network in {path}: {difference}."
         )
@@ -101,126 +119,180 @@ def load(folder: Path) -> tuple[Network, NetworkFile]:
 
 def read_network_file(path: Path) -> NetworkFile:
     """What a network.json says. Raises: ArtefactError: it is missing or damaged."""
-    return from_json(NetworkFile, _read(path), source=str(path))
+    return from_json(NetworkFile, read_bytes(path), source=str(path))
 
 
-def load_weights(network: Network, path: Path) -> WeightsReport:
+def described(path: Path) -> NetworkFile | None:
+    """The network.json beside a network.safetensors; None where there is none."""
+    description = path.with_name(NETWORK_FILE)
+    if path.name != WEIGHTS_FILE or not description.is_file():
+        return None
+    return read_network_file(description)
+
+
+def weights_path(
+    source: str | Path,
+    name: str,
+    width: float,
+    progress: Progress | None = None,
+) -> Path:
+    """The file on this machine, downloaded where `source` is an address or a published name.
+
+    source: a file, a folder with network.safetensors, an address (https://...), or a name that
+    `pretrained.find` takes for the network `name` at `width`, such as "torchvision" (a folder of
+    that name is "./torchvision").
+    progress: called with bytes (done, all) while it is downloaded.
+
+    Raises: ConfigError: nothing of that name is published. ArtefactError: it cannot be downloaded.
+    """
+    if isinstance(source, str) and pretrained.is_published(source):
+        return fetch(pretrained.find(name, width, source).url, progress)
+    return file_path(source, progress)
+
+
+def file_path(source: str | Path, progress: Progress | None = None) -> Path:
+    """As `weights_path`, for all but published names. Raises: ArtefactError."""
+    if isinstance(source, str) and source.startswith(("https://", "http://")):
+        return fetch(source, progress)
+    path = Path(source).expanduser()
+    return path / WEIGHTS_FILE if path.is_dir() else path
+
+
+def load_weights(
+    network: Network, source: str | Path, progress: Progress | None = None
+) -> WeightsReport:
     """Start `network` from trained weights; a head that differs keeps its new weights.
 
-    path: a .safetensors file, a .pt or .pth that holds a dictionary of tensors with this package's
-    names, or a folder with network.safetensors.
+    source, progress: as `weights_path`. The file may be this package's, torchvision's or timm's.
+    The network takes over what the weights were trained with: constants of the batch norms, and in
+    timm's MobileNetV1 the ReLU6. So load before parameters are given to an optimizer.
 
     Raises: ArtefactError: a file that is missing, damaged or holds more than tensors; weights of
-        another architecture. The network is then as it was.
+        another architecture, with the nearest one. The network is then as it was.
     """
-    path = path / WEIGHTS_FILE if path.is_dir() else path
-    state, expected = _read_state(path), network.state_dict()
-    difference = _Difference.between(state, expected)
+    spec = network.spec
+    return load_checkpoint(
+        network, read_checkpoint(weights_path(source, spec.name, spec.width, progress))
+    )
+
+
+def load_checkpoint(network: Network, checkpoint: Checkpoint) -> WeightsReport:
+    """As `load_weights`, from a file that is read already."""
+    path = checkpoint.path
+    published, file = pretrained.by_file(path.name), described(path)
+    if published is not None:
+        check_hash(path)
+    style = style_of(checkpoint.state, path.name)
+    spec = _as_trained_body(network.spec, style, file)
+    expected = network.state_dict()
+    state = our_state(checkpoint, style, spec, expected)
+    difference = Difference.between(state, expected)
     if not difference.only_in(HEAD):
         raise ArtefactError(
-            f"{path} is not of the architecture {network.spec.label}: {difference}. "
-            "Only the head may differ."
+            f"{path} is not of the architecture {spec.label}: {difference}. Only the head may "
+            f"differ.{_hint(checkpoint, style)}"
         )
     changed = {name.rpartition(".")[0] for name in difference.names}  # whole layers
     replaced = tuple(name for name in expected if name.rpartition(".")[0] in changed)
     taken = {name: state[name] for name in expected if name not in replaced}
+    if spec != network.spec:
+        _rebuild_body(network, spec)
     network.load_state_dict(taken, strict=False)
-    return WeightsReport(replaced=replaced, loaded=len(taken))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Difference:
-    """How a state dict differs from the expected one; shapes and types as "16x3x3x3 float32"."""
-
-    missing: tuple[str, ...]
-    extra: tuple[str, ...]
-    changed: dict[str, str]
-
-    @classmethod
-    def between(cls, state: dict[str, Tensor], expected: dict[str, Tensor]) -> _Difference:
-        return cls(
-            missing=tuple(name for name in expected if name not in state),
-            extra=tuple(sorted(name for name in state if name not in expected)),
-            changed={
-                name: f"{name} is {_describe(state[name])}, expected {_describe(tensor)}"
-                for name, tensor in expected.items()
-                if name in state and _describe(state[name]) != _describe(tensor)
-            },
-        )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (*self.missing, *self.extra, *self.changed)
-
-    @property
-    def any(self) -> bool:
-        return bool(self.names)
-
-    def only_in(self, prefix: str) -> bool:
-        return all(name.startswith(prefix) for name in self.names)
-
-    def __str__(self) -> str:
-        kinds = {
-            "missing": self.missing,
-            "extra": self.extra,
-            "different": tuple(self.changed.values()),
-        }
-        return "; ".join(
-            f"{len(names)} {kind} ({', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)})"
-            for kind, names in kinds.items()
-            if names
-        )
-
-
-def _describe(tensor: Tensor) -> str:
-    shape = "x".join(map(str, tensor.shape)) or "scalar"
-    return f"{shape} {str(tensor.dtype).removeprefix('torch.')}"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ArtefactError(
-            f"{path} does not exist; expected a folder with {NETWORK_FILE} and {WEIGHTS_FILE}, "
-            "or a file of weights."
-        ) from error
-    except OSError as error:
-        raise ArtefactError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    data = _read(path)
-    if data[8:9] == b"{":  # the length of a JSON header, then the header
-        return _from_safetensors(data, path)
-    if data[:2] == b"PK" or data[:1] == b"\x80":  # a zip archive, or a bare pickle
-        return _from_checkpoint(data, path)
-    raise ArtefactError(
-        f"{path} is neither a safetensors file nor a PyTorch checkpoint; expected one of them."
+    preprocessing = file.preprocessing if file else None
+    return WeightsReport(
+        replaced=replaced,
+        loaded=len(taken),
+        source=str(style) if style else "pocketvision",
+        norm=norm_of(spec),
+        preprocessing=published.preprocessing if published else preprocessing,
+        classes=imagenet_classes() if published else file.classes if file else (),
+        notes=tuple(_notes(checkpoint, style, published)),
     )
 
 
-def _from_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise ArtefactError(f"{path} is a damaged safetensors file: {error}.") from error
+def as_trained(
+    asked: ArchSpec,
+    checkpoint: Checkpoint,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+) -> ArchSpec:
+    """The network asked for, as these weights need it: of the same name and width, else `asked`.
+
+    num_classes, in_chans: None: the file's.
+    """
+    file = described(checkpoint.path)
+    same = file is not None and (file.spec.name, file.spec.width) == (asked.name, asked.width)
+    found = file.spec if file and same else identify(checkpoint, name=asked.name, width=asked.width)
+    if found is None:
+        return asked
+    classes = found.num_classes if num_classes is None else num_classes
+    head = replace(found.head, num_classes=classes, dropout=asked.head.dropout)
+    channels = found.in_chans if in_chans is None else in_chans
+    return replace(with_channels(found, channels), resolution=asked.resolution, head=head)
 
 
-def _from_checkpoint(data: bytes, path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about pickles that are refused anyway
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ArtefactError(
-            f"{path} holds more than tensors, or is damaged; files that could run code are "
-            "refused. Save the state dict alone, best as .safetensors."
-        ) from error
-    except Exception as error:  # what a damaged archive raises is not defined
-        raise ArtefactError(f"{path} is a damaged PyTorch checkpoint: {error}.") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ArtefactError(
-            f"{path} is not a dictionary of tensors; save `network.state_dict()` alone."
+def spec_of(path: Path) -> ArchSpec:
+    """The network a file of weights belongs to: by the network.json beside it, or told by names
+    and shapes.
+
+    Raises: ArtefactError: a file that cannot be read, or is of no network of the registry.
+    """
+    if file := described(path):
+        return file.spec
+    checkpoint = read_checkpoint(path)
+    found = identify(checkpoint)
+    if found is None:
+        style = style_of(checkpoint.state, path.name)
+        raise ArtefactError(f"{path} is of no known network.{_hint(checkpoint, style)}")
+    return found
+
+
+def _as_trained_body(spec: ArchSpec, style: Style | None, file: NetworkFile | None) -> ArchSpec:
+    """`spec` with what its weights were trained with and their shapes do not show."""
+    if style is not None:
+        return adapted(spec, style) if style.suits(spec.name) else spec
+    norm = norm_of(file.spec) if file else None
+    return with_norm(spec, norm) if norm else spec
+
+
+def _rebuild_body(network: Network, spec: ArchSpec) -> None:
+    """Blocks as `spec` has them, of the same shapes; their weights are yet to be loaded."""
+    place = next(network.blocks.parameters()).device
+    with torch.device("meta"):
+        blocks = Network(spec).blocks
+    network.blocks = blocks.to_empty(device=place).train(network.training)
+    network.spec = spec
+
+
+def _hint(checkpoint: Checkpoint, style: Style | None) -> str:
+    """What the weights are of, as far as the registry knows it."""
+    names = f" The file has {style} names." if style else ""
+    found = identify(checkpoint)
+    if found is not None:
+        return f"{names} These look like {found.name} x{found.width:g}: ask for that."
+    closest = nearest(checkpoint)
+    if closest is None:
+        return f"{names} No network of the registry is like it."
+    spec, count = closest
+    return (
+        f"{names} The nearest network of the registry is {spec.name} x{spec.width:g}, from which "
+        f"{count} tensors differ."
+    )
+
+
+def _notes(
+    checkpoint: Checkpoint, style: Style | None, published: pretrained.Pretrained | None
+) -> Iterator[str]:
+    if checkpoint.averaged:
+        yield f"Of the weights in the file, the averaged ones ({checkpoint.taken}) were taken."
+    if style is TIMM_PORTED:
+        yield (
+            "These weights were trained with padding at one side only (TensorFlow's SAME); here it "
+            "is at both, so answers differ: fine-tune before use."
         )
-    return state
+    if published is not None and published.interpolation != "bilinear":
+        yield (
+            f"They were evaluated on images resized {published.interpolation}; here images are "
+            "resized bilinearly."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -32,6 +33,9 @@ class BatchNormSpec:
 
     momentum: share of the new batch in the running figures (PyTorch's sense), above 0 to 1.
     The defaults are the ones quantization-aware training tools take for granted.
+
+    Warns: UserWarning: a momentum above 0.5, which looks like TensorFlow's, the share of the old.
+    Raises: ConfigError: a field outside what is allowed.
     """
 
     eps: float = 1e-5
@@ -40,6 +44,12 @@ class BatchNormSpec:
     def __post_init__(self) -> None:
         in_range("eps", self.eps, 1e-12, 1.0)
         in_range("momentum", self.momentum, 1e-6, 1.0)
+        if self.momentum > 0.5:
+            warnings.warn(
+                f"momentum={self.momentum} looks like TensorFlow's, the share of the old figures; "
+                f"here it is that of the new batch: {1 - self.momentum:.6g} would be the same.",
+                stacklevel=3,
+            )
 
     def build(self, channels: int) -> nn.BatchNorm2d:
         """The norm over `channels`."""
