@@ -25,7 +25,7 @@ from pocketvision.data.threads import Progress, decode_all
 from pocketvision.errors import ConfigError, DataError
 from pocketvision.storage import sha256_bytes
 
-FORMAT_VERSION = 1  # of the stores; another version never reads this one's
+FORMAT_VERSION = 2  # of the stores; another version never reads this one's
 DEFAULT_LIMIT = "20GB"
 ABANDONED_S = 24 * 3600.0  # a half-built store not written to for this long has no writer
 

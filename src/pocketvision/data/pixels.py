@@ -116,7 +116,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
 
 def _resize(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
     shorter = min(image.size)
-    left, top = (image.width - shorter) / 2, (image.height - shorter) / 2
+    left, top = (image.width - shorter) // 2, (image.height - shorter) // 2
     square = (left, top, left + shorter, top + shorter)
     return np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=square))
 
