@@ -57,6 +57,24 @@ def test_bad_size_and_time_name_themselves() -> None:
         budget.parse_time("30 minutes")
 
 
+def test_memory_reads_the_units_of_sizes() -> None:
+    assert (budget.parse_memory("2MB"), budget.parse_memory("1MiB")) == (2_000_000, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2", r"memory '2' has no unit; write it like 20MB \(units: B, kB, MB, GB, KiB, MiB\)"),
+        ("0MB", "memory '0MB' must be above zero"),
+        ("2ms", "memory '2ms' has the unknown unit 'ms'; units are: B"),
+        ("little", "memory 'little' is not a number with a unit; write it like 20MB"),
+    ],
+)
+def test_bad_memory_is_answered_with_what_is_allowed(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        budget.parse_memory(text)
+
+
 @given(st.floats(min_value=1e-3, max_value=1e6))
 def test_formatted_latency_reads_back_within_its_precision(ms: float) -> None:
     number, unit = budget.format_latency(ms).split()
@@ -89,3 +107,5 @@ def test_budget_says_what_it_limits() -> None:
     assert str(budget.Budget(time_s=60)) == "no limit"
     assert budget.Budget(time_s=60).is_open
     assert not budget.Budget(size_bytes=1).is_open
+    assert str(budget.Budget(latency_ms=5, memory_bytes=2_000_000)) == "5 ms and 2 MB of memory"
+    assert not budget.Budget(memory_bytes=1).is_open

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pocketvision.budget import Budget as Budget
     from pocketvision.fitting.artefact import Artefact as Artefact
     from pocketvision.fitting.artefact import load as load
+    from pocketvision.fitting.compare import compare as compare
     from pocketvision.fitting.pipeline import fit as fit
     from pocketvision.fitting.verify import verify as verify
     from pocketvision.measure.count import count as count
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Artefact": "pocketvision.fitting.artefact",
     "Budget": "pocketvision.budget",
+    "compare": "pocketvision.fitting.compare",
     "count": "pocketvision.measure.count",
     "create_model": "pocketvision.models.create",
     "fit": "pocketvision.fitting.pipeline",
@@ -38,6 +40,7 @@ __all__ = [
     "Artefact",
     "Budget",
     "__version__",
+    "compare",
     "count",
     "create_model",
     "fit",

@@ -19,12 +19,14 @@ class Budget:
     """What the shipped network may cost; None means no limit.
 
     latency_ms: upper 95 % bound of the median, batch 1. size_bytes: all files needed to run.
-    time_s: wall clock of the whole command.
+    memory_bytes: peak resident memory beyond an empty session. time_s: wall clock of the whole
+    command.
     """
 
     latency_ms: float | None = None
     size_bytes: int | None = None
     time_s: float | None = None
+    memory_bytes: int | None = None
 
     def __str__(self) -> str:
         parts = []
@@ -32,12 +34,14 @@ class Budget:
             parts.append(format_latency(self.latency_ms))
         if self.size_bytes is not None:
             parts.append(format_size(self.size_bytes))
+        if self.memory_bytes is not None:
+            parts.append(f"{format_size(self.memory_bytes)} of memory")
         return " and ".join(parts) or "no limit"
 
     @property
     def is_open(self) -> bool:
-        """True when neither latency nor size is limited."""
-        return self.latency_ms is None and self.size_bytes is None
+        """True when neither latency nor size nor memory is limited."""
+        return self.latency_ms is None and self.size_bytes is None and self.memory_bytes is None
 
 
 def parse_latency(text: str) -> float:
@@ -48,6 +52,11 @@ def parse_latency(text: str) -> float:
 def parse_size(text: str) -> int:
     """'4MB' -> 4000000 bytes. Raises: ConfigError."""
     return round(_parse("size", text, SIZE_UNITS, example="4MB"))
+
+
+def parse_memory(text: str) -> int:
+    """'20MB' -> 20000000 bytes. Raises: ConfigError."""
+    return round(_parse("memory", text, SIZE_UNITS, example="20MB"))
 
 
 def parse_time(text: str) -> float:

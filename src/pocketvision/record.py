@@ -103,6 +103,7 @@ class Tried:
     prior: Prior
     fits: bool
     chosen: bool = False  # the one that was trained and shipped
+    peak_bytes: int | None = None  # as in `Variant`; None: not measured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +133,11 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
-    """The trained network in one runtime x precision, after its gate."""
+    """The trained network in one runtime x precision, after its gate.
+
+    peak_bytes: the most resident memory that a process took to load the file as shipped and run it,
+    beyond an empty session of the runtime; the highest of several processes; None: not measured.
+    """
 
     runtime: str
     precision: Precision
@@ -144,6 +149,7 @@ class Variant:
     within_budget: bool
     passed_gate: bool
     shipped: bool = False
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,6 +212,7 @@ class BudgetSummary:
     time_s: float | None
     threads: int
     max_drop_points: float
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -240,3 +247,4 @@ class Record:
     steps: tuple[Step, ...]
     machine: Machine
     spent_s: float  # wall clock of the whole command, interrupted parts included
+    peak_bytes: int | None = None  # the shipped file's, as in `Variant`

@@ -74,7 +74,7 @@ def test_help_needs_little_time() -> None:
 def test_help_names_every_verb(run: Run) -> None:
     answer = run("--help")
     assert answer.code == 0
-    for verb in ("fit", "predict", "verify", "models", "describe", "measure", "sample"):
+    for verb in ("fit", "predict", "verify", "models", "describe", "compare", "measure", "sample"):
         assert f" {verb} " in answer.out
     assert run("--version").out.strip() == "0.1.0"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketvision.budget import format_time
+from pocketvision.budget import Budget, format_time
 from pocketvision.errors import BudgetError
 from pocketvision.fitting import forecast
 from pocketvision.fitting.candidates import Candidate, list_candidates
@@ -91,7 +91,7 @@ def test_no_epoch_at_all_is_a_budget_error(ranking: list[Candidate], available: 
 
 def test_forecast_names_time_and_disk() -> None:
     sentence = forecast.forecast_sentence(
-        WORK, unknown=10, runtimes=["onnxruntime"], side=64, time_s=600
+        WORK, unknown=10, runtimes=["onnxruntime"], side=64, budget=Budget(time_s=600)
     )
     planning = format_time(forecast.planning_seconds(10, ["onnxruntime"]))
     assert sentence == (
@@ -99,6 +99,15 @@ def test_forecast_names_time_and_disk() -> None:
         f"measure ({format_time(WORK.finish_s)}). Disk: up to 14.7 MB of pixel cache."
     )
     without = forecast.forecast_sentence(
-        WORK, unknown=0, runtimes=["onnxruntime"], side=64, time_s=None
+        WORK, unknown=0, runtimes=["onnxruntime"], side=64, budget=Budget()
     )
     assert without.startswith("Will plan, train for 40 epochs unless --epochs or --time says")
+
+
+def test_forecast_counts_what_measuring_memory_takes() -> None:
+    with_memory = forecast.forecast_sentence(
+        WORK, unknown=10, runtimes=["onnxruntime"], side=64, budget=Budget(memory_bytes=10**7)
+    )
+    planning = forecast.planning_seconds(10, ["onnxruntime"], memory=True)
+    assert planning > forecast.planning_seconds(10, ["onnxruntime"])
+    assert with_memory.startswith(f"Will measure 10 candidates ({format_time(planning)})")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketvision.budget import Budget
+from pocketvision.budget import Budget, format_size, parse_memory
 from pocketvision.errors import BudgetError, ConfigError, GateError
-from pocketvision.fitting import plan
+from pocketvision.fitting import plan, ranking
 from pocketvision.fitting.candidates import (
     Candidate,
     list_candidates,
@@ -64,6 +64,11 @@ def test_thinning_drops_what_cannot_be_small_enough(everything: list[Candidate])
     assert [c.count.parameters for c in one] == [min(c.count.parameters for c in everything)]
 
 
+def test_thinning_drops_weights_that_memory_cannot_hold(everything: list[Candidate]) -> None:
+    kept = thin(everything, Budget(size_bytes=10**7, memory_bytes=1_000_000))
+    assert kept == thin(everything, Budget(size_bytes=1_000_000))
+
+
 @pytest.mark.parametrize(
     ("side", "asked", "expected"),
     [
@@ -88,7 +93,8 @@ def test_resolution_beyond_4x_is_refused() -> None:
 
 def test_patterns_select_names_once() -> None:
     assert select_names(("mobilenet_v2", "mobilenet_v[12]")) == ["mobilenet_v2", "mobilenet_v1"]
-    assert select_names(()) == registry.list_models()
+    planned = [name for name in registry.list_models() if registry.MODELS[name].planned]
+    assert select_names(()) == planned
     with pytest.raises(ConfigError, match=r"'mobilenet_v4' is unknown; .* Did you mean 'mobilenet"):
         select_names(("mobilenet_v4",))
 
@@ -97,18 +103,26 @@ BUDGETS = st.builds(
     Budget,
     latency_ms=st.none() | st.floats(0.01, 100),
     size_bytes=st.none() | st.integers(1, 10**8),
+    memory_bytes=st.none() | st.integers(1, 10**8),
 )
 VARIANTS = st.lists(
-    st.tuples(st.floats(0.01, 100), st.integers(1, 10**8), st.booleans(), st.booleans()), max_size=6
+    st.tuples(
+        st.floats(0.01, 100),
+        st.integers(1, 10**8),
+        st.none() | st.integers(1, 10**8),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=6,
 )
 
 
 @given(budget=BUDGETS, files=VARIANTS)
 def test_budget_is_never_exceeded(
-    budget: Budget, files: list[tuple[float, int, bool, bool]]
+    budget: Budget, files: list[tuple[float, int, int | None, bool, bool]]
 ) -> None:
     built = []
-    for ms, size, passed, noisy in files:
+    for ms, size, peak, passed, noisy in files:
         measured = latency(ms, "wide" if noisy else "")
         variant = Variant(
             runtime="onnxruntime",
@@ -116,8 +130,9 @@ def test_budget_is_never_exceeded(
             size_bytes=size,
             latency=measured,
             comparison=None,
-            within_budget=plan.fits(measured, size, budget),
+            within_budget=ranking.fits(measured, size, budget, peak_bytes=peak),
             passed_gate=passed,
+            peak_bytes=peak,
         )
         built.append(Built(variant=variant, path=Path("x")))
     chosen = choose_variant(built)
@@ -126,14 +141,19 @@ def test_budget_is_never_exceeded(
     variant = chosen.variant
     assert variant.passed_gate
     assert budget.size_bytes is None or variant.size_bytes <= budget.size_bytes
+    if budget.memory_bytes is not None:
+        assert variant.peak_bytes is not None
+        assert variant.peak_bytes <= budget.memory_bytes
     if budget.latency_ms is not None:
         assert variant.latency.high_ms <= budget.latency_ms
     rivals = [b.variant for b in built if b.variant.passed_gate and b.variant.within_budget]
     assert variant.latency.median_ms == min(v.latency.median_ms for v in rivals)
 
 
-def tried(candidate: Candidate, ms: float, size: int, budget: Budget) -> Tried:
-    measured = plan.Measured(size_bytes=size, latency=latency(ms))
+def tried(
+    candidate: Candidate, ms: float, size: int, budget: Budget, peak: int | None = None
+) -> Tried:
+    measured = ranking.Measured(size_bytes=size, latency=latency(ms), peak_bytes=peak)
     return plan._tried(candidate, "onnxruntime", "int8", measured, budget)
 
 
@@ -144,18 +164,18 @@ def test_ranking_is_by_published_accuracy_among_those_that_fit(
     entries = tuple(
         tried(c, ms=c.count.macs / 2e7, size=c.count.parameters, budget=budget) for c in everything
     )
-    ranked = plan.rank(everything, entries, budget)
+    ranked = ranking.rank(everything, entries, budget)
     assert [c.prior.top1 for c in ranked] == sorted((c.prior.top1 for c in ranked), reverse=True)
     fitting = {e.network for e in entries if e.fits}
     assert {c.spec.label for c in ranked} == fitting
-    assert all(e.latency.high_ms * plan.HEADROOM <= 5.0 for e in entries if e.fits)
+    assert all(e.latency.high_ms * ranking.HEADROOM <= 5.0 for e in entries if e.fits)
 
 
 def test_nearest_is_what_would_fit(everything: list[Candidate]) -> None:
     budget = Budget(latency_ms=0.01, size_bytes=10**9)
     entries = tuple(tried(c, ms=c.count.macs / 1e7, size=10, budget=budget) for c in everything)
     with pytest.raises(BudgetError, match=r"Ask for --latency (\S+)ms --size") as raised:
-        plan.rank(everything, entries, budget)
+        ranking.rank(everything, entries, budget)
     text = str(raised.value)
     asked = float(text.split("--latency ")[1].split("ms")[0])
     enough = replace(budget, latency_ms=asked)
@@ -163,14 +183,32 @@ def test_nearest_is_what_would_fit(everything: list[Candidate]) -> None:
     assert any(e.fits for e in again), "asking for what the message says succeeds"
 
 
+def test_nearest_names_the_memory_that_would_do(everything: list[Candidate]) -> None:
+    budget = Budget(memory_bytes=1000)
+    entries = tuple(tried(c, 1.0, 10, budget, peak=c.count.parameters) for c in everything)
+    least = min(c.count.parameters for c in everything)
+    message = rf"No network meets 1 kB of memory .*: 1 ms .*, 10 B, {format_size(least)} of memory"
+    with pytest.raises(BudgetError, match=rf"{message}\. Ask for --memory (\S+)MB, or") as raised:
+        ranking.rank(everything, entries, budget)
+    asked = parse_memory(str(raised.value).split("--memory ")[1].split(",")[0])
+    enough = Budget(memory_bytes=asked)
+    again = tuple(tried(c, 1.0, 10, enough, peak=c.count.parameters) for c in everything)
+    assert any(e.fits for e in again), "asking for what the message says succeeds"
+
+
+def test_memory_that_was_not_measured_is_not_within_a_budget() -> None:
+    assert ranking.fits(latency(1.0), 1, Budget(), peak_bytes=None)
+    assert not ranking.fits(latency(1.0), 1, Budget(memory_bytes=10**9), peak_bytes=None)
+
+
 def test_noise_is_no_reason_to_say_that_nothing_fits(everything: list[Candidate]) -> None:
     budget = Budget(latency_ms=1.0)
-    measured = plan.Measured(
+    measured = ranking.Measured(
         size_bytes=1, latency=replace(latency(2.0, "wide"), low_ms=0.5, high_ms=90.0)
     )
     entry = plan._tried(everything[0], "onnxruntime", "int8", measured, budget)
     with pytest.raises(GateError, match=r"too noisy to plan: .* takes between 0\.5 ms and 90 ms"):
-        plan.rank(everything, (entry,), budget)
+        ranking.rank(everything, (entry,), budget)
 
 
 def test_noisy_and_unreadable_measurements_are_made_again(
@@ -180,13 +218,26 @@ def test_noisy_and_unreadable_measurements_are_made_again(
     spec, runtime = everything[0].spec, get_runtime("onnxruntime")
     cache = plan.MeasuredCache(threads=1)
     for noise, held in (("", True), ("wide", False)):
-        measured = plan.Measured(size_bytes=1, latency=latency(1.0, noise))
+        measured = ranking.Measured(size_bytes=1, latency=latency(1.0, noise))
         for precision in runtime.precisions:
             cache.put(spec, "onnxruntime", precision, measured)
         cache.save()
-        assert plan.MeasuredCache(threads=1).holds(spec, runtime, ()) is held
+        assert plan.MeasuredCache(threads=1).holds(spec, runtime, (), Budget()) is held
     cache.path.write_text('{"entries": {"of": "another version"}}')
     assert plan.MeasuredCache(threads=1).entries == {}
+
+
+def test_memory_is_measured_once_it_is_asked_for(
+    everything: list[Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path))
+    spec, runtime, asked = everything[0].spec, get_runtime("onnxruntime"), Budget(memory_bytes=1)
+    cache = plan.MeasuredCache(threads=1)
+    for peak, held in ((None, False), (7, True)):
+        measured = ranking.Measured(size_bytes=1, latency=latency(1.0), peak_bytes=peak)
+        cache.put(spec, "onnxruntime", "int8", measured)
+        assert cache.holds(spec, runtime, ("int8",), Budget())
+        assert cache.holds(spec, runtime, ("int8",), asked) is held
 
 
 def test_chosen_network_is_marked(everything: list[Candidate]) -> None:

@@ -29,6 +29,22 @@ def test_card_says_what_it_is_and_how_to_run_it() -> None:
         assert words in card
 
 
+def test_memory_is_said_where_it_was_measured() -> None:
+    record = full_record(budget=replace(BUDGET, memory_bytes=20_000_000))
+    measured = replace(
+        record,
+        peak_bytes=13_400_000,
+        variants=tuple(replace(one, peak_bytes=13_400_000) for one in record.variants),
+    )
+    card = render_card(measured)
+    assert "| Peak memory | 13.4 MB | resident, of a process that opens `model/`" in card
+    assert "The budget was 5 ms and 4 MB and 20 MB of memory with 1 thread" in card
+    assert "| 1.86 MB | 13.4 MB | passed | within |" in card
+    assert "resident memory" not in card
+    assert "| 1.86 MB | – | passed | within |" in render_card(record)
+    assert "energy, resident memory, and any other device" in render_card(record)
+
+
 def test_the_same_record_gives_the_same_card() -> None:
     assert render_card(full_record()) == render_card(full_record())
     assert render_card(full_record()).endswith(".\n")

@@ -56,6 +56,15 @@ def test_the_budget_is_named_where_there_is_room(limit: float, side: str) -> Non
     assert line["label"]["xanchor"] == side
 
 
+def test_memory_is_named_over_a_mark_where_it_was_measured() -> None:
+    record = full_record()
+    measured = tuple(replace(one, peak_bytes=13_400_000) for one in record.tried)
+    for tried, words in ((record.tried, 0), (measured, len(measured))):
+        traces = all_figures(replace(record, tried=tried))["tried-size"].plot["data"][:-1]
+        texts = [text for trace in traces for text in trace["customdata"]]
+        assert sum(text.endswith("<br>13.4 MB of memory") for text in texts) == words
+
+
 def test_no_budget_draws_no_line() -> None:
     figures = all_figures(full_record(budget=NO_BUDGET))
     assert "shapes" not in figures["tried-latency"].plot["layout"]

@@ -82,10 +82,22 @@ def bare() -> Record:
     return replace(record, tried=(), variants=(), verification=(), confusion=(), steps=())
 
 
+def with_memory() -> Record:
+    """Peak memory asked for, measured of every file, and over its budget."""
+    record = full_record(budget=replace(BUDGET, memory_bytes=12_000_000))
+    return replace(
+        record,
+        peak_bytes=13_400_000,
+        variants=tuple(replace(one, peak_bytes=13_400_000) for one in record.variants),
+        tried=tuple(replace(one, peak_bytes=10 * one.size_bytes) for one in record.tried),
+    )
+
+
 RECORDS: dict[str, Callable[[], Record]] = {
     "full": full_record,
     "missed": missed,
     "bare": bare,
+    "with memory": with_memory,
     "two classes": lambda: full_record(classes=FRUIT[:2]),
     "many classes": lambda: full_record(classes=many_classes(120), budget=NO_BUDGET),
 }
@@ -262,6 +274,18 @@ def test_latency_is_over_when_its_upper_bound_is() -> None:
     bars = {bar.label: bar for bar in html.budget_bars(full_record(budget=just))}
     assert bars["Latency"].over
     assert not bars["Size"].over
+
+
+def test_memory_is_shown_where_it_was_measured() -> None:
+    record = with_memory()
+    text = Page(render_report(record)).text
+    assert "Peak memory (resident) 13.4 MB to open the file and run it" in text
+    assert "Peak memory 13.4 MB of 12 MB · over" in text
+    assert text.count("13.4 MB") == 2 + len(record.variants)
+    assert "peak_bytes" not in text
+    bar = {bar.label: bar for bar in html.budget_bars(record)}["Peak memory"]
+    assert bar.over
+    assert "Peak memory" not in {bar.label for bar in html.budget_bars(full_record())}
 
 
 def test_bars_stay_inside_their_box() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pocketvision.cli import display
+from pocketvision.cli import display, tables
 from pocketvision.errors import PocketvisionError
 
 app = typer.Typer(
@@ -81,6 +81,13 @@ def fit(
         str | None,
         typer.Option(help="Budget of the files to ship, such as 4MB.", rich_help_panel=BUDGET),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Budget of peak memory beyond an empty session, such as 20MB.",
+            rich_help_panel=BUDGET,
+        ),
+    ] = None,
     time: Annotated[
         str | None, typer.Option(help="Time for all of it, such as 30m.", rich_help_panel=BUDGET)
     ] = None,
@@ -121,7 +128,9 @@ def fit(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Start from a .safetensors file or a fitted folder.", rich_help_panel=TRAINING
+            help="Start from a file (ours, torchvision's, timm's), a fitted folder, an address, or "
+            "the published weights of `torchvision` or `timm`.",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
     epochs: Annotated[
@@ -176,7 +185,7 @@ def fit(
 
     config = FitConfig(
         data=str(data),
-        budget=parse_budget(latency, size, time),
+        budget=parse_budget(latency, size, time, memory),
         models=tuple(models or ()),
         widths=tuple(width or ()),
         resolutions=tuple(resolution or ()),
@@ -260,38 +269,111 @@ def models(
     json: Json = False,
 ) -> None:
     """List the networks, with the papers' accuracy on ImageNet."""
-    from pocketvision.models.published import PUBLISHED
-    from pocketvision.models.registry import find_models, widths
+    from pocketvision.models.registry import find_models
 
     names = find_models(pattern)
     if json:
         display.print_json(names)
-        return
-    grid = display.table("", "name", ">top-1 at 224 px", "widths tried by fit")
-    for name in names:
-        at_224 = {point.width: point.top1 for point in PUBLISHED[name] if point.resolution == 224}
-        grid.add_row(name, f"{at_224[1.0]:.1%}", ", ".join(map(str, widths(name))))
-    display.out.print(grid)
+    else:
+        tables.print_models(names)
 
 
 @app.command()
 def describe(
     name: Annotated[str, typer.Argument(help="A network; see `models`.")],
-    width: Annotated[float, typer.Option(help="Width multiplier.")] = 1.0,
+    width: Annotated[
+        float | None, typer.Option(help="Width multiplier; default: the name's, mostly 1.")
+    ] = None,
     resolution: Annotated[int, typer.Option(help="Input side in pixels.")] = 224,
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 1000,
+    attention: Annotated[
+        str | None, typer.Option(help="se, cbam or none in place of the network's own.")
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also every convolution and linear layer.")
+    ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Also the activation memory of every block.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Show the blocks of a network with their multiply-accumulates and parameters."""
-    from pocketvision.measure.count import count
+    """Show a network's table: blocks, multiply-accumulates, parameters, shares and totals."""
+    from pocketvision.measure.activations import activation_memory
+    from pocketvision.measure.rows import layer_rows
+    from pocketvision.measure.summary import describe as describe_spec
     from pocketvision.models.registry import spec
+
+    network = spec(
+        name, width=width, resolution=resolution, num_classes=classes, attention=attention
+    )
+    found = describe_spec(network)
+    rows = layer_rows(network) if layers else ()
+    activations = activation_memory(network) if memory else None
+    if json:
+        extra = {"layers": [asdict(row) for row in rows]} if layers else {}
+        kept = {"memory": asdict(activations)} if activations else {}
+        display.print_json({**asdict(found), **extra, **kept, "spec": asdict(network)})
+        return
+    tables.print_description(found)
+    if layers:
+        tables.print_layers(rows)
+    if activations:
+        tables.print_memory(activations)
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Networks; see `models`.")],
+    width: Annotated[
+        list[float] | None, typer.Option(help="Width multiplier; may be repeated.")
+    ] = None,
+    resolution: Annotated[
+        list[int] | None,
+        typer.Option(help="Input side in pixels; may be repeated.", show_default="224"),
+    ] = None,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Also time them on this machine.")
+    ] = False,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="onnxruntime or openvino; may be repeated.", show_default="onnxruntime"),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="f32, bf16 or int8; default: all the runtime has."),
+    ] = None,
+    threads: Threads = 1,
+    batch: Annotated[int, typer.Option(help="Images at a time for the throughput.")] = 8,
+    out: Annotated[
+        Path | None, typer.Option(help="Page to write, such as comparison.html; must not exist.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show networks side by side: published accuracy, costs and, with --latency, speed."""
+    from pocketvision.fitting.compare import check_page, write_page
+    from pocketvision.fitting.compare import compare as compare_networks
     from pocketvision.storage import to_json
 
-    network = spec(name, width=width, resolution=resolution, num_classes=classes)
+    if out is not None:
+        check_page(out)
+    found = compare_networks(
+        names,
+        widths=width or (),
+        resolutions=resolution or (224,),
+        latency=latency,
+        runtimes=runtime or (),
+        precisions=precision or (),
+        threads=threads,
+        batch=batch,
+        reporter=display.TerminalReporter(),
+    )
     if json:
-        print(to_json(network))
+        print(to_json(found), end="")
     else:
-        display.print_description(network, count(network))
+        tables.print_side_by_side(found)
+    if out is not None:
+        write_page(found, out)
+        display.err.print(f"Wrote {out}", highlight=False, markup=False)
 
 
 @app.command()

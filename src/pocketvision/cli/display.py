@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pocketvision.fitting.artefact import Artefact, Prediction
     from pocketvision.fitting.reporter import Advance
     from pocketvision.fitting.verify import Verification
-    from pocketvision.measure.count import Count
-    from pocketvision.models.arch import ArchSpec
     from pocketvision.record import Latency
 
 out = Console(soft_wrap=True)
@@ -100,11 +98,19 @@ def print_summary(artefact: Artefact) -> None:
         f"Agreement  {shipped.agreement:.2%} with the float network, image by image",
         f"Latency    {latency_text(record.latency)}; decoding {record.decode_ms:.2g} ms more",
         f"Size       {format_size(record.shipped.size_bytes)}",
+        f"Memory     {memory_text(record.peak_bytes)}",
         f"Took       {format_time(artefact.state.spent_s)}",
         f"Report     {folder / 'report.html'}",
         f"Try        python {folder / 'model' / 'run.py'} PHOTO",
     ):
         out.print(escape(line), highlight=False)
+
+
+def memory_text(peak_bytes: int | None) -> str:
+    """'13.1 MB at its peak, beyond an empty session'."""
+    if peak_bytes is None:
+        return "not measured"
+    return f"{format_size(peak_bytes)} at its peak, beyond an empty session"
 
 
 def latency_text(latency: Latency) -> str:
@@ -143,33 +149,3 @@ def print_verification(found: Verification) -> None:
         "the recorded machine" if found.same_machine else "another machine than the recorded one"
     )
     out.print(f"{'pass' if found.passed else 'FAIL'} (on {where})", highlight=False)
-
-
-def print_description(spec: ArchSpec, counted: Count) -> None:
-    """Blocks of a network with their shapes and costs, and the totals."""
-    grid = table(spec.label, "block", "kind", ">in", ">out", ">size", ">MACs", ">parameters")
-    size = (spec.resolution, spec.resolution)
-    for number, block in enumerate(spec.blocks):
-        layers = block.layers(size)
-        size = block.out_size(size)
-        grid.add_row(
-            str(number),
-            block.kind,
-            str(block.c_in),
-            str(block.c_out),
-            f"{size[0]}x{size[1]}",
-            f"{sum(layer.macs for layer in layers):,}",
-            f"{sum(layer.parameters for layer in layers):,}",
-        )
-    head = spec.head.layers(size)
-    macs, parameters = sum(x.macs for x in head), sum(x.parameters for x in head)
-    classes = str(spec.num_classes)
-    grid.add_row(
-        "head", spec.head.kind, str(spec.head.c_in), classes, "", f"{macs:,}", f"{parameters:,}"
-    )
-    out.print(grid)
-    out.print(
-        f"{counted.parameters:,} parameters, {counted.macs:,} MACs, "
-        f"peak activations {format_size(counted.peak_activation_bytes)} in float32",
-        highlight=False,
-    )

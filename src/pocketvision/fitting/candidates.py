@@ -88,9 +88,10 @@ def thin(
 ) -> list[Candidate]:
     """At most `limit` candidates: the best priors in each of equal steps of log MACs.
 
-    Networks whose INT8 weights alone exceed the size are dropped, unless that drops everything.
+    Networks whose INT8 weights alone exceed the size or the memory are dropped, unless that drops
+    everything.
     """
-    size = budget.size_bytes or math.inf
+    size = min(budget.size_bytes or math.inf, budget.memory_bytes or math.inf)
     light = [c for c in candidates if c.count.parameters <= size]
     pool = light or sorted(candidates, key=lambda c: c.count.parameters)[:1]
     if len(pool) <= limit:

@@ -32,7 +32,7 @@ class FitConfig:
     precisions: tuple[str, ...] = ()
     threads: int = 1
     max_drop_points: float = 1.0  # of top-1 on val, float network to exported file
-    weights: str | None = None  # a file or folder to fine-tune from
+    weights: str | None = None  # file, folder, address or published name to fine-tune from
     epochs: int | None = None  # None: as many as the time allows
     batch_size: int = 64
     learning_rate: float | None = None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pocketvision.budget import format_size, format_time
+from pocketvision.budget import Budget, format_size, format_time
 from pocketvision.data.cache import store_bytes
 from pocketvision.errors import BudgetError
 from pocketvision.fitting.candidates import Candidate
-from pocketvision.fitting.plan import SECONDS_PER_CANDIDATE
+from pocketvision.fitting.plan import MEMORY_SECONDS_PER_CANDIDATE, SECONDS_PER_CANDIDATE
 from pocketvision.train.batches import num_batches
 
 DEFAULT_EPOCHS = 40
@@ -27,6 +27,7 @@ _DECODE_S = 0.004  # per image and pass
 _VERIFY_S = 0.005  # per image through the float network and every file; scaled
 _QUANTIZE_S = 2.5  # per runtime; scaled
 _MEASURE_S = 10.0  # per runtime
+_MEMORY_S = 3.0  # per runtime
 _FINISH_S = 10.0  # export, report
 
 
@@ -55,7 +56,7 @@ class Workload:
     def finish_s(self) -> float:
         """Everything after the training."""
         scale = 1 + (self.resolution / 96) ** 2
-        files = self.runtimes * (_MEASURE_S + _QUANTIZE_S * scale)
+        files = self.runtimes * (_MEASURE_S + _MEMORY_S + _QUANTIZE_S * scale)
         return _FINISH_S + files + _VERIFY_S * scale * (self.val + self.headline)
 
     @property
@@ -69,9 +70,15 @@ class Workload:
         return seconds_per_image * (self.train + self.val / 3) + overhead
 
 
-def planning_seconds(candidates: int, runtimes: list[str]) -> float:
-    """Rough time to export and measure that many candidates for the first time."""
-    return candidates * sum(SECONDS_PER_CANDIDATE[name] for name in runtimes)
+def planning_seconds(candidates: int, runtimes: list[str], *, memory: bool = False) -> float:
+    """Rough time to export and measure that many candidates for the first time.
+
+    memory: their peak memory is measured too.
+    """
+    each = sum(SECONDS_PER_CANDIDATE[name] for name in runtimes)
+    if memory:
+        each += sum(MEMORY_SECONDS_PER_CANDIDATE[name] for name in runtimes)
+    return candidates * each
 
 
 def affordable_epochs(workload: Workload, seconds_per_image: float, available_s: float) -> int:
@@ -118,17 +125,17 @@ def first_trainable(
 
 
 def forecast_sentence(
-    workload: Workload, *, unknown: int, runtimes: list[str], side: int, time_s: float | None
+    workload: Workload, *, unknown: int, runtimes: list[str], side: int, budget: Budget
 ) -> str:
     """The first line of a run: what will happen, how long it should take, and how much disk."""
-    planning = planning_seconds(unknown, runtimes)
+    planning = planning_seconds(unknown, runtimes, memory=budget.memory_bytes is not None)
     finish = workload.finish_s
     disk = store_bytes(workload.stored, side)
     measuring = f"measure {unknown} candidates ({format_time(planning)})" if unknown else "plan"
-    if time_s is None:
+    if budget.time_s is None:
         training = f"train for {DEFAULT_EPOCHS} epochs unless --epochs or --time says otherwise"
     else:
-        rest = max(0.0, time_s - planning - finish - workload.decode_s)
+        rest = max(0.0, budget.time_s - planning - finish - workload.decode_s)
         training = f"train for about {format_time(rest)}"
     return (
         f"Will {measuring}, {training}, then quantize, verify and measure "

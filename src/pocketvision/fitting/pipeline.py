@@ -12,6 +12,7 @@ from pocketvision.budget import (
     Budget,
     format_latency,
     parse_latency,
+    parse_memory,
     parse_size,
     parse_time,
 )
@@ -44,6 +45,7 @@ def fit(
     latency: str | None = None,
     size: str | None = None,
     time: str | None = None,
+    memory: str | None = None,
     models: tuple[str, ...] = (),
     resolutions: tuple[int, ...] = (),
     runtimes: tuple[str, ...] = (),
@@ -57,15 +59,16 @@ def fit(
     """Fit a network to labelled images and a budget; the Python face of `pocketvision fit`.
 
     data: a folder of class folders, or of train/ val/ (test/). out: the folder to write.
-    latency "5ms", size "4MB", time "30m"; models: name patterns; resolutions in pixels; max_drop:
-    points of top-1 that a file may lose against the float network. `FitConfig` has every option.
+    latency "5ms", size "4MB", time "30m", memory "20MB"; models: name patterns; resolutions in
+    pixels; max_drop: points of top-1 that a file may lose against the float network. `FitConfig`
+    has every option.
 
     Raises: ConfigError, DataError: unusable input. BudgetError: nothing meets the budget.
     GateError: the trained network misses the budget or its accuracy gate.
     """
     config = FitConfig(
         data=str(data),
-        budget=parse_budget(latency, size, time),
+        budget=parse_budget(latency, size, time, memory),
         models=models,
         resolutions=resolutions,
         runtimes=runtimes,
@@ -80,12 +83,15 @@ def fit(
     return run_fit(config, Path(out), command=command)
 
 
-def parse_budget(latency: str | None, size: str | None, time: str | None) -> Budget:
-    """Three texts to a Budget; None stays no limit. Raises: ConfigError."""
+def parse_budget(
+    latency: str | None, size: str | None, time: str | None, memory: str | None = None
+) -> Budget:
+    """Four texts to a Budget; None stays no limit. Raises: ConfigError."""
     return Budget(
         latency_ms=None if latency is None else parse_latency(latency),
         size_bytes=None if size is None else parse_size(size),
         time_s=None if time is None else parse_time(time),
+        memory_bytes=None if memory is None else parse_memory(memory),
     )
 
 

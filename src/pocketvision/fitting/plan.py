@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,34 +13,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pocketvision.budget import Budget, format_latency, format_size
+from pocketvision.budget import Budget
 from pocketvision.data.cache import cache_folder
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.errors import ArtefactError, BudgetError, ConfigError, GateError
+from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting.candidates import Candidate
+from pocketvision.fitting.footprint import Footprints
+from pocketvision.fitting.ranking import Measured, may_fit
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.standalone import standalone_script
 from pocketvision.measure.device import installed_version, machine_key
 from pocketvision.measure.latency import PLANNING, measure_latency
 from pocketvision.models.arch import ArchSpec, Network
-from pocketvision.record import Latency, Precision, Tried
+from pocketvision.record import Precision, Tried
 from pocketvision.runtimes.export import at_resolution, export_onnx
 from pocketvision.runtimes.onnxfile import inspect_onnx, write_model
 from pocketvision.runtimes.runtime import Calibration, FileCard, Runtime
 from pocketvision.storage import from_json, sha256_bytes, to_json, write_atomic
 
-HEADROOM = 1.05  # the final measurement may come out a little slower than the planning one
-SIZE_HEADROOM = 1.005  # class names are longer than the numbers that stand in for them
 CHUNK = 4  # candidates whose sessions are open, and interleaved, at a time
 SECONDS_PER_CANDIDATE = {"onnxruntime": 5.0, "openvino": 7.0}  # for the forecast
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
-    """Size of the exported files and latency, of one network x runtime x precision."""
-
-    size_bytes: int
-    latency: Latency
+MEMORY_SECONDS_PER_CANDIDATE = {"onnxruntime": 1.0, "openvino": 3.5}  # on top, where asked for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,11 +64,16 @@ class MeasuredCache:
     def save(self) -> None:
         write_atomic(self.path, to_json(MeasuredFile(entries=self.entries)))
 
-    def holds(self, spec: ArchSpec, runtime: Runtime, precisions: tuple[str, ...]) -> bool:
-        """True if nothing needs to be measured; a noisy figure does, once more."""
-        wanted = chosen_precisions(runtime, precisions)
-        known = [self.get(spec, runtime.name, precision) for precision in wanted]
-        return all(measured is not None and not measured.latency.noise for measured in known)
+    def holds(
+        self, spec: ArchSpec, runtime: Runtime, precisions: tuple[str, ...], budget: Budget
+    ) -> bool:
+        """True if nothing that `budget` limits needs to be measured; a noisy figure does again."""
+        return all(
+            (measured := self.get(spec, runtime.name, precision)) is not None
+            and not measured.latency.noise
+            and (budget.memory_bytes is None or measured.peak_bytes is not None)
+            for precision in chosen_precisions(runtime, precisions)
+        )
 
 
 def _key(spec: ArchSpec, runtime: str, precision: str) -> str:
@@ -109,7 +106,9 @@ def measure_candidates(
         raise ConfigError(f"precision={list(precisions)} is not offered here; expected {offered}.")
     cache = MeasuredCache(threads)
     missing = [
-        c for c in candidates if not all(cache.holds(c.spec, r, precisions) for r in runtimes)
+        candidate
+        for candidate in candidates
+        if not all(cache.holds(candidate.spec, r, precisions, budget) for r in runtimes)
     ]
     # One export serves all resolutions of a network and width; the best go first.
     best = {(c.spec.name, c.spec.width): c.prior.top1 for c in sorted(missing, key=_prior)}
@@ -119,13 +118,14 @@ def measure_candidates(
         tempfile.TemporaryDirectory() as folder,
     ):
         exports = Exports(Path(folder))
+        footprints = None if budget.memory_bytes is None else Footprints(threads)
         for start in range(0, len(missing), CHUNK):
             if start and deadline is not None and time.monotonic() > deadline:
                 reporter.say(f"Measured {start} of {len(missing)} candidates in the time there is.")
                 break
             chunk = missing[start : start + CHUNK]
             advance(start, len(missing), chunk[0].spec.label)
-            _measure_chunk(chunk, runtimes, precisions, threads, cache, exports)
+            _measure_chunk(chunk, runtimes, precisions, threads, cache, exports, footprints)
             cache.save()
         advance(len(missing), len(missing), "")
     return tuple(
@@ -182,9 +182,10 @@ def _measure_chunk(
     threads: int,
     cache: MeasuredCache,
     exports: Exports,
+    footprints: Footprints | None,
 ) -> None:
     sessions: dict[str, Callable[[], object]] = {}
-    origin: dict[str, tuple[ArchSpec, str, Precision, int]] = {}
+    origin: dict[str, tuple[ArchSpec, str, Precision, int, int | None]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, candidate in enumerate(chunk):
             spec = candidate.spec
@@ -198,10 +199,14 @@ def _measure_chunk(
                     sessions[key] = partial(runtime.session(path, precision, threads).run, pixels)
                     card = untrained_card(spec)
                     size = shipped_bytes(runtime, path, precision, threads, card)
-                    origin[key] = (spec, runtime.name, precision, size)
+                    peak = None
+                    if footprints is not None:
+                        peak = footprints.measure(runtime, path, precision, card)
+                    origin[key] = (spec, runtime.name, precision, size, peak)
         latencies = measure_latency(sessions, PLANNING, threads)
-    for key, (spec, name, precision, size) in origin.items():
-        cache.put(spec, name, precision, Measured(size_bytes=size, latency=latencies[key]))
+    for key, (spec, name, precision, size, peak) in origin.items():
+        measured = Measured(size_bytes=size, latency=latencies[key], peak_bytes=peak)
+        cache.put(spec, name, precision, measured)
 
 
 def build_files(
@@ -277,69 +282,9 @@ def _tried(
         size_bytes=measured.size_bytes,
         latency=measured.latency,
         prior=candidate.prior,
-        fits=fits(measured.latency, round(SIZE_HEADROOM * measured.size_bytes), budget, HEADROOM),
+        fits=may_fit(measured, budget),
+        peak_bytes=measured.peak_bytes,
     )
-
-
-def fits(latency: Latency, size_bytes: int, budget: Budget, headroom: float = 1.0) -> bool:
-    """True if the upper 95 % bound of the latency and the size are within the budget."""
-    fast = budget.latency_ms is None or latency.high_ms * headroom <= budget.latency_ms
-    return fast and (budget.size_bytes is None or size_bytes <= budget.size_bytes)
-
-
-def rank(candidates: list[Candidate], tried: tuple[Tried, ...], budget: Budget) -> list[Candidate]:
-    """Candidates with at least one file within the budget, best prior first.
-
-    Raises: BudgetError: none is; the message names the nearest. GateError: none is for certain, but
-    the latency of one is too noisy to say.
-    """
-    within = {entry.network for entry in tried if entry.fits}
-    ranked = sorted(
-        (c for c in candidates if c.spec.label in within),
-        key=lambda c: (-c.prior.top1, c.count.macs),
-    )
-    if not ranked:
-        for entry in tried:
-            if entry.latency.noise and _may_fit(entry, budget):
-                raise GateError(
-                    f"The machine is too noisy to plan: {entry.network} takes between "
-                    f"{format_latency(entry.latency.low_ms)} and "
-                    f"{format_latency(entry.latency.high_ms)}. Stop other programs and run the "
-                    "same command again."
-                )
-        raise BudgetError(_nearest(tried, budget))
-    return ranked
-
-
-def _may_fit(entry: Tried, budget: Budget) -> bool:
-    lowest = replace(entry.latency, high_ms=entry.latency.low_ms)
-    return fits(lowest, round(SIZE_HEADROOM * entry.size_bytes), budget, HEADROOM)
-
-
-def _nearest(tried: tuple[Tried, ...], budget: Budget) -> str:
-    def excess(entry: Tried) -> float:
-        slow = HEADROOM * entry.latency.high_ms / (budget.latency_ms or float("inf"))
-        return max(slow, entry.size_bytes / (budget.size_bytes or float("inf")))
-
-    near = min(tried, key=excess)
-    options = []
-    if budget.latency_ms is not None:
-        options.append(f"--latency {_up(HEADROOM * near.latency.high_ms)}ms")
-    if budget.size_bytes is not None:
-        options.append(f"--size {_up(SIZE_HEADROOM * near.size_bytes / 1e6)}MB")
-    return (
-        f"No network meets {budget} on this machine ({len(tried)} files measured). The nearest is "
-        f"{near.network} as {near.precision} on {near.runtime}: "
-        f"{format_latency(near.latency.median_ms)} "
-        f"(up to {format_latency(near.latency.high_ms)}), {format_size(near.size_bytes)}. "
-        f"Ask for {' '.join(options)}, or allow other models, resolutions or runtimes."
-    )
-
-
-def _up(value: float) -> str:
-    """Rounded up to two figures, so that asking for it succeeds."""
-    step = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return f"{math.ceil(value / step) * step:.10g}"
 
 
 def mark_chosen(

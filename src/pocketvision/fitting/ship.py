@@ -151,6 +151,7 @@ def _record(
             time_s=config.budget.time_s,
             threads=config.threads,
             max_drop_points=config.max_drop_points,
+            memory_bytes=config.budget.memory_bytes,
         ),
         data=samples.summary(),
         network=NetworkSummary(
@@ -175,17 +176,21 @@ def _record(
         steps=run.state.steps,
         machine=machine(),
         spent_s=round(run.clock.spent_s, 3),
+        peak_bytes=chosen.variant.peak_bytes,
     )
 
 
 def _verdict(run: Run, variant: Variant, shipped: Shipped, headline: Accuracy) -> Verdict:
     budget = run.config.budget
     latency, size = format_latency(variant.latency.median_ms), format_size(shipped.size_bytes)
+    peak = variant.peak_bytes
+    memory = "" if peak is None else f" and {format_size(peak)} of memory"
     split = run.samples.headline_split
     remark = " (val, used for selection)" if split == "val" else ""
     measured = (
         f"{run.spec.label} answers in {latency} as {variant.precision} on {variant.runtime}, "
-        f"takes {size}, and gets {headline.top1:.1%} of {headline.n} {split} images right{remark}."
+        f"takes {size}{memory}, and gets {headline.top1:.1%} of {headline.n} {split} images "
+        f"right{remark}."
     )
     trained = next(step for step in reversed(run.state.steps) if step.name == "train")
     if SHORTENED in trained.note:

@@ -26,13 +26,14 @@ from pocketvision.fitting.candidates import (
     thin,
 )
 from pocketvision.fitting.config import FitConfig, RunState
-from pocketvision.fitting.fine_tuning import start_from, weights_spec
-from pocketvision.fitting.plan import MeasuredCache, measure_candidates, rank
+from pocketvision.fitting.fine_tuning import start_from, weights_specs
+from pocketvision.fitting.plan import MeasuredCache, measure_candidates
+from pocketvision.fitting.ranking import rank
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock, Run, stopwatch
 from pocketvision.fitting.training import base_config, settle, workload_of
 from pocketvision.measure.device import machine
-from pocketvision.models.arch import ArchSpec
+from pocketvision.models.pretrained import is_published
 from pocketvision.record import Step
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Runtime
@@ -137,9 +138,11 @@ def _begin(
     clock: Clock,
     command: str,
 ) -> Run:
-    candidates = _candidates(config, samples, runtimes)
-    # Weights of another network are refused now, not after the measurements.
-    start_from(config.weights, candidates[0].spec.build(seed=config.seed), reporter)
+    candidates = _candidates(config, samples, runtimes, reporter)
+    if config.weights is not None and not is_published(config.weights):
+        # Weights of another network are refused now, not after the measurements. (Published ones
+        # fit, and are downloaded for the chosen network alone.)
+        start_from(config.weights, candidates[0].spec.build(seed=config.seed), reporter)
     run = Run(
         config=config,
         out=out,
@@ -195,42 +198,28 @@ def _make_folder(run: Run) -> None:
     run.out = out
 
 
-def _candidates(config: FitConfig, samples: Samples, runtimes: list[Runtime]) -> list[Candidate]:
-    """What to measure: the weights' own network, or names x widths, at every resolution."""
+def _candidates(
+    config: FitConfig, samples: Samples, runtimes: list[Runtime], reporter: Reporter
+) -> list[Candidate]:
+    """What to measure: the weights' own networks, or names x widths, at every resolution."""
     shorter_side = int(np.median(samples.shorter_sides))
     resolutions = resolutions_for(shorter_side, config.resolutions)
     classes = len(samples.classes)
-    names, widths = select_names(config.models), config.widths
     if config.weights is not None:
-        spec = weights_spec(config.weights)
-        if spec is None and (len(names) != 1 or len(widths) > 1):
-            raise ConfigError(
-                f"weights={config.weights!r} do not say which network they belong to (no "
-                "network.json beside them); name it with --models NAME and, if not 1, --width."
-            )
-        if spec is not None:
-            _check_asked(config, spec)
-            adapted = replace(spec, head=replace(spec.head, num_classes=classes))
-            return [as_candidate(adapted.at(resolution)) for resolution in resolutions]
-        widths = widths or (1.0,)
-    everything = list_candidates(names, widths, resolutions, classes)
+        specs = weights_specs(config, classes, reporter)
+        everything = [as_candidate(spec.at(side)) for spec in specs for side in resolutions]
+    else:
+        names = select_names(config.models)
+        everything = list_candidates(names, config.widths, resolutions, classes)
     return thin(everything, config.budget, _candidate_limit(config, runtimes))
-
-
-def _check_asked(config: FitConfig, spec: ArchSpec) -> None:
-    """Raises: ConfigError: --models or --width ask for another network than the weights'."""
-    names, widths = select_names(config.models), config.widths or (spec.width,)
-    if spec.name not in names or spec.width not in widths:
-        raise ConfigError(
-            f"weights={config.weights!r} are of {spec.name} x{spec.width:g}, which --models and "
-            "--width rule out; leave those options away."
-        )
 
 
 def _candidate_limit(config: FitConfig, runtimes: list[Runtime]) -> int:
     if config.budget.time_s is None:
         return MAX_CANDIDATES
-    each = forecast.planning_seconds(1, [runtime.name for runtime in runtimes])
+    names = [runtime.name for runtime in runtimes]
+    with_memory = config.budget.memory_bytes is not None
+    each = forecast.planning_seconds(1, names, memory=with_memory)
     affordable = int(PLANNING_SHARE * config.budget.time_s / each)
     return min(MAX_CANDIDATES, max(MIN_CANDIDATES, affordable))
 
@@ -257,12 +246,15 @@ def _say_forecast(run: Run, candidates: list[Candidate]) -> None:
     if samples.headline_split == "val":
         say("Too few images for a test split: figures will be on val, which also selects.")
     if config.budget.is_open:
-        say("No --latency and no --size: nothing limits the network but the time to train it.")
+        say("No --latency, --size or --memory: only the time to train limits the network.")
     if config.weights is None:
         say("No weights given: training starts from scratch. On few photos, --weights helps most.")
     cache = MeasuredCache(config.threads)
     unknown = sum(
-        not all(cache.holds(c.spec, runtime, config.precisions) for runtime in run.runtimes)
+        not all(
+            cache.holds(c.spec, runtime, config.precisions, config.budget)
+            for runtime in run.runtimes
+        )
         for c in candidates
     )
     largest = max(c.spec.resolution for c in candidates)
@@ -271,6 +263,6 @@ def _say_forecast(run: Run, candidates: list[Candidate]) -> None:
         unknown=unknown,
         runtimes=[runtime.name for runtime in run.runtimes],
         side=Preprocessing.for_resolution(largest, int(np.median(samples.shorter_sides))).side,
-        time_s=config.budget.time_s,
+        budget=config.budget,
     )
     say(sentence)

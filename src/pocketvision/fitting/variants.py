@@ -15,18 +15,20 @@ from pocketvision.data.pixels import centre_crop
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import CANDIDATES, read_pixels
+from pocketvision.fitting.footprint import Footprints
 from pocketvision.fitting.plan import (
     build_files,
     chosen_precisions,
-    fits,
     noise,
     shipped_bytes,
 )
+from pocketvision.fitting.ranking import fits
 from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.fitting.training import preprocessing_for
 from pocketvision.fitting.verify import network_logits
 from pocketvision.measure.accuracy import compare
 from pocketvision.measure.latency import FINAL, measure_latency
+from pocketvision.measure.memory import can_measure_memory
 from pocketvision.models.arch import Network
 from pocketvision.record import Comparison, Latency, Precision, Step, Variant
 from pocketvision.runtimes.export import export_onnx
@@ -112,18 +114,21 @@ def _gate_and_time(
         latencies = measure_latency(
             timed, FINAL, threads, progress=lambda done, total: advance(done, total, "")
         )
+        peaks = _peak_memory(run, network, {key: files[key] for key in comparisons})
     built = []
     for (name, precision), comparison in comparisons.items():
         path, latency = files[name, precision], latencies[f"{name} {precision}"]
         size = shipped_bytes(by_name[name], path, precision, threads, card_of(run, network))
+        peak = peaks.get((name, precision))
         variant = Variant(
             runtime=name,
             precision=precision,
             size_bytes=size,
             latency=latency,
             comparison=comparison,
-            within_budget=fits(latency, size, run.config.budget),
+            within_budget=fits(latency, size, run.config.budget, peak_bytes=peak),
             passed_gate=passes(comparison, precision, run.config.max_drop_points),
+            peak_bytes=peak,
         )
         built.append(Built(variant=variant, path=path))
     chosen = choose_variant(built)
@@ -140,6 +145,21 @@ def _gate_and_time(
         )
     run.add_steps(gate, measure)
     return built
+
+
+def _peak_memory(
+    run: Run, network: Network, files: dict[tuple[str, Precision], Path]
+) -> dict[tuple[str, Precision], int]:
+    """Peak bytes of every file; nothing where the system does not say and nobody asked."""
+    if run.config.budget.memory_bytes is None and not can_measure_memory():
+        return {}
+    footprints = Footprints(run.config.threads)
+    card = card_of(run, network)
+    by_name = {runtime.name: runtime for runtime in run.runtimes}
+    return {
+        (name, precision): footprints.measure(by_name[name], path, precision, card)
+        for (name, precision), path in files.items()
+    }
 
 
 def passes(comparison: Comparison, precision: Precision, max_drop_points: float) -> bool:
@@ -203,7 +223,8 @@ def undecided(built: list[Built], budget: Budget) -> Latency | None:
     """A latency too noisy to say whether the budget is met, of a file that is fine otherwise."""
     for variant in (entry.variant for entry in built if entry.variant.passed_gate):
         latency, limit = variant.latency, budget.latency_ms
-        light = budget.size_bytes is None or variant.size_bytes <= budget.size_bytes
+        rest = replace(budget, latency_ms=None)
+        light = fits(latency, variant.size_bytes, rest, peak_bytes=variant.peak_bytes)
         if limit and light and latency.noise and latency.low_ms <= limit < latency.high_ms:
             return latency
     return None
@@ -229,6 +250,7 @@ def missed_sentence(label: str, built: list[Built], budget: Budget, max_drop_poi
             )
         if not v.within_budget:
             high = format_latency(v.latency.high_ms)
-            reasons.append(f"measures up to {high} and {format_size(v.size_bytes)}")
+            peak = "" if v.peak_bytes is None else f" and {format_size(v.peak_bytes)} of memory"
+            reasons.append(f"measures up to {high} and {format_size(v.size_bytes)}{peak}")
         parts.append(f"{v.precision} on {v.runtime} {' and '.join(reasons)}")
     return f"{label} is trained but cannot be shipped within {budget}: {'; '.join(parts)}."

@@ -29,4 +29,6 @@ def _limits(budget: BudgetSummary) -> list[str]:
         limits.append(format_latency(budget.latency_ms))
     if budget.size_bytes is not None:
         limits.append(format_size(budget.size_bytes))
+    if budget.memory_bytes is not None:
+        limits.append(f"{format_size(budget.memory_bytes)} of memory")
     return limits

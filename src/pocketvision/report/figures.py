@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pocketvision.budget import format_latency, format_size
-from pocketvision.record import BudgetSummary, Epoch, Record, Tried
+from pocketvision.record import BudgetSummary, Epoch, Latency, Record, Tried
 from pocketvision.report.text import (
     clipped,
     megabytes,
@@ -69,7 +69,7 @@ def tried_against_latency(tried: Sequence[Tried], budget: BudgetSummary) -> Figu
         tried, latencies, "latency, ms (median, batch 1)", limit, format_latency(limit or 0)
     )
     for trace, members in zip(plot["data"], _groups(tried), strict=False):
-        trace["error_x"] = _intervals(members)
+        trace["error_x"] = intervals([one.latency for one in members])
     return Figure(
         id="tried-latency",
         title="Accuracy to expect and latency",
@@ -122,7 +122,7 @@ def loss_curves(epochs: Sequence[Epoch]) -> Figure | None:
         ),
         alt=f"Line plot of the losses over {len(epochs)} epochs. The val loss goes from "
         f"{epochs[0].val_loss:.3g} to {epochs[-1].val_loss:.3g}.",
-        plot={"data": [train, val], "layout": _layout("epoch", "mean loss of the epoch")},
+        plot={"data": [train, val], "layout": plot_layout("epoch", "mean loss of the epoch")},
         height=340,
     )
 
@@ -151,7 +151,7 @@ def accuracy_curve(epochs: Sequence[Epoch]) -> Figure | None:
         ),
         alt=f"Line plot of top-1 accuracy on val over {len(epochs)} epochs; the highest is "
         f"{percent(best.val_top1)} in epoch {best.epoch}.",
-        plot={"data": [curve, ring], "layout": _layout("epoch", "top-1 on val, %")},
+        plot={"data": [curve, ring], "layout": plot_layout("epoch", "top-1 on val, %")},
         height=340,
     )
 
@@ -183,7 +183,7 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str])
         trace["text"] = [[str(cell or "") for cell in row] for row in confusion]
         trace["texttemplate"] = "%{text}"
     height, min_width, font = _heat_map_size(count)
-    layout = _layout("named", "true class")
+    layout = plot_layout("named", "true class")
     labels = {
         "type": "linear",
         "tickmode": "array",
@@ -237,15 +237,15 @@ def _tried_plot(
         )
     reach = [*values, limit] if limit is not None else list(values)
     low, high = 0.8 * min(reach), 1.25 * max(reach)
-    layout = _layout(axis, "prior: ImageNet top-1, %")
+    layout = plot_layout(axis, "prior: ImageNet top-1, %")
     layout["xaxis"] |= {"type": "log", "range": [math.log10(low), math.log10(high)]}
-    layout["xaxis"] |= _logarithmic_ticks(low, high)
+    layout["xaxis"] |= logarithmic_ticks(low, high)
     if limit is not None:
         layout["shapes"] = _budget_shapes(limit, low, high, f"budget {name}")
     return {"data": traces, "layout": layout}
 
 
-def _logarithmic_ticks(low: float, high: float) -> Plot:
+def logarithmic_ticks(low: float, high: float) -> Plot:
     """Ticks at 1, 2 and 5 of each decade, written alike; over a wide range at the decades."""
     steps = (1, 2, 5) if high / low < 200 else (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -295,11 +295,13 @@ def _hover(one: Tried) -> str:
         f"prior {percent(one.prior.top1)}, {one.prior.source}",
         f"{milliseconds(one.latency.median_ms)}, {megabytes(one.size_bytes)}",
     ]
+    if one.peak_bytes is not None:
+        lines.append(f"{megabytes(one.peak_bytes)} of memory")
     return "<br>".join(lines)
 
 
-def _intervals(members: Sequence[Tried]) -> Plot:
-    latencies = [one.latency for one in members]
+def intervals(latencies: Sequence[Latency]) -> Plot:
+    """The 95 % intervals of medians, as bars along x."""
     return {
         "type": "data",
         "symmetric": False,
@@ -390,7 +392,8 @@ def _range_sentence(tried: Sequence[Tried], ends: Sequence[str]) -> str:
     return sentence if chosen is None else f"{sentence} Chosen: {chosen}."
 
 
-def _layout(x_title: str, y_title: str) -> Plot:
+def plot_layout(x_title: str, y_title: str) -> Plot:
+    """What all figures of the pages have in common."""
     axis = {
         "gridcolor": "--line",
         "linecolor": "--line",

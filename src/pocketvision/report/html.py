@@ -89,14 +89,17 @@ def render_report(record: Record) -> str:
         class_counts=text.class_counts(record.data),
         skipped=record.data.skipped[:SKIPPED_SHOWN],
         figures=figures,
-        figures_json=_embedded(figures),
+        figures_json=embedded(figures),
         plotly=Markup(get_plotlyjs()),
         style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
     )
 
 
 def budget_bars(record: Record) -> list[Bar]:
-    """Latency, size and time against the budget; time appears only where it was limited."""
+    """Latency, size, memory and time against the budget.
+
+    Memory appears where it was measured, time where it was limited.
+    """
     budget, latency = record.budget, record.latency
     size = record.shipped.size_bytes
     bars = [
@@ -116,9 +119,13 @@ def budget_bars(record: Record) -> list[Bar]:
             "" if budget.size_bytes is None else format_size(budget.size_bytes),
         ),
     ]
+    if record.peak_bytes is not None:
+        peak, limit = record.peak_bytes, budget.memory_bytes
+        limit_text = "" if limit is None else format_size(limit)
+        bars.append(_bar("Peak memory", text.megabytes(peak), peak, limit, limit_text))
     if budget.time_s is not None:
-        spent, limit = record.spent_s, format_time(budget.time_s)
-        bars.append(_bar("Time of the whole run", format_time(spent), spent, budget.time_s, limit))
+        spent, asked = record.spent_s, format_time(budget.time_s)
+        bars.append(_bar("Time of the whole run", format_time(spent), spent, budget.time_s, asked))
     return bars
 
 
@@ -214,7 +221,7 @@ def _spread(split: SplitSummary) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _embedded(figures: dict[str, Figure]) -> Markup:
+def embedded(figures: dict[str, Figure]) -> Markup:
     """JSON that is safe inside a <script> element: no character in it can end the element."""
     plots = {name: figure.plot | {"height": figure.height} for name, figure in figures.items()}
     dumped = json.dumps(_finite(plots), allow_nan=False, separators=(",", ":"))

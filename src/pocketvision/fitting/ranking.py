@@ -1,0 +1,113 @@
+"""The budget against what was measured: what fits, in which order, and what would nearly fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from pocketvision.budget import Budget, format_latency, format_size
+from pocketvision.errors import BudgetError, GateError
+from pocketvision.fitting.candidates import Candidate
+from pocketvision.record import Latency, Tried
+
+HEADROOM = 1.05  # the final measurement may come out a little slower than the planning one
+SIZE_HEADROOM = 1.005  # class names are longer than the numbers that stand in for them
+MEMORY_HEADROOM = 1.1  # twelve processes with one file peaked up to 11 % apart, seldom 20 %
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Size of the exported files, latency and peak memory of one network x runtime x precision.
+
+    peak_bytes: None where no run asked for a memory budget yet.
+    """
+
+    size_bytes: int
+    latency: Latency
+    peak_bytes: int | None = None
+
+
+def fits(
+    latency: Latency, size_bytes: int, budget: Budget, *, peak_bytes: int | None = None
+) -> bool:
+    """True if latency (the upper 95 % bound), size and peak memory are within the budget.
+
+    peak_bytes: None, not measured, is never within a budget of memory.
+    """
+    fast = budget.latency_ms is None or latency.high_ms <= budget.latency_ms
+    small = budget.size_bytes is None or size_bytes <= budget.size_bytes
+    if budget.memory_bytes is None:
+        return fast and small
+    return fast and small and peak_bytes is not None and peak_bytes <= budget.memory_bytes
+
+
+def may_fit(measured: Measured, budget: Budget) -> bool:
+    """True if the file of the trained network will be within the budget, as far as can be told."""
+    peak = measured.peak_bytes
+    return fits(
+        replace(measured.latency, high_ms=HEADROOM * measured.latency.high_ms),
+        round(SIZE_HEADROOM * measured.size_bytes),
+        budget,
+        peak_bytes=None if peak is None else round(MEMORY_HEADROOM * peak),
+    )
+
+
+def rank(candidates: list[Candidate], tried: tuple[Tried, ...], budget: Budget) -> list[Candidate]:
+    """Candidates with at least one file within the budget, best prior first.
+
+    Raises: BudgetError: none is; the message names the nearest. GateError: none is for certain, but
+    the latency of one is too noisy to say.
+    """
+    within = {entry.network for entry in tried if entry.fits}
+    ranked = sorted(
+        (c for c in candidates if c.spec.label in within),
+        key=lambda c: (-c.prior.top1, c.count.macs),
+    )
+    if not ranked:
+        for entry in tried:
+            if entry.latency.noise and _may_be_fast(entry, budget):
+                raise GateError(
+                    f"The machine is too noisy to plan: {entry.network} takes between "
+                    f"{format_latency(entry.latency.low_ms)} and "
+                    f"{format_latency(entry.latency.high_ms)}. Stop other programs and run the "
+                    "same command again."
+                )
+        raise BudgetError(_nearest(tried, budget))
+    return ranked
+
+
+def _may_be_fast(entry: Tried, budget: Budget) -> bool:
+    lowest = replace(entry.latency, high_ms=entry.latency.low_ms)
+    measured = Measured(size_bytes=entry.size_bytes, latency=lowest, peak_bytes=entry.peak_bytes)
+    return may_fit(measured, budget)
+
+
+def _nearest(tried: tuple[Tried, ...], budget: Budget) -> str:
+    def excess(entry: Tried) -> float:
+        slow = HEADROOM * entry.latency.high_ms / (budget.latency_ms or math.inf)
+        large = entry.size_bytes / (budget.size_bytes or math.inf)
+        return max(slow, large, (entry.peak_bytes or 0) / (budget.memory_bytes or math.inf))
+
+    near = min(tried, key=excess)
+    options = []
+    if budget.latency_ms is not None:
+        options.append(f"--latency {_up(HEADROOM * near.latency.high_ms)}ms")
+    if budget.size_bytes is not None:
+        options.append(f"--size {_up(SIZE_HEADROOM * near.size_bytes / 1e6)}MB")
+    memory = ""
+    if budget.memory_bytes is not None and near.peak_bytes is not None:
+        options.append(f"--memory {_up(MEMORY_HEADROOM * near.peak_bytes / 1e6)}MB")
+        memory = f", {format_size(near.peak_bytes)} of memory"
+    return (
+        f"No network meets {budget} on this machine ({len(tried)} files measured). The nearest is "
+        f"{near.network} as {near.precision} on {near.runtime}: "
+        f"{format_latency(near.latency.median_ms)} "
+        f"(up to {format_latency(near.latency.high_ms)}), {format_size(near.size_bytes)}{memory}. "
+        f"Ask for {' '.join(options)}, or allow other models, resolutions or runtimes."
+    )
+
+
+def _up(value: float) -> str:
+    """Rounded up to two figures, so that asking for it succeeds."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(value / step) * step:.10g}"
