@@ -8,14 +8,9 @@ threads, in turns; the ratio of their medians is what counts.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reference"))
-
 from other import import_other
 
 from pocketvision.measure.device import machine
