@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -82,6 +83,13 @@ def table(title: str, *columns: str) -> Table:
     return grid
 
 
+def show(grid: Table) -> None:
+    """Print a table as wide as it is: a figure cut short would be another figure."""
+    unlimited = Console(width=10_000)
+    width = Measurement.get(unlimited, unlimited.options, grid).maximum
+    Console(width=width).print(grid)
+
+
 def print_summary(artefact: Artefact) -> None:
     """The verdict, and what to do next."""
     record, folder = artefact.record, artefact.folder
@@ -130,7 +138,7 @@ def print_predictions(predictions: dict[str, Prediction], top: int) -> None:
         pairs = zip(prediction.classes[:top], prediction.probabilities[:top], strict=True)
         for number, (name, chance) in enumerate(pairs):
             grid.add_row(escape(image) if number == 0 else "", escape(name), f"{chance:.4f}")
-    out.print(grid)
+    show(grid)
 
 
 def print_verification(found: Verification) -> None:
@@ -144,7 +152,7 @@ def print_verification(found: Verification) -> None:
     for check in found.checks:
         texts = (escape(t) for t in (check.recorded, check.found, check.note))
         grid.add_row(check.name, words[check.passed], *texts)
-    out.print(grid)
+    show(grid)
     where = (
         "the recorded machine" if found.same_machine else "another machine than the recorded one"
     )

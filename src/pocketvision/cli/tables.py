@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from pocketvision.budget import format_latency, format_size
-from pocketvision.cli.display import out, table
+from pocketvision.cli.display import out, show, table
 
 if TYPE_CHECKING:
     from pocketvision.measure.activations import ActivationMemory
@@ -38,7 +38,7 @@ def print_models(names: list[str]) -> None:
             ", ".join(map(str, entry.widths)),
             ", ".join(same),
         )
-    out.print(grid)
+    show(grid)
     out.print(
         'top-1: ImageNet, as published. fit: "asked" is considered only where --models names it.',
         highlight=False,
@@ -68,7 +68,7 @@ def print_description(found: Description) -> None:
             f"{row.macs:,}",
             f"{row.parameters:,}",
         )
-    out.print(grid)
+    show(grid)
     out.print()
     _print_shares(found.shares)
     totals = found.totals
@@ -92,7 +92,7 @@ def _print_shares(shares: tuple[Share, ...]) -> None:
     for share in shares:
         parts = (share.macs_share, share.parameters_share, share.weights_share)
         grid.add_row(share.type, str(share.layers), *(f"{part:.2%}" for part in parts))
-    out.print(grid)
+    show(grid)
 
 
 def print_layers(rows: tuple[LayerRow, ...]) -> None:
@@ -113,7 +113,7 @@ def print_layers(rows: tuple[LayerRow, ...]) -> None:
             f"{layer.macs:,}",
             f"{layer.parameters:,}",
         )
-    out.print(grid)
+    show(grid)
 
 
 def print_memory(memory: ActivationMemory) -> None:
@@ -126,7 +126,16 @@ def print_memory(memory: ActivationMemory) -> None:
         sizes = (_kilobytes(block.bytes_by_slices[t]) for t in slices)
         grid.add_row(block.name, block.kind.replace("_", " "), *sizes)
     grid.add_row("M(G)", "", *(_kilobytes(memory.peak_bytes[t]) for t in slices), style="bold")
-    out.print(grid)
+    show(grid)
+    out.print(_floor_sentence(memory), highlight=False)
+
+
+def _floor_sentence(memory: ActivationMemory) -> str:
+    """What sets the floor, what stays whole, and what needs two passes."""
+    most = max(memory.peak_bytes)
+    whole = [block for block in memory.blocks if len(set(block.bytes_by_slices.values())) == 1]
+    largest = max(whole, key=lambda block: block.bytes_by_slices[most])
+    taken = _kilobytes(largest.bytes_by_slices[most])
     two = [block.name for block in memory.blocks if block.two_passes]
     passes = (
         f"More than one slice means two passes over {_listed(two)}, whose squeeze-and-excitation "
@@ -134,10 +143,10 @@ def print_memory(memory: ActivationMemory) -> None:
         if two
         else "No block needs a second pass."
     )
-    out.print(
-        f"With t = {max(slices)}, the most memory is taken by {_listed(list(memory.floor))}. "
-        f"{passes}",
-        highlight=False,
+    stem = " (the stem)" if largest is memory.blocks[0] else ""
+    return (
+        f"With t = {most}, the most memory is taken by {_listed(list(memory.floor))}; the largest "
+        f"that cannot be sliced is {largest.name}{stem}, {taken}. {passes}"
     )
 
 
@@ -158,7 +167,7 @@ def print_side_by_side(found: SideBySide) -> None:
         )
         for number, files in enumerate(_file_columns(side) or [()]):
             grid.add_row(*(known if number == 0 else ("",) * len(known)), *files)
-    out.print(grid)
+    show(grid)
     out.print("top-1: ImageNet, of the float network, according to the papers.", highlight=False)
     if found.machine is None:
         return
