@@ -64,6 +64,11 @@ def test_models_shows_accuracy_place_and_spelling(ask: Run) -> None:
     assert "71.7% x1 @224 asked" in full
 
 
+@pytest.mark.parametrize("alias", ["seresnet50", "mobilenetv3_small_050", "MobileNetV2-140"])
+def test_models_knows_other_spellings(ask: Run, alias: str) -> None:
+    assert alias in ask("models", alias).out
+
+
 def test_models_without_a_usual_point_shows_its_first(
     ask: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,6 +195,23 @@ def test_nearest_names_the_memory_that_would_do(everything: list[Candidate]) -> 
     enough = Budget(memory_bytes=asked)
     again = tuple(tried(c, 1.0, 10, enough, peak=c.count.parameters) for c in everything)
     assert any(e.fits for e in again), "asking for what the message says succeeds"
+
+
+def test_nearest_is_not_one_whose_memory_is_unknown(everything: list[Candidate]) -> None:
+    budget, two = Budget(memory_bytes=1000), everything[:2]
+    entries = tuple(
+        tried(c, 1.0, 10, budget, peak=p) for c, p in zip(two, (None, 5000), strict=True)
+    )
+    with pytest.raises(
+        BudgetError, match=rf"nearest is {re.escape(entries[1].network)} .*--memory"
+    ):
+        ranking.rank(two, entries, budget)
+
+
+def test_budget_that_is_named_is_never_zero(everything: list[Candidate]) -> None:
+    budget, one = Budget(latency_ms=0.5, memory_bytes=1000), everything[:1]
+    with pytest.raises(BudgetError, match=r"Ask for --latency \S+ms --memory 1MB"):
+        ranking.rank(one, (tried(one[0], 1.0, 10, budget, peak=0),), budget)
 
 
 def test_memory_that_was_not_measured_is_not_within_a_budget() -> None:

@@ -48,6 +48,15 @@ def test_every_block_that_can_gets_attention_where_none_has(name: str, attention
     assert spec.build(seed=0).eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
 
 
+def test_attention_of_the_kind_asked_for_stays() -> None:
+    for spec in (registry.spec("mobilenet_v3_small"), registry.spec("se_resnet18")):
+        assert with_attention(spec, "se") == spec
+        assert with_attention(spec, "se", 16).label.count("se") >= 1
+    v3 = with_attention(registry.spec("mobilenet_v3_small"), "se", 16)
+    assert v3.variant == "se"
+    assert with_attention(registry.spec("mobilenet_v2"), "none") == registry.spec("mobilenet_v2")
+
+
 def test_exchange_touches_the_blocks_alone_that_have_attention() -> None:
     spec = registry.spec("mobilenet_v3_small")
     changed = with_attention(spec, "cbam")

@@ -220,6 +220,11 @@ def test_label_says_what_differs_from_the_paper_s_network() -> None:
     )
 
 
+def test_label_names_the_width_rule_where_it_matters() -> None:
+    assert "timm widths" in mobilenet_v3_small(width=0.5, width_rule="timm").label
+    assert mobilenet_v3_small(width_rule="timm").variant == ""
+
+
 def test_unknown_forms_are_refused() -> None:
     with pytest.raises(ConfigError, match="last_stage='old' is unknown; expected one of"):
         mobilenet_v3_large(last_stage="old")  # type: ignore[arg-type]

@@ -39,6 +39,9 @@ def test_list_models_filters_by_pattern(pattern: str, names: list[str]) -> None:
         ("MobileNetV3-Large", "mobilenet_v3_large", {}),
         ("mobilenetv3_small", "mobilenet_v3_small", {}),
         ("mobilenetv2_140", "mobilenet_v2", {"width": 1.4}),
+        ("MobileNetV2-140", "mobilenet_v2", {"width": 1.4}),
+        ("se-resnet50", "se_resnet50", {}),
+        ("seresnet18", "se_resnet18", {"attention_bias": True, "squeezed_multiple": 8}),
         ("mobilenetv1_100.ra4_e3600_r224_in1k", "mobilenet_v1", {"act": "relu6"}),
         (
             "mobilenetv3_large_075",

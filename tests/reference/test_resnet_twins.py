@@ -1,7 +1,6 @@
 """ResNets, with and without attention, against torchvision and timm."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +9,9 @@ from torch import nn
 
 from pocketvision.measure.count import count
 from pocketvision.models import registry
-from pocketvision.models.arch import ArchSpec, BlockSpec, Network
+from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.resnet import resnet
-from pocketvision.nn.attention import CbamSpec, SqueezeExciteSpec
-from pocketvision.nn.residual import BasicResidualSpec
+from pocketvision.nn.attention import CbamSpec
 
 pytestmark = pytest.mark.reference
 
@@ -43,31 +41,16 @@ def test_network_has_torchvision_s_parameters_and_operations(torchvision: Any, d
     assert round(result.macs / 1e9, 3) == weights.meta["_ops"]
 
 
-@pytest.mark.parametrize("depth", [50, 101, 152])
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_alias_has_timm_s_parameters(timm: Any, depth: int) -> None:
     with torch.device("meta"):
         theirs = timm.create_model(f"seresnet{depth}", pretrained=False)
     assert count(registry.spec(f"seresnet{depth}")).parameters == parameters(theirs)
 
 
-def test_se_resnet50_gives_timm_s_logits(timm: Any, build: Build, assert_twins: Twins) -> None:
-    theirs = timm.create_model("seresnet50", pretrained=False)
-    assert_twins(build(registry.spec("seresnet50")), theirs)
-
-
-def test_se_resnet18_gives_timm_s_logits(timm: Any, build: Build, assert_twins: Twins) -> None:
-    """timm rounds the hidden width up to 8 where 64 channels / 16 are 4."""
-
-    def rounded(block: BlockSpec) -> BlockSpec:
-        if not isinstance(block, BasicResidualSpec):
-            return block
-        squeezed = max(8, block.c_out // 16)
-        return replace(block, attention=SqueezeExciteSpec(squeezed=squeezed, gate="sigmoid"))
-
-    spec = resnet(depth=18)
-    spec = replace(spec, blocks=tuple(rounded(block) for block in spec.blocks))
-    theirs = timm.create_model("seresnet18", pretrained=False)
-    assert_twins(build(spec), theirs)
+@pytest.mark.parametrize("name", ["seresnet18", "seresnet50"])
+def test_alias_gives_timm_s_logits(timm: Any, name: str, build: Build, assert_twins: Twins) -> None:
+    assert_twins(build(registry.spec(name)), timm.create_model(name, pretrained=False))
 
 
 @torch.no_grad()

@@ -20,22 +20,23 @@ if TYPE_CHECKING:
 def print_models(names: list[str]) -> None:
     """The networks with what the papers report, their other spellings and widths."""
     from pocketvision.models.published import PUBLISHED
-    from pocketvision.models.registry import ALIASES, MODELS
+    from pocketvision.models.registry import ALIASES, MODELS, resolve, widths
 
     grid = table("", "name", ">top-1", "at", "fit", "widths tried", "also called")
     for name in names:
-        point, entry = _usual_point(PUBLISHED[name]), MODELS[name]
+        known, _ = resolve(name)
+        point, entry = _usual_point(PUBLISHED[known]), MODELS[known]
         same = (
             alias
             for alias, (ours, options) in ALIASES.items()
-            if ours == name and "width" not in options
+            if ours == known and alias != name and "width" not in options
         )
         grid.add_row(
             name,
             f"{point.top1:.1%}",
             f"x{point.width:g} @{point.resolution}",
             "yes" if entry.planned else "asked",
-            ", ".join(map(str, entry.widths)),
+            ", ".join(map(str, widths(name))),
             ", ".join(same),
         )
     show(grid)
@@ -168,7 +169,10 @@ def print_side_by_side(found: SideBySide) -> None:
         for number, files in enumerate(_file_columns(side) or [()]):
             grid.add_row(*(known if number == 0 else ("",) * len(known)), *files)
     show(grid)
-    out.print("top-1: ImageNet, of the float network, according to the papers.", highlight=False)
+    out.print(
+        "top-1: ImageNet, of the float network: the papers, or their authors' checkpoints.",
+        highlight=False,
+    )
     if found.machine is None:
         return
     threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"

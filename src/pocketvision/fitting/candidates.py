@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pocketvision.budget import Budget
 from pocketvision.errors import ConfigError
@@ -72,15 +72,17 @@ def list_candidates(
 def as_candidate(spec: ArchSpec) -> Candidate:
     """Count a network and look up what the papers say of it."""
     counted = count(spec)
-    published = prior(
+    expected = prior(
         spec.name, macs=_imagenet_macs(spec), width=spec.width, resolution=spec.resolution
     )
-    return Candidate(spec=spec, count=counted, prior=published)
+    if spec.variant and expected.source == "published":  # of the network without the variation
+        expected = replace(expected, source="interpolated")
+    return Candidate(spec=spec, count=counted, prior=expected)
 
 
 def _imagenet_macs(spec: ArchSpec) -> int:
     """MACs with the papers' 1000 classes, to which their accuracies belong."""
-    return count(registry.spec(spec.name, width=spec.width, resolution=spec.resolution)).macs
+    return count(spec.with_classes(1000)).macs
 
 
 def thin(

@@ -86,7 +86,10 @@ def _nearest(tried: tuple[Tried, ...], budget: Budget) -> str:
     def excess(entry: Tried) -> float:
         slow = HEADROOM * entry.latency.high_ms / (budget.latency_ms or math.inf)
         large = entry.size_bytes / (budget.size_bytes or math.inf)
-        return max(slow, large, (entry.peak_bytes or 0) / (budget.memory_bytes or math.inf))
+        if budget.memory_bytes is None:
+            return max(slow, large)
+        peak = math.inf if entry.peak_bytes is None else MEMORY_HEADROOM * entry.peak_bytes
+        return max(slow, large, peak / budget.memory_bytes)
 
     near = min(tried, key=excess)
     options = []
@@ -108,6 +111,8 @@ def _nearest(tried: tuple[Tried, ...], budget: Budget) -> str:
 
 
 def _up(value: float) -> str:
-    """Rounded up to two figures, so that asking for it succeeds."""
+    """Rounded up to two figures, so that asking for it succeeds; 0 becomes 1."""
+    if value <= 0:
+        return "1"
     step = 10.0 ** (math.floor(math.log10(value)) - 1)
     return f"{math.ceil(value / step) * step:.10g}"

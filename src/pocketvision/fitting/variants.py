@@ -28,7 +28,7 @@ from pocketvision.fitting.training import preprocessing_for
 from pocketvision.fitting.verify import network_logits
 from pocketvision.measure.accuracy import compare
 from pocketvision.measure.latency import FINAL, measure_latency
-from pocketvision.measure.memory import can_measure_memory
+from pocketvision.measure.memory import REPEATS, can_measure_memory
 from pocketvision.models.arch import Network
 from pocketvision.record import Comparison, Latency, Precision, Step, Variant
 from pocketvision.runtimes.export import export_onnx
@@ -36,6 +36,7 @@ from pocketvision.runtimes.runtime import Calibration, FileCard, Session
 
 CALIBRATION_IMAGES = 256
 BATCH = 64
+GATE_PROCESSES = 7  # whose highest peak must be within a budget of memory
 FLOAT_AGREEMENT = 0.995  # of an exported float file with the float network
 CHECKED_FILES = 64  # of val, read again from their files
 
@@ -151,9 +152,10 @@ def _peak_memory(
     run: Run, network: Network, files: dict[tuple[str, Precision], Path]
 ) -> dict[tuple[str, Precision], int]:
     """Peak bytes of every file; nothing where the system does not say and nobody asked."""
-    if run.config.budget.memory_bytes is None and not can_measure_memory():
+    limited = run.config.budget.memory_bytes is not None
+    if not limited and not can_measure_memory():
         return {}
-    footprints = Footprints(run.config.threads)
+    footprints = Footprints(run.config.threads, GATE_PROCESSES if limited else REPEATS)
     card = card_of(run, network)
     by_name = {runtime.name: runtime for runtime in run.runtimes}
     return {

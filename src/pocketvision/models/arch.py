@@ -193,7 +193,8 @@ class FeatureNetwork(nn.Module):
     """The body of a network alone: what a segmentation or detection head stands on.
 
     Shape:  (N, C, H, W) float, normalised -> a list of maps, one for each of `strides`.
-    channels, strides: of the maps, in order.
+    channels, strides: of the maps, in order. The last is the map before the pool, behind the last
+    1x1 convolution where the network has one (timm leaves that out of some).
     """
 
     def __init__(self, network: Network, out_indices: tuple[int, ...]) -> None:

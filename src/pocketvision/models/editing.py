@@ -10,12 +10,15 @@ from pocketvision.nn.attention import REDUCTION, attention_spec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.pool import PoolSpec
 
+KINDS = {"se": "squeeze_excite", "cbam": "cbam"}
 
-def with_attention(spec: ArchSpec, name: str, reduction: int = REDUCTION) -> ArchSpec:
+
+def with_attention(spec: ArchSpec, name: str, reduction: int | None = None) -> ArchSpec:
     """The network with the attention `name`: "se", "cbam", or "none" to take it away.
 
     Where some of its blocks have attention, theirs is exchanged; where none has, every block that
-    can carry attention gets it. reduction: channels / hidden width.
+    can carry attention gets it. reduction: channels / hidden width; None: 16, and attention that is
+    of that kind already stays as it is.
 
     Source: Hu et al., Squeeze-and-Excitation Networks, Table 3; Woo et al., CBAM, Table 5.
     Raises: ConfigError: an unknown name, a reduction below 1, a network that cannot carry any.
@@ -28,10 +31,16 @@ def with_attention(spec: ArchSpec, name: str, reduction: int = REDUCTION) -> Arc
     def edited(block: BlockSpec) -> BlockSpec:
         if not isinstance(block, Attentive) or (exchanged and block.attention is None):
             return block
-        return replace(block, attention=attention_spec(name, block.attention_channels, reduction))
+        if reduction is None and block.attention and block.attention.kind == KINDS.get(name):
+            return block
+        r = REDUCTION if reduction is None else reduction
+        attention = attention_spec(name, block.attention_channels, r)
+        return replace(block, attention=attention)
 
-    r = f" r={reduction}" if reduction != REDUCTION and name != "none" else ""
-    return _named(spec, f"{name}{r}", blocks=tuple(edited(block) for block in spec.blocks))
+    blocks = tuple(edited(block) for block in spec.blocks)
+    usual = reduction in (None, REDUCTION) or name == "none"
+    words = name if usual else f"{name} r={reduction}"
+    return spec if blocks == spec.blocks else _named(spec, words, blocks=blocks)
 
 
 def cifar_form(spec: ArchSpec) -> ArchSpec:

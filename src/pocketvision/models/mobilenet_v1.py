@@ -72,6 +72,7 @@ def mobilenet_v1(
         channels = c_out
     return ArchSpec(
         name=f"mobilenet_v1{'_shallow' * shallow}{'_full' * (not separable)}",
+        variant="" if act == "relu" else act,
         width=width,
         in_chans=in_chans,
         resolution=resolution,

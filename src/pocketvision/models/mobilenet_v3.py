@@ -230,6 +230,7 @@ def _arch(
         "original last stage": last_stage == "original",
         f"stem {stem}": stem != V3_STEM,
         f"h-swish {hswish}": hswish != "late",
+        f"{width_rule} widths": width_rule != "paper" and width != 1,
     }
     return ArchSpec(
         name=f"{name}_minimalistic" if minimalistic else name,

@@ -103,9 +103,13 @@ ALIASES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "mobilenetv3_small_050": ("mobilenet_v3_small", {"width": 0.5, "width_rule": "timm"}),
     "mobilenetv3_small_075": ("mobilenet_v3_small", {"width": 0.75, "width_rule": "timm"}),
     "mobilenetv3_small_100": ("mobilenet_v3_small", {}),
-    "seresnet50": ("se_resnet50", {"attention_bias": True}),
-    "seresnet101": ("se_resnet101", {"attention_bias": True}),
-    "seresnet152": ("se_resnet152", {"attention_bias": True}),
+    **{
+        f"seresnet{depth}": (
+            f"se_resnet{depth}",
+            {"attention_bias": True, "squeezed_multiple": 8},
+        )
+        for depth in (18, 34, 50, 101, 152)
+    },
     "semnasnet_050": ("mnasnet_a1", {"width": 0.5}),
     "semnasnet_075": ("mnasnet_a1", {"width": 0.75}),
     "semnasnet_100": ("mnasnet_a1", {}),
@@ -135,29 +139,26 @@ def find_models(pattern: str = "*") -> list[str]:
 def resolve(name: str) -> tuple[str, dict[str, Any]]:
     """The network's name here, and the options that a name of timm's implies.
 
-    Case, hyphens and underscores do not matter, and a tag behind a dot ("mobilenetv3_large_100.
-    ra_in1k") says which weights, not which network.
+    Case, hyphens and underscores do not matter, except between "se_resnet50" and timm's
+    "seresnet50". A tag behind a dot ("mobilenetv3_large_100.ra_in1k") says which weights, not which
+    network; it is not looked at here.
 
     Raises: ConfigError: an unknown name; where names are listed, and the nearest one.
     """
     if name in MODELS:
         return name, {}
-    bare = name.partition(".")[0].lower()
-    if bare in ALIASES:
-        ours, options = ALIASES[bare]
+    bare = name.partition(".")[0].lower().replace("-", "_")
+    names = (*MODELS, *ALIASES)
+    exact = [known for known in names if known == bare]
+    close = [known for known in names if known.replace("_", "") == bare.replace("_", "")]
+    for known in (*exact, *close):
+        ours, options = ALIASES.get(known, (known, {}))
         return ours, dict(options)
-    same = [ours for ours in MODELS if _letters(ours) == _letters(bare)]
-    if same:
-        return same[0], {}
     raise ConfigError(
         f"model {name!r} is unknown; expected a name that `pocketvision models` lists, its "
         "spelling in torchvision or timm, or a pattern such as 'mobilenet_v3*'."
         f"{did_you_mean(bare, [*MODELS, *ALIASES])}"
     )
-
-
-def _letters(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
 
 
 def widths(name: str) -> tuple[float, ...]:

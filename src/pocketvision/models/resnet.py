@@ -51,13 +51,15 @@ def resnet(
     attention: str = "none",
     reduction: int = REDUCTION,
     attention_bias: bool | None = None,
+    squeezed_multiple: int = 1,
     position: Position = "standard",
     stride_at: StrideAt = "3x3",
     norm: BatchNormSpec = DEFAULT_NORM,
 ) -> ArchSpec:
     """ResNet of Table 1. width: scales every channel count (rounded to multiples of 8).
 
-    attention, reduction, attention_bias: `nn.attention.attention_spec`'s, for every unit; position:
+    attention, reduction, attention_bias, squeezed_multiple: as `nn.attention.attention_spec`, for
+    every unit (timm has biases and multiples of 8); position:
     where in it. stride_at: where a bottleneck (from depth 50 on) has its stride; the SENet paper's
     multiply-adds are those of "1x1".
 
@@ -87,7 +89,9 @@ def resnet(
                     stride_at=stride_at,
                     norm=norm,
                 )
-            blocks.append(_attending(block, attention, reduction, attention_bias))
+            blocks.append(
+                _attending(block, attention, reduction, attention_bias, squeezed_multiple)
+            )
             channels = block.c_out
     return ArchSpec(
         name=f"{_PREFIXES[attention]}resnet{depth}",
@@ -140,7 +144,7 @@ def cifar_resnet(
                 position=position,
                 norm=norm,
             )
-            blocks.append(_attending(block, attention, reduction, None))
+            blocks.append(_attending(block, attention, reduction, None, 1))
             channels = c_out
     return ArchSpec(
         name=f"{_PREFIXES[attention]}cifar_resnet{depth}",
@@ -162,9 +166,15 @@ def _row(depth: int) -> Row:
 
 
 def _attending(
-    block: BasicResidualSpec | BottleneckSpec, name: str, reduction: int, bias: bool | None
+    block: BasicResidualSpec | BottleneckSpec,
+    name: str,
+    reduction: int,
+    bias: bool | None,
+    multiple: int,
 ) -> BasicResidualSpec | BottleneckSpec:
-    attention = attention_spec(name, block.attention_channels, reduction, bias=bias)
+    attention = attention_spec(
+        name, block.attention_channels, reduction, bias=bias, squeezed_multiple=multiple
+    )
     return replace(block, attention=attention)
 
 

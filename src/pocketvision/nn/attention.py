@@ -175,17 +175,24 @@ ATTENTIONS = ("none", "se", "cbam")
 
 
 def attention_spec(
-    name: str, channels: int, reduction: int = REDUCTION, *, bias: bool | None = None
+    name: str,
+    channels: int,
+    reduction: int = REDUCTION,
+    *,
+    bias: bool | None = None,
+    squeezed_multiple: int = 1,
 ) -> Attention | None:
     """The attention called `name`, one of `ATTENTIONS`, over `channels`, as its paper has it.
 
-    reduction: channels / hidden width, r in the papers; the hidden width is at least 1.
-    bias: None takes the paper's: none for "se", some for "cbam".
+    reduction: channels / hidden width, r in the papers. squeezed_multiple: the hidden width is
+    rounded to multiples of it and not below it. bias: None takes the paper's: none for "se", some
+    for "cbam".
 
-    Raises: ConfigError: an unknown name, a reduction below 1.
+    Raises: ConfigError: an unknown name, a reduction or multiple below 1.
     """
     at_least("reduction", reduction, 1)
-    squeezed = max(1, channels // reduction)
+    at_least("squeezed_multiple", squeezed_multiple, 1)
+    squeezed = make_divisible(max(1, channels // reduction), squeezed_multiple)
     match choice("attention", name, ATTENTIONS):
         case "se":
             return SqueezeExciteSpec(squeezed=squeezed, gate="sigmoid", bias=bool(bias))

@@ -32,6 +32,11 @@ class ClassifierSpec:
 
     def __post_init__(self) -> None:
         at_least("c_in", self.c_in, 1)
+        if self.num_classes == 0:
+            raise ConfigError(
+                "num_classes=0 is not allowed; expected a whole number from 1 up. For features, "
+                "call forward_features, or create the network with features_only=True."
+            )
         at_least("num_classes", self.num_classes, 1)
         if self.hidden is not None:
             at_least("hidden", self.hidden, 1)

@@ -74,7 +74,7 @@ def tried_against_latency(tried: Sequence[Tried], budget: BudgetSummary) -> Figu
         id="tried-latency",
         title="Accuracy to expect and latency",
         how_to_read=(
-            "Up is more accurate on ImageNet according to the papers, left is faster here, "
+            "Up is more accurate on ImageNet as published, left is faster here, "
             "a larger mark is a larger file, the thin bar is the 95 % interval of the median; "
             "filled marks fit the whole budget, and the shaded side is over its latency."
         ),
@@ -98,7 +98,7 @@ def tried_against_size(tried: Sequence[Tried], budget: BudgetSummary) -> Figure 
         title="Accuracy to expect and size",
         how_to_read=(
             "The same combinations against the size of their files: up is more accurate on "
-            "ImageNet according to the papers, left is smaller; filled marks fit the whole "
+            "ImageNet as published, left is smaller; filled marks fit the whole "
             "budget, and the shaded side is over its size."
         ),
         alt=f"Scatter plot of {len(tried)} measured combinations, prior against file size. "

@@ -83,7 +83,7 @@ def side_by_side_figure(found: SideBySide) -> Figure:
         id="side-by-side",
         title=f"Accuracy and {axis}",
         how_to_read=(
-            "Up is more accurate on ImageNet according to the papers, left is "
+            "Up is more accurate on ImageNet as published, left is "
             f"{'faster here' if timed else 'less arithmetic'}, and the area of a mark is the size "
             f"of the {size}, {megabytes(largest)} for the largest"
             f"{'; the thin bar is the 95 % interval of the median.' if timed else '.'}"
