@@ -12,6 +12,7 @@ from small_runs import QUICK, Told
 from pocketvision.budget import Budget
 from pocketvision.data.preprocessing import IMAGENET_MEAN, Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.fitting.candidates import as_candidate
 from pocketvision.fitting.fine_tuning import (
     start_from,
     weights_file,
@@ -24,6 +25,8 @@ from pocketvision.models import pretrained, registry, weights
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.download import cached_path
 from pocketvision.models.foreign import adapted, norm_of, style_for
+from pocketvision.models.mobilenet_v3 import mobilenet_v3_small
+from pocketvision.models.resnet import cifar_resnet
 from pocketvision.nn.conv import BatchNormSpec
 from pocketvision.runtimes.onnxfile import metadata
 
@@ -85,6 +88,66 @@ def test_options_must_agree_with_the_weights(v3_file: Path) -> None:
             weights_specs(replace(config, **change), 2, Silent())
 
 
+def test_options_may_name_the_network_as_another_library_does(
+    v3_file: Path, tmp_path: Path
+) -> None:
+    write_foreign(tmp_path / "v2.pth", registry.spec("mobilenet_v2"))
+    config = replace(FREE, weights=str(tmp_path / "v2.pth"), models=("mobilenetv2_100",))
+    assert [spec.name for spec in weights_specs(config, 2, Silent())] == ["mobilenet_v2"]
+    config = replace(FREE, weights="timm", models=("mobilenetv3_small_050", "resnet18"))
+    found = [(spec.name, spec.width) for spec in weights_specs(config, 2, Silent())]
+    assert found == [("mobilenet_v3_small", 0.5), ("resnet18", 1.0)]
+    config = replace(FREE, weights=str(v3_file), models=("mobilenetv3_small_050",))
+    with pytest.raises(ConfigError, match=r"are of mobilenet_v3_small x0\.35, which --models"):
+        weights_specs(config, 2, Silent())
+
+
+def test_tag_that_nobody_publishes_is_refused_with_those_that_are() -> None:
+    config = replace(FREE, weights="torchvision:IMAGENET1K_V3")
+    with pytest.raises(
+        ConfigError,
+        match=r"weights='torchvision:IMAGENET1K_V3' are not published; expected one of "
+        r"\['torchvision:IMAGENET1K_V2', 'torchvision:IMAGENET1K_V1'\]\. Did you mean",
+    ):
+        weights_specs(config, 2, Silent())
+
+
+def test_network_outside_the_registry_cannot_be_ranked(tmp_path: Path) -> None:
+    weights.save(cifar_resnet(depth=8, width=0.5).build(seed=0), tmp_path)
+    config = replace(FREE, weights=str(tmp_path))
+    with pytest.raises(
+        ConfigError,
+        match="weights are of cifar_resnet8, which is not in the registry and has no published "
+        "accuracy to rank by",
+    ):
+        weights_specs(config, 2, Silent())
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        registry.spec("mobilenet_v1", width=0.25, attention="se", num_classes=5),
+        registry.spec("mobilenetv3_small_050", num_classes=5),
+        mobilenet_v3_small(width=0.35, hswish="nowhere", num_classes=5),
+    ],
+    ids=lambda spec: spec.label,
+)
+def test_network_with_options_starts_from_its_own_specification(
+    tmp_path: Path, saved: ArchSpec
+) -> None:
+    network = saved.build(seed=1)
+    weights.save(network, tmp_path)
+    (found,) = weights_specs(replace(FREE, weights=str(tmp_path)), 2, Silent())
+    assert found == saved.with_classes(2)
+    started = as_candidate(found.at(32)).spec.build(seed=0)
+    start_from(str(tmp_path), started, Silent())
+    assert started.spec.blocks == saved.blocks
+    source = network.state_dict()
+    assert all(
+        torch.equal(t, source[f"blocks.{n}"]) for n, t in started.blocks.state_dict().items()
+    )
+
+
 def test_weights_that_do_not_exist_say_what_is_possible() -> None:
     with pytest.raises(
         ConfigError,
@@ -105,10 +168,10 @@ def test_start_says_source_norm_and_new_head(v3_file: Path) -> None:
     told, network = Told(), spec.build(seed=0)
     assert start_from(str(v3_file), network, told) == f"fine-tuned from {v3_file}"
     assert told.sentences == [
+        "Batch norms keep the weights' eps 0.001 and momentum 0.01.",
         f"The head of {v3_file} does not fit 2 classes and is replaced: head.classifier.weight, "
         "head.classifier.bias start fresh.",
-        "Weights of mobilenet_v3_small x0.35 by torchvision's MobileNetV3; batch norms keep their "
-        "eps 0.001 and momentum 0.01.",
+        "Weights of mobilenet_v3_small x0.35 by torchvision's MobileNetV3.",
     ]
     assert network.spec == spec
 
@@ -168,7 +231,7 @@ def test_fit_starts_from_torchvision_s_file(v3_file: Path, photos: Path, tmp_pat
     assert artefact.record.network.start == f"fine-tuned from {v3_file}"
     assert norm_of(artefact.network.spec) == V3_NORM
     assert artefact.network.spec.num_classes == 2
-    assert any("batch norms keep their eps 0.001" in sentence for sentence in told.sentences)
+    assert any("Batch norms keep the weights' eps 0.001" in sentence for sentence in told.sentences)
 
 
 @pytest.mark.slow

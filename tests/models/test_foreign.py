@@ -22,9 +22,8 @@ from pocketvision.models.foreign import (
     norm_of,
     style_for,
     style_of,
-    translate,
 )
-from pocketvision.models.identify import candidates, identify
+from pocketvision.models.identify import candidates, identify, our_state
 from pocketvision.models.mobilenet_v3 import mobilenet_v3_small
 from pocketvision.nn.conv import BatchNormSpec
 
@@ -182,7 +181,8 @@ def test_counters_may_be_missing_and_ones_may_come_and_go() -> None:
     reduce = next(name for name in state if name.endswith("se.conv_reduce.weight"))
     state[reduce] = state[reduce][:, :, 0, 0]
     expected = network.state_dict()
-    found = translate(state, TIMM, network.spec, expected)
+    file = Checkpoint(path=Path("w.pth"), state=state)
+    found = our_state(file, TIMM, network.spec, expected)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
@@ -271,6 +271,21 @@ def test_report_says_whose_weights_and_which_norms(tmp_path: Path) -> None:
     report = weights.load_weights(spec.build(), written(tmp_path, state))
     assert report.source == "torchvision's MobileNetV3"
     assert report.norm == BatchNormSpec(eps=1e-3, momentum=0.01)
+
+
+def test_padding_that_differs_is_said(tmp_path: Path) -> None:
+    spec = registry.spec("mobilenet_v3_small_minimalistic", width=0.5, num_classes=3)
+    _, state = foreign(spec, "timm")
+    path = written(tmp_path, state, "tf_small.pth")
+    words = r"These weights were trained with padding at one side only \(TensorFlow's SAME\)"
+    with pytest.warns(UserWarning, match=words):
+        network = create_model(spec.name, width=0.5, weights=path)
+    report = weights.load_weights(network, path)
+    norm = "Batch norms keep the weights' eps 0.001 and momentum 0.1."
+    assert report.notes == (norm, *report.cautions)
+    assert [sentence.partition(" (")[0] for sentence in report.cautions] == [
+        "These weights were trained with padding at one side only"
+    ]
 
 
 def test_attention_beside_weights_without_it_is_refused(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_checkpoint_with_code_is_refused(tmp_path: Path) -> None:
 def test_checkpoint_of_something_else_says_what_is_expected(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     torch.save({"epoch": 3, "state_dict": {}}, path)
-    with pytest.raises(ArtefactError, match=r"not a dictionary of tensors; save `network\.state"):
+    with pytest.raises(ArtefactError, match=r"not a dictionary of tensors.*; save `network\.state"):
         weights.load_weights(network(), path)
 
 
@@ -254,6 +254,14 @@ def test_wrappings_of_training_scripts_are_taken_off(
     assert report.notes == ()
 
 
+def test_half_precision_is_taken_and_said(tmp_path: Path) -> None:
+    weights.save(network(seed=1).half(), tmp_path)
+    target = network(seed=2)
+    report = weights.load_weights(target, tmp_path)
+    assert report.notes == ("Values of the file in float16 were taken as float32.",)
+    assert states_equal(target, network(seed=1).half().float())
+
+
 @pytest.mark.parametrize("key", ["state_dict_ema", "model_ema"])
 def test_averaged_weights_are_taken_and_this_is_said(tmp_path: Path, key: str) -> None:
     last, averaged, target = network(seed=1), network(seed=2), network(seed=3)
@@ -286,6 +294,8 @@ def test_norms_of_our_own_weights_are_kept(tmp_path: Path) -> None:
     target = network(num_classes=1000, seed=2)
     report = weights.load_weights(target, tmp_path)
     assert report.norm == norm
+    assert report.notes == ("Batch norms keep the weights' eps 0.001 and momentum 0.01.",)
+    assert report.cautions == ()
     assert target.spec.blocks == source.spec.blocks
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(target.eval()(x), source.eval()(x))
@@ -299,7 +309,7 @@ def test_report_brings_preprocessing_and_classes(tmp_path: Path) -> None:
 
 
 def test_missing_weights_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match=r"absent\.safetensors does not exist"):
+    with pytest.raises(ConfigError, match=r"absent\.safetensors' does not exist; give a"):
         weights.load_weights(network(), tmp_path / "absent.safetensors")
 
 

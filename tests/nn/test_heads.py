@@ -63,3 +63,8 @@ def test_classifier_takes_its_dropout_from_the_spec() -> None:
 def test_classifier_refuses_what_is_not_allowed(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ClassifierSpec(**{"c_in": 8, "num_classes": 3, **change})
+
+
+def test_no_classes_at_all_says_where_features_are() -> None:
+    with pytest.raises(ConfigError, match=r"num_classes=0 is not allowed; .* For features, call"):
+        ClassifierSpec(c_in=8, num_classes=0)

@@ -69,6 +69,7 @@ def test_timm_s_weights_give_its_logits(timm: Any, tmp_path: Path, name: str) ->
     check(theirs, name, None, tmp_path / "w.pth")
 
 
+@pytest.mark.filterwarnings("ignore:These weights were trained with padding:UserWarning")
 @pytest.mark.parametrize("name", ["large", "small"])
 def test_ported_weights_give_timm_s_logits_with_padding_at_both_sides(
     timm: Any, tmp_path: Path, name: str

@@ -25,14 +25,15 @@ IN_CHANS = 3  # images are RGB
 def weights_specs(config: FitConfig, num_classes: int, reporter: Reporter) -> list[ArchSpec]:
     """The networks that the weights asked for can start: a file's own, or all that are published.
 
-    Raises: ConfigError: the file does not exist; --models or --width rule the networks out.
-        ArtefactError: it cannot be downloaded or read, or is of no network known here.
+    Raises: ConfigError: the file does not exist, nothing of that name is published, or its network
+        has no published accuracy; --models or --width rule the networks out. ArtefactError: it
+        cannot be downloaded or read, or is of no network known here.
     """
     assert config.weights is not None
     if pretrained.is_published(config.weights):
         specs = [_published_spec(row) for row in pretrained.published(config.weights)]
     else:
-        specs = [spec_of(weights_file(config.weights, reporter))]
+        specs = [_rankable(spec_of(weights_file(config.weights, reporter)))]
     asked = [spec for spec in specs if _is_asked(config, spec)]
     if not asked:
         found = ", ".join(f"{spec.name} x{spec.width:g}" for spec in specs)
@@ -49,14 +50,7 @@ def weights_file(weights: str, reporter: Reporter) -> Path:
     Raises: ConfigError: it does not exist. ArtefactError: it cannot be downloaded.
     """
     with _fetching(weights, reporter) as progress:
-        path = file_path(weights, progress)
-    if not path.is_file():
-        raise ConfigError(
-            f"weights={weights!r} does not exist; give a .safetensors or .pth file, a folder that "
-            "holds network.safetensors, an address, or one of "
-            f"{list(pretrained.LIBRARIES)}."
-        )
-    return path
+        return file_path(weights, progress)
 
 
 def start_from(weights: str | None, network: Network, reporter: Reporter) -> str:
@@ -77,11 +71,7 @@ def start_from(weights: str | None, network: Network, reporter: Reporter) -> str
             f"The head of {weights} does not fit {network.spec.num_classes} classes and is "
             f"replaced: {', '.join(loaded.replaced)} start fresh."
         )
-    if loaded.norm:
-        reporter.say(
-            f"Weights of {spec.name} x{spec.width:g} by {loaded.source}; batch norms keep their "
-            f"eps {loaded.norm.eps:g} and momentum {loaded.norm.momentum:g}."
-        )
+    reporter.say(f"Weights of {spec.name} x{spec.width:g} by {loaded.source}.")
     return f"fine-tuned from {path.name if pretrained.is_published(weights) else weights}"
 
 
@@ -91,10 +81,9 @@ def weights_preprocessing(weights: str | None, spec: ArchSpec) -> Preprocessing 
         return None
     if pretrained.is_published(weights):
         return pretrained.find(spec.name, spec.width, weights).preprocessing
-    path = Path(weights)
-    if row := pretrained.by_file(path.name):
+    if row := pretrained.by_file(Path(weights).name):
         return row.preprocessing
-    file = described(file_path(path))
+    file = described(file_path(weights))
     return file.preprocessing if file else None
 
 
@@ -104,9 +93,25 @@ def _published_spec(row: pretrained.Pretrained) -> ArchSpec:
     return adapted(spec, style_for(row.library, spec.name))
 
 
+def _rankable(spec: ArchSpec) -> ArchSpec:
+    """Raises: ConfigError: a network outside the registry, about which the papers say nothing."""
+    if spec.name not in registry.MODELS:
+        raise ConfigError(
+            f"The weights are of {spec.name}, which is not in the registry and has no published "
+            "accuracy to rank by; give weights of a network that `pocketvision models` lists."
+        )
+    return spec
+
+
 def _is_asked(config: FitConfig, spec: ArchSpec) -> bool:
-    named = not config.models or spec.name in select_names(config.models)
+    named = not config.models or any(_is_of(spec, name) for name in select_names(config.models))
     return named and spec.width in (config.widths or (spec.width,))
+
+
+def _is_of(spec: ArchSpec, name: str) -> bool:
+    """True for a name of ours or another library's, and the width that one implies."""
+    ours, implied = registry.resolve(name)
+    return spec.name == ours and spec.width == implied.get("width", spec.width)
 
 
 @contextmanager

@@ -56,7 +56,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Wrappings that training scripts add are taken off ({"state_dict": ...}, "module." before every
     name); of averaged and last weights the averaged ones are taken.
 
-    Raises: ArtefactError: a file that is missing, damaged, a web page, or holds more than tensors.
+    Raises: ArtefactError: a file that is missing, damaged, a web page, holds more than tensors by
+        name, or sparse, quantised or empty ones.
     """
     data = read_bytes(path)
     if data[8:9] == b"{":  # the length of a JSON header, then the header
@@ -127,8 +128,10 @@ def _unwrapped(content: Any, path: Path) -> Checkpoint:
     if not isinstance(content, dict) or not content:
         raise _no_tensors(path)
     state = {name: value for name, value in content.items() if name != COUNTER}
-    if not all(isinstance(value, Tensor) for value in state.values()):
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise _no_tensors(path)
+    for name, value in state.items():
+        _check_tensor(name, value, path)
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -137,9 +140,27 @@ def _unwrapped(content: Any, path: Path) -> Checkpoint:
 
 def _no_tensors(path: Path) -> ArtefactError:
     return ArtefactError(
-        f"{path} is not a dictionary of tensors; save `network.state_dict()` alone, or under one "
-        f"of {list(WRAPPERS)}."
+        f"{path} is not a dictionary of tensors; save `network.state_dict()` alone, or "
+        f"under one of {list(WRAPPERS)}."
     )
+
+
+def _check_tensor(name: object, value: Tensor, path: Path) -> None:
+    """Raises: ArtefactError: no name, values that do not lie there one by one, or none at all."""
+    if not isinstance(name, str):
+        raise ArtefactError(
+            f"{path} has {name!r} where the name of a tensor belongs; save `network.state_dict()`."
+        )
+    strided = value.layout is torch.strided and not value.is_nested
+    if not strided or value.is_quantized or value.is_meta:
+        raise ArtefactError(
+            f"{path} holds {name!r} sparse, nested, quantised or without values; save plain "
+            "tensors (`tensor.to_dense()`, `tensor.dequantize()`)."
+        )
+    if not value.numel():
+        raise ArtefactError(
+            f"{path} is of no network: {name!r} is {_describe(value)}; expected sizes from 1 up."
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from pocketvision.models.arch import ArchSpec, BlockSpec
@@ -118,7 +117,7 @@ def translate(
     """The tensors under this package's names; those without a place keep the name they have.
 
     Dimensions of 1 come and go as `expected` has them (a linear layer here, a 1x1 convolution
-    there). Counters that are left out begin at 0.
+    there).
     """
     theirs = dict(style.rule(spec))
     remaining, translated = dict(state), {}
@@ -128,8 +127,6 @@ def translate(
         if tensor is not None:
             same = [n for n in tensor.shape if n != 1] == [n for n in place.shape if n != 1]
             translated[name] = tensor.reshape(place.shape) if same else tensor
-        elif leaf == COUNT:
-            translated[name] = torch.zeros(place.shape, dtype=place.dtype)
     return {**translated, **remaining}
 
 

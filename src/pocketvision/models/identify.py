@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from pocketvision.models import registry
-from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.arch import ArchSpec, Attentive, Network
 from pocketvision.models.checkpoint import Checkpoint, Difference
+from pocketvision.models.editing import with_attention
 from pocketvision.models.foreign import (
     CLASSIFIER,
+    COUNT,
     STEM,
     Style,
     adapted,
@@ -24,6 +26,8 @@ from pocketvision.models.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_sm
 from pocketvision.nn.conv import ConvSpec
 
 HEAD = "head."
+ATTENTION = ".reduce."  # in our names of the tensors of any attention
+ADDED = ("se", "cbam")  # that any network may have been given
 TRIED = 6  # networks that are compared tensor by tensor
 
 
@@ -32,16 +36,27 @@ def our_state(
 ) -> dict[str, Tensor]:
     """The checkpoint's tensors under the names of the network that `expected` is the state of.
 
-    A network of one input channel gets the sum over the channels of the stem, so that a grey image
-    gives what it gave as three equal channels.
+    Floating ones become float32; counters of batch norms that are left out begin at 0. A network of
+    one input channel gets the sum over the channels of the stem, so that a grey image gives what it
+    gave as three equal channels.
     """
-    state = checkpoint.state
+    state = {name: _cast(name, tensor) for name, tensor in checkpoint.state.items()}
     if style is not None:
         state = translate(state, style, spec, expected) if style.suits(spec.name) else state
+    for name, place in expected.items():
+        if name.endswith(COUNT) and name not in state:
+            state[name] = torch.zeros(place.shape, dtype=place.dtype)
     stem = state.get(STEM)
     if stem is None or spec.in_chans != 1 or stem.ndim != 4 or stem.shape[1] == 1:
         return state
     return {**state, STEM: stem.sum(1, keepdim=True)}
+
+
+def _cast(name: str, tensor: Tensor) -> Tensor:
+    """Of the type that networks here have; what was never floating stays as it is."""
+    if not tensor.is_floating_point():
+        return tensor
+    return tensor.to(torch.int64 if name.endswith(COUNT) else torch.float32)
 
 
 def identify(
@@ -49,11 +64,22 @@ def identify(
 ) -> ArchSpec | None:
     """The registry's network whose tensors these are, with the file's classes and input channels.
 
-    Where heads differ in more than the classes, a network whose body fits will do. name, width:
-    look at these networks only. None: no network fits.
+    Where heads differ in more than the classes, a network whose body fits will do; where none fits,
+    one that was given attention. name, width: look at these networks only. None: no network fits.
     """
-    style, similar = style_of(checkpoint.state, checkpoint.path.name), None
-    for spec in _alike(checkpoint, candidates(style, name, width)):
+    style = style_of(checkpoint.state, checkpoint.path.name)
+    specs = list(candidates(style, name, width))
+    found = _fitting(checkpoint, style, specs)
+    if found is None and any(ATTENTION in place for place in checkpoint.state):
+        found = _fitting(checkpoint, style, _attended(specs))
+    return found
+
+
+def _fitting(
+    checkpoint: Checkpoint, style: Style | None, specs: Iterable[ArchSpec]
+) -> ArchSpec | None:
+    similar = None
+    for spec in _alike(checkpoint, specs):
         found, difference = _tried(checkpoint, style, spec)
         if not difference.names:
             return found
@@ -76,7 +102,40 @@ def nearest(checkpoint: Checkpoint) -> tuple[ArchSpec, int] | None:
     return (spec, count) if count <= len(checkpoint.state) / 2 else None
 
 
-def _alike(checkpoint: Checkpoint, specs: Iterator[ArchSpec]) -> list[ArchSpec]:
+def hint(checkpoint: Checkpoint, style: Style | None, asked: ArchSpec | None = None) -> str:
+    """What the weights are of, as far as the registry knows it: the end of an error message.
+
+    asked: the network that they do not fit; None: none was named.
+    """
+    names = f" The file has {style} names." if style else ""
+    if asked is not None:
+        fitting, difference = _tried(checkpoint, style, asked)
+        if difference.only_in(HEAD):  # once it has the file's channels
+            n = fitting.in_chans
+            grey = " (or 1, whose stem is summed)" if n > 1 else ""
+            unit = "channel" if n == 1 else "channels"
+            return f"{names} The file is for {n} {unit}; pass in_chans={n}{grey}."
+    found = identify(checkpoint)
+    if found is not None:
+        variant = f" ({found.variant})" if found.variant else ""
+        return f"{names} These look like {found.name}{variant} x{found.width:g}: ask for that."
+    closest = nearest(checkpoint)
+    if closest is None:
+        return f"{names} No network of the registry is like it."
+    spec, count = closest
+    return (
+        f"{names} The nearest network of the registry is {spec.name} x{spec.width:g}, from which "
+        f"{count} tensors differ."
+    )
+
+
+def _attended(specs: Iterable[ArchSpec]) -> Iterator[ArchSpec]:
+    for spec in specs:
+        if any(isinstance(block, Attentive) for block in spec.blocks):
+            yield from (with_attention(spec, name) for name in ADDED)
+
+
+def _alike(checkpoint: Checkpoint, specs: Iterable[ArchSpec]) -> list[ArchSpec]:
     """The few whose layers have most nearly the file's widths: building all takes many seconds."""
     widths = Counter(tensor.shape[0] for tensor in checkpoint.state.values() if tensor.ndim > 1)
 

@@ -9,6 +9,7 @@ out: they pad at one side only, and so answer differently here.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from pocketvision.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -165,13 +166,47 @@ def find(model: str, width: float, weights: str) -> Pretrained:
 
 
 def published(weights: str) -> tuple[Pretrained, ...]:
-    """All files that `weights` may mean, one of each network."""
+    """All files that `weights` may mean, one of each network.
+
+    Raises: ConfigError: none has that tag, with the tags that are known.
+    """
     library, tag = _library_and_tag(weights)
     chosen: dict[tuple[str, float], Pretrained] = {}
     for row in PRETRAINED:
         if library in ("", row.library) and tag in ("", row.tag):
             chosen.setdefault(row.network, row)
-    return tuple(chosen.values())
+    if chosen:
+        return tuple(chosen.values())
+    known = _tags(library)
+    raise ConfigError(
+        f"weights={weights!r} are not published; expected one of {known}."
+        f"{did_you_mean(weights, known)}"
+    )
+
+
+def not_there(weights: str | Path) -> ConfigError:
+    """The error to raise for `weights` that are no published name and no file on this machine."""
+    named = str(weights)
+    if not named:
+        fault = "is empty"
+    elif Path(named).expanduser().is_dir():
+        fault = "is a folder without network.safetensors"
+    else:
+        fault = "does not exist"
+    full = [f"{row.model}.{row.tag}" for row in TIMM]
+    names = {*LIBRARIES, *(row.tag for row in PRETRAINED), *_tags(""), *full}
+    return ConfigError(
+        f"weights={named!r} {fault}; give a .safetensors or .pth file, a folder that holds "
+        "network.safetensors, an address (https://...), or the name of published weights: "
+        f"{' or '.join(map(repr, LIBRARIES))}, alone or with a tag ({_tags('')[0]!r})."
+        f"{did_you_mean(named, names)}"
+    )
+
+
+def _tags(library: str) -> list[str]:
+    """Libraries and tags as `find` takes them, of one library or (empty) of all."""
+    rows = [row for row in PRETRAINED if library in ("", row.library)]
+    return list(dict.fromkeys(f"{row.library}:{row.tag}" for row in rows))
 
 
 def by_file(file_name: str) -> Pretrained | None:

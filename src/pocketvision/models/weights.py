@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.models import pretrained
+from pocketvision.models.agreement import as_saved
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.checkpoint import Checkpoint, Difference, read_bytes, read_checkpoint
 from pocketvision.models.download import Progress, check_hash, fetch
 from pocketvision.models.foreign import (
+    CLASSIFIER,
     TIMM_PORTED,
     Style,
     adapted,
     norm_of,
     style_of,
-    with_norm,
 )
-from pocketvision.models.identify import HEAD, identify, nearest, our_state, with_channels
+from pocketvision.models.identify import HEAD, hint, identify, our_state
 from pocketvision.models.imagenet import imagenet_classes
-from pocketvision.nn.conv import BatchNormSpec
+from pocketvision.nn.conv import DEFAULT_NORM, BatchNormSpec
 from pocketvision.storage import from_json, to_json, write_atomic
 
 NETWORK_FILE = "network.json"
@@ -69,7 +71,8 @@ class WeightsReport:
     norm: constants of the batch norms that the weights were trained with; the network has them now.
     preprocessing, classes: what the weights were evaluated with, and the names of their classes;
     None and empty where they are not known.
-    notes: sentences on what a user should know.
+    notes: sentences on what a user should know. cautions: those of them that say why answers differ
+    from what was published.
     """
 
     replaced: tuple[str, ...]
@@ -79,6 +82,7 @@ class WeightsReport:
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
 
 def save(
@@ -143,7 +147,8 @@ def weights_path(
     that name is "./torchvision").
     progress: called with bytes (done, all) while it is downloaded.
 
-    Raises: ConfigError: nothing of that name is published. ArtefactError: it cannot be downloaded.
+    Raises: ConfigError: nothing of that name is published, or lies there. ArtefactError: it cannot
+        be downloaded.
     """
     if isinstance(source, str) and pretrained.is_published(source):
         return fetch(pretrained.find(name, width, source).url, progress)
@@ -151,11 +156,14 @@ def weights_path(
 
 
 def file_path(source: str | Path, progress: Progress | None = None) -> Path:
-    """As `weights_path`, for all but published names. Raises: ArtefactError."""
+    """As `weights_path`, for all but published names. Raises: ConfigError, ArtefactError."""
     if isinstance(source, str) and source.startswith(("https://", "http://")):
         return fetch(source, progress)
     path = Path(source).expanduser()
-    return path / WEIGHTS_FILE if path.is_dir() else path
+    path = path / WEIGHTS_FILE if path.is_dir() else path
+    if not path.exists():
+        raise pretrained.not_there(source)
+    return path
 
 
 def load_weights(
@@ -167,8 +175,12 @@ def load_weights(
     The network takes over what the weights were trained with: constants of the batch norms, and in
     timm's MobileNetV1 the ReLU6. So load before parameters are given to an optimizer.
 
-    Raises: ArtefactError: a file that is missing, damaged or holds more than tensors; weights of
-        another architecture, with the nearest one. The network is then as it was.
+    Beside a network.json the rest is compared too. Without one, differences that leave no trace in
+    the tensors cannot be seen: blur pools, or one-sided padding in a tf_ file under another name.
+
+    Raises: ConfigError: as `weights_path`. ArtefactError: a file that is damaged or holds more than
+        tensors; weights of another architecture, with the nearest one, or of one that differs in
+        what shapes do not show, with the first field that does. The network is then as it was.
     """
     spec = network.spec
     return load_checkpoint(
@@ -183,15 +195,18 @@ def load_checkpoint(network: Network, checkpoint: Checkpoint) -> WeightsReport:
     if published is not None:
         check_hash(path)
     style = style_of(checkpoint.state, path.name)
-    spec = _as_trained_body(network.spec, style, file)
-    expected = network.state_dict()
-    state = our_state(checkpoint, style, spec, expected)
+    asked, expected = network.spec, network.state_dict()
+    if style is not None and style.suits(asked.name):
+        asked = adapted(asked, style)
+    state = our_state(checkpoint, style, asked, expected)
     difference = Difference.between(state, expected)
     if not difference.only_in(HEAD):
         raise ArtefactError(
-            f"{path} is not of the architecture {spec.label}: {difference}. Only the head may "
-            f"differ.{_hint(checkpoint, style)}"
+            f"{path} is not of the architecture {asked.label}: {difference}. Only the head may "
+            f"differ.{hint(checkpoint, style, asked)}"
         )
+    _check_classifier(path, state)
+    spec = as_saved(asked, file.spec, path) if file else asked
     changed = {name.rpartition(".")[0] for name in difference.names}  # whole layers
     replaced = tuple(name for name in expected if name.rpartition(".")[0] in changed)
     taken = {name: state[name] for name in expected if name not in replaced}
@@ -199,6 +214,7 @@ def load_checkpoint(network: Network, checkpoint: Checkpoint) -> WeightsReport:
         _rebuild_body(network, spec)
     network.load_state_dict(taken, strict=False)
     preprocessing = file.preprocessing if file else None
+    cautions = tuple(_cautions(style, published))
     return WeightsReport(
         replaced=replaced,
         loaded=len(taken),
@@ -206,30 +222,9 @@ def load_checkpoint(network: Network, checkpoint: Checkpoint) -> WeightsReport:
         norm=norm_of(spec),
         preprocessing=published.preprocessing if published else preprocessing,
         classes=imagenet_classes() if published else file.classes if file else (),
-        notes=tuple(_notes(checkpoint, style, published)),
+        notes=(*_notes(checkpoint, norm_of(spec)), *cautions),
+        cautions=cautions,
     )
-
-
-def as_trained(
-    asked: ArchSpec,
-    checkpoint: Checkpoint,
-    *,
-    num_classes: int | None = None,
-    in_chans: int | None = None,
-) -> ArchSpec:
-    """The network asked for, as these weights need it: of the same name and width, else `asked`.
-
-    num_classes, in_chans: None: the file's.
-    """
-    file = described(checkpoint.path)
-    same = file is not None and (file.spec.name, file.spec.width) == (asked.name, asked.width)
-    found = file.spec if file and same else identify(checkpoint, name=asked.name, width=asked.width)
-    if found is None:
-        return asked
-    classes = found.num_classes if num_classes is None else num_classes
-    head = replace(found.head, num_classes=classes, dropout=asked.head.dropout)
-    channels = found.in_chans if in_chans is None else in_chans
-    return replace(with_channels(found, channels), resolution=asked.resolution, head=head)
 
 
 def spec_of(path: Path) -> ArchSpec:
@@ -244,16 +239,19 @@ def spec_of(path: Path) -> ArchSpec:
     found = identify(checkpoint)
     if found is None:
         style = style_of(checkpoint.state, path.name)
-        raise ArtefactError(f"{path} is of no known network.{_hint(checkpoint, style)}")
+        raise ArtefactError(f"{path} is of no known network.{hint(checkpoint, style)}")
     return found
 
 
-def _as_trained_body(spec: ArchSpec, style: Style | None, file: NetworkFile | None) -> ArchSpec:
-    """`spec` with what its weights were trained with and their shapes do not show."""
-    if style is not None:
-        return adapted(spec, style) if style.suits(spec.name) else spec
-    norm = norm_of(file.spec) if file else None
-    return with_norm(spec, norm) if norm else spec
+def _check_classifier(path: Path, state: dict[str, Tensor]) -> None:
+    """Raises: ArtefactError: the classifier is no matrix, so its classes cannot be counted."""
+    weight = state.get(f"{CLASSIFIER}.weight")
+    if weight is not None and weight.ndim != 2:
+        shape = "x".join(map(str, weight.shape)) or "scalar"
+        raise ArtefactError(
+            f"{path} has a classifier whose weight is {shape}; expected classes x features. "
+            "Reshape it, or remove it from the file for a new one."
+        )
 
 
 def _rebuild_body(network: Network, spec: ArchSpec) -> None:
@@ -265,27 +263,17 @@ def _rebuild_body(network: Network, spec: ArchSpec) -> None:
     network.spec = spec
 
 
-def _hint(checkpoint: Checkpoint, style: Style | None) -> str:
-    """What the weights are of, as far as the registry knows it."""
-    names = f" The file has {style} names." if style else ""
-    found = identify(checkpoint)
-    if found is not None:
-        return f"{names} These look like {found.name} x{found.width:g}: ask for that."
-    closest = nearest(checkpoint)
-    if closest is None:
-        return f"{names} No network of the registry is like it."
-    spec, count = closest
-    return (
-        f"{names} The nearest network of the registry is {spec.name} x{spec.width:g}, from which "
-        f"{count} tensors differ."
-    )
-
-
-def _notes(
-    checkpoint: Checkpoint, style: Style | None, published: pretrained.Pretrained | None
-) -> Iterator[str]:
+def _notes(checkpoint: Checkpoint, norm: BatchNormSpec | None) -> Iterator[str]:
     if checkpoint.averaged:
         yield f"Of the weights in the file, the averaged ones ({checkpoint.taken}) were taken."
+    floating = {t.dtype for t in checkpoint.state.values() if t.is_floating_point()}
+    if other := sorted(str(dtype).removeprefix("torch.") for dtype in floating - {torch.float32}):
+        yield f"Values of the file in {', '.join(other)} were taken as float32."
+    if norm not in (None, DEFAULT_NORM):
+        yield f"Batch norms keep the weights' eps {norm.eps:g} and momentum {norm.momentum:g}."
+
+
+def _cautions(style: Style | None, published: pretrained.Pretrained | None) -> Iterator[str]:
     if style is TIMM_PORTED:
         yield (
             "These weights were trained with padding at one side only (TensorFlow's SAME); here it "
