@@ -49,8 +49,8 @@ def lines(record: Record) -> list[str]:
         "Latency of one image, median with the 95 % interval of the median and 95th percentile; "
         f"{record.budget.threads} thread:",
         "",
-        "| file | size | latency | p95 | runs | gate |",
-        "|---|---|---|---|---|---|",
+        "| file | size | peak memory | latency | p95 | runs | gate |",
+        "|---|---|---|---|---|---|---|",
         *(variant_line(variant) for variant in record.variants),
     ]
 
@@ -69,9 +69,10 @@ def variant_line(variant: Variant) -> str:
     """One row of the table of latencies."""
     latency = variant.latency
     shipped = " (shipped)" if variant.shipped else ""
+    memory = "–" if variant.peak_bytes is None else format_size(variant.peak_bytes)
     return (
         f"| {variant.precision} on {variant.runtime}{shipped} | "
-        f"{format_size(variant.size_bytes)} | "
+        f"{format_size(variant.size_bytes)} | {memory} | "
         f"{latency.median_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g}) | "
         f"{latency.p95_ms:.3g} ms | {latency.runs} | {'pass' if variant.passed_gate else 'fail'} |"
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 from pocketvision.models.arch import ArchSpec, BlockSpec
 from pocketvision.nn.blocks import InvertedResidualSpec, SeparableSpec
 from pocketvision.nn.conv import DEFAULT_NORM, BatchNormSpec, ConvSpec
+from pocketvision.nn.residual import BottleneckSpec
 
 Pairs = Iterator[tuple[str, str]]  # module here, module there
 
@@ -99,16 +100,18 @@ def adapted(spec: ArchSpec, style: Style) -> ArchSpec:
     The constants of the batch norms; ReLU6 in timm's MobileNetV1; the stride of a bottleneck in its
     3x3 convolution.
     """
-    own: dict[str, str] = {}
-    if style.library == "timm" and spec.name == "mobilenet_v1":
-        own = {"act": "relu6"}
-    if style.rule is _resnet:
-        own = {"stride_at": "3x3"}
-    blocks = tuple(
-        replace(block, **{k: v for k, v in own.items() if hasattr(block, k)})  # type: ignore[arg-type]
-        for block in spec.blocks
-    )
-    return with_norm(replace(spec, blocks=blocks), style.norm)
+    blocks = tuple(_as_theirs(block, style, spec.name) for block in spec.blocks)
+    variant = "relu6" if blocks != spec.blocks and spec.name == "mobilenet_v1" else spec.variant
+    return with_norm(replace(spec, blocks=blocks, variant=variant), style.norm)
+
+
+def _as_theirs(block: BlockSpec, style: Style, name: str) -> BlockSpec:
+    if style.library == "timm" and name == "mobilenet_v1":
+        assert isinstance(block, ConvSpec | SeparableSpec)
+        return replace(block, act="relu6")
+    if style.rule is _resnet and isinstance(block, BottleneckSpec):
+        return replace(block, stride_at="3x3")
+    return block
 
 
 def translate(
