@@ -1,4 +1,4 @@
-"""Every test runs with its own cache folder and one thread."""
+"""Every test runs with its own cache folder and one thread, and files are timed briefly."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from pocketvision.measure.latency import PLANNING
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -14,4 +16,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POCKETVISION_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("POCKETVISION_CACHE_LIMIT", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _brief_timing() -> Iterator[None]:
+    """Timing that what ships deserves takes seconds a file; here the planner's is enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("variants", "verify"):
+            patch.setattr(f"pocketvision.fitting.{module}.FINAL", PLANNING)
         yield
