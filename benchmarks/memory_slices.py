@@ -48,7 +48,7 @@ def run_here(way: int) -> tuple[float, float]:
     """(MB above the process before the first run, seconds of the fastest run)."""
     torch.set_num_threads(THREADS)
     network: Network = spec("mobilenet_v2", resolution=SIDE).build(seed=0).eval()
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
     sliced = network if way == WHOLE else slice_expansions(network, way)
     image = torch.rand(1, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
     before, seconds = high_water_mb(), []

@@ -78,7 +78,7 @@ def style_for(library: str, name: str) -> Style:
 def with_norm(spec: ArchSpec, norm: BatchNormSpec) -> ArchSpec:
     """The same network with other constants in all of its batch norms."""
     blocks = tuple(
-        replace(block, norm=norm) if _norm(block) else block  # type: ignore[arg-type]
+        replace(block, norm=norm) if _norm(block) else block  # type: ignore[arg-type]  # pools have no norm
         for block in spec.blocks
     )
     return replace(spec, blocks=blocks)
