@@ -13,12 +13,13 @@ PACKAGE = Path(pocketvision.__file__).parent
 
 # Rooms from the ground up; those on one line do not see each other.
 FLOORS = (
-    ("errors", "cpu", "budget", "storage", "record"),
+    ("errors", "cpu", "budget", "storage", "record", "scene_record"),
     ("nn", "data", "report"),
     ("models",),
     ("train", "runtimes"),
     ("measure",),
     ("fitting",),
+    ("mapping",),
     ("cli",),
     ("__main__",),
 )

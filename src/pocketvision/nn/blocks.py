@@ -6,11 +6,19 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pocketvision.errors import at_least, choice
 from pocketvision.nn.attention import Attention
-from pocketvision.nn.conv import DEFAULT_NORM, Act, BatchNormSpec, ConvSpec, check_kernel_and_stride
+from pocketvision.nn.conv import (
+    DEFAULT_NORM,
+    Act,
+    BatchNormSpec,
+    ConvSpec,
+    Padding,
+    check_kernel_and_stride,
+)
 from pocketvision.nn.layer import Layer, Size
 
 
@@ -97,7 +105,8 @@ class InvertedResidualSpec:
 
     c_mid: channels inside; equal to c_in means that there is no expansion layer.
     kernel, stride, dilation: of the depthwise convolution.
-    skip: add the input to the output where both have the same shape.
+    skip: add the input to the output where both have the same shape. padding: of the depthwise
+    convolution; with "valid" the middle of the input is added.
 
     Raises: ConfigError: a field outside what is allowed.
     """
@@ -113,12 +122,14 @@ class InvertedResidualSpec:
     attention: Attention | None = None
     skip: bool = True
     norm: BatchNormSpec = DEFAULT_NORM
+    padding: Padding = "same"
 
     def __post_init__(self) -> None:
         for name in ("c_in", "c_mid", "c_out", "dilation"):
             at_least(name, getattr(self, name), 1)
         check_kernel_and_stride(self.kernel, self.stride)
         choice("act", self.act, get_args(Act))
+        choice("padding", self.padding, get_args(Padding))
 
     @property
     def attention_channels(self) -> int:
@@ -149,6 +160,7 @@ class InvertedResidualSpec:
             dilation=self.dilation,
             act=self.act,
             norm=self.norm,
+            padding=self.padding,
         )
 
     @property
@@ -190,6 +202,7 @@ class InvertedResidual(nn.Module):
     def __init__(self, spec: InvertedResidualSpec) -> None:
         super().__init__()
         self.has_skip = spec.has_skip
+        self.margin = spec.depthwise.reach if spec.padding == "valid" else 0
         self.expand = spec.expand.build() if spec.expand else None
         self.depthwise = spec.depthwise.build()
         self.attention = spec.attention.build(spec.c_mid) if spec.attention else None
@@ -201,4 +214,7 @@ class InvertedResidual(nn.Module):
         if self.attention is not None:
             wide = self.attention(wide)
         narrow: Tensor = self.project(wide)
-        return x + narrow if self.has_skip else narrow
+        if not self.has_skip:
+            return narrow
+        inner = x if self.margin == 0 else F.pad(x, (-self.margin,) * 4)
+        return inner + narrow

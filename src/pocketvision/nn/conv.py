@@ -13,6 +13,7 @@ from pocketvision.errors import ConfigError, at_least, choice, in_range
 from pocketvision.nn.layer import Layer, Size
 
 Act = Literal["none", "relu", "relu6", "hswish"]
+Padding = Literal["same", "valid"]  # zeros around the input, or none
 
 
 def make_divisible(value: float, divisor: int = 8, minimum: int | None = None) -> int:
@@ -61,9 +62,10 @@ DEFAULT_NORM = BatchNormSpec()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvSpec:
-    """A 2-D convolution with "same" padding, its norm and its activation.
+    """A 2-D convolution, its norm and its activation.
 
-    kernel: odd. stride: 1 or 2. norm: None gives the convolution a bias instead.
+    kernel: odd. stride: 1 or 2. norm: None gives the convolution a bias instead. padding: "valid"
+    leaves out the places where the kernel would look beyond the input.
 
     Raises: ConfigError: a field outside what is allowed.
     """
@@ -77,25 +79,34 @@ class ConvSpec:
     groups: int = 1
     act: Act = "relu6"
     norm: BatchNormSpec | None = DEFAULT_NORM
+    padding: Padding = "same"
 
     def __post_init__(self) -> None:
         for name in ("c_in", "c_out", "dilation", "groups"):
             at_least(name, getattr(self, name), 1)
         check_kernel_and_stride(self.kernel, self.stride)
         choice("act", self.act, get_args(Act))
+        choice("padding", self.padding, get_args(Padding))
         if self.c_in % self.groups or self.c_out % self.groups:
             raise ConfigError(
                 f"groups={self.groups} must divide c_in={self.c_in} and c_out={self.c_out}."
             )
+
+    @property
+    def reach(self) -> int:
+        """How far the kernel looks to each side, in pixels."""
+        return self.dilation * (self.kernel - 1) // 2
 
     def build(self) -> nn.Module:
         """The module, newly initialised."""
         return ConvNormAct(self)
 
     def out_size(self, size: Size) -> Size:
-        """Height and width of the output: the input's divided by the stride, rounded up."""
+        """Height and width of the output: what the kernel may centre on, by the stride, rounded
+        up."""
+        lost = 0 if self.padding == "same" else 2 * self.reach
         height, width = size
-        return -(-height // self.stride), -(-width // self.stride)
+        return -(-(height - lost) // self.stride), -(-(width - lost) // self.stride)
 
     def layers(self, size: Size) -> tuple[Layer, ...]:
         """The convolution as arithmetic, for an input of height x width."""
@@ -142,7 +153,8 @@ def build_activation(act: Act) -> nn.Module:
 class ConvNormAct(nn.Sequential):
     """Convolution "conv" -> batch norm "norm" (or bias) -> activation "act" (if there is one).
 
-    Shape: (N, c_in, H, W) float -> (N, c_out, ceil(H / stride), ceil(W / stride)).
+    Shape: (N, c_in, H, W) float -> (N, c_out, ceil(H / stride), ceil(W / stride)); with "valid"
+    padding H and W are first reduced by what the kernel reaches.
     """
 
     conv: nn.Conv2d
@@ -155,7 +167,7 @@ class ConvNormAct(nn.Sequential):
             spec.c_out,
             spec.kernel,
             stride=spec.stride,
-            padding=spec.dilation * (spec.kernel - 1) // 2,
+            padding=spec.reach if spec.padding == "same" else 0,
             dilation=spec.dilation,
             groups=spec.groups,
             bias=spec.norm is None,

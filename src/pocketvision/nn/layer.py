@@ -13,7 +13,7 @@ class Layer:
     """One layer at one input size. Element counts are for a batch of one.
 
     kept: elements of other tensors that stay alive while the layer runs: the input of a residual
-    block, or the map that a gate will scale.
+    block, or the map that a gate will scale. The depths are those of 3-D convolutions.
     """
 
     kind: Literal["conv", "linear"]
@@ -26,27 +26,35 @@ class Layer:
     in_size: Size = (1, 1)
     out_size: Size = (1, 1)
     kept: int = 0
+    kernel_depth: int = 1
+    in_depth: int = 1
+    out_depth: int = 1
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates; norm, bias and activation are not counted."""
-        return self.out_elements * self.kernel**2 * self.c_in // self.groups
+        return self.out_elements * self.kernel_elements * self.c_in // self.groups
 
     @property
     def parameters(self) -> int:
         """Weights, bias, and the norm's scale and shift."""
-        weights = self.c_out * self.kernel**2 * self.c_in // self.groups
+        weights = self.c_out * self.kernel_elements * self.c_in // self.groups
         return weights + self.c_out * (self.bias + 2 * self.norm)
 
     @property
+    def kernel_elements(self) -> int:
+        """Weights between one channel and another."""
+        return self.kernel_depth * self.kernel**2
+
+    @property
     def in_elements(self) -> int:
-        """c_in x height x width."""
-        return self.c_in * self.in_size[0] * self.in_size[1]
+        """c_in x depth x height x width."""
+        return self.c_in * self.in_depth * self.in_size[0] * self.in_size[1]
 
     @property
     def out_elements(self) -> int:
-        """c_out x height x width."""
-        return self.c_out * self.out_size[0] * self.out_size[1]
+        """c_out x depth x height x width."""
+        return self.c_out * self.out_depth * self.out_size[0] * self.out_size[1]
 
     @property
     def alive_elements(self) -> int:

@@ -1,0 +1,288 @@
+"""Fit a patch classifier to the training pixels of a scene.
+
+A plain loop: steps, not epochs, on one device, with checkpoints that continue to equal bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pocketvision.cpu import cpu
+from pocketvision.errors import ConfigError, GateError
+from pocketvision.models.dense import logits_at
+from pocketvision.models.patch import PatchNetwork
+from pocketvision.scene_record import Curve
+from pocketvision.storage import write_atomic
+from pocketvision.train.allocator import keep_freed_memory
+from pocketvision.train.crops import (
+    CropSampler,
+    Sampler,
+    SceneBatch,
+    SceneSource,
+    WindowSampler,
+)
+from pocketvision.train.scene_config import SceneTrainConfig
+from pocketvision.train.schedule import Schedule
+
+OnStep = Callable[[int, int, str], None]  # steps done, steps in all, a note
+
+CHECKPOINT = "scene.ckpt"
+SAVE_EVERY_S = 20.0
+CURVE_POINTS = 60
+TRIAL_STEPS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneTraining:
+    """What a training was: its curve, its seconds, interrupted parts included, and its steps.
+
+    stopped_early: the deadline brought the end forward.
+    """
+
+    curves: tuple[Curve, ...]
+    seconds: float
+    steps: int
+    stopped_early: bool
+
+
+def train_scene(
+    network: PatchNetwork,
+    source: SceneSource,
+    config: SceneTrainConfig,
+    folder: Path,
+    *,
+    on_step: OnStep | None = None,
+    deadline: float | None = None,
+) -> SceneTraining:
+    """Train `network` in place; afterwards it is in eval mode on the CPU.
+
+    folder: receives a checkpoint now and then; one that is there already is continued, to the same
+    result. config: with threads and precision settled (see `settled`).
+    deadline: a `time.monotonic()` by which the learning rate is brought to zero.
+
+    Raises: GateError: the loss became NaN or infinite. ConfigError: no such device.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads or before)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            loop = _Loop(network, source, config, folder, deadline)
+            loop.run(on_step)
+    finally:
+        torch.set_num_threads(before)
+    network.cpu().eval()
+    _lay_out(network, torch.contiguous_format, torch.contiguous_format)
+    return SceneTraining(
+        curves=tuple(loop.curves),
+        seconds=loop.seconds,
+        steps=loop.step,
+        stopped_early=loop.step < config.steps,
+    )
+
+
+def settled(
+    network: PatchNetwork, source: SceneSource, config: SceneTrainConfig
+) -> tuple[SceneTrainConfig, float]:
+    """`config` with the fastest threads and precision of this machine, and its seconds per step.
+
+    Timed on a few steps of a copy, for whatever `config` leaves open.
+    """
+    device = _device(config)
+    threads = {config.threads} if config.threads else {1, torch.get_num_threads()}
+    precisions = [config.precision] if config.precision != "auto" else _precisions(device)
+    times: dict[SceneTrainConfig, float] = {}
+    for count, precision in itertools.product(sorted(threads), precisions):
+        choice = replace(config, threads=count, precision=precision)
+        times[choice] = _seconds_per_step(network, source, choice)
+    best = min(times, key=times.__getitem__)
+    return best, times[best]
+
+
+def _seconds_per_step(
+    network: PatchNetwork, source: SceneSource, config: SceneTrainConfig
+) -> float:
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            loop = _Loop(copy.deepcopy(network), source, config, None, None)
+            durations = []
+            for _ in range(TRIAL_STEPS):
+                start = time.perf_counter()
+                loop.advance()
+                durations.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(before)
+    return statistics.median(durations[1:])  # the first step also allocates
+
+
+class _Loop:
+    """A training in progress."""
+
+    def __init__(
+        self,
+        network: PatchNetwork,
+        source: SceneSource,
+        config: SceneTrainConfig,
+        folder: Path | None,
+        deadline: float | None,
+    ) -> None:
+        keep_freed_memory()
+        self.config, self.deadline = config, deadline
+        self.checkpoint = None if folder is None else folder / CHECKPOINT
+        self.device = torch.device(_device(config))
+        self.network = network.to(self.device).train()
+        _lay_out(network, torch.channels_last, torch.channels_last_3d)
+        self.sampler = _sampler(source, network.spec.window, config)
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.schedule = Schedule.for_steps(config.steps, config.warmup_steps)
+        self.curves: list[Curve] = []
+        self.recent: list[tuple[float, float]] = []  # loss, accuracy of each step since the point
+        self.step, self.seconds = 0, 0.0
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._restore(torch.load(self.checkpoint, weights_only=True))
+
+    def run(self, on_step: OnStep | None) -> None:
+        """Step until the schedule ends."""
+        saved = time.monotonic()
+        start = saved - self.seconds
+        while self.step < self.schedule.steps:
+            self.advance()
+            self.seconds = time.monotonic() - start
+            if self.step % max(1, self.config.steps // CURVE_POINTS) == 0:
+                self._point()
+                self._keep_to_the_time()
+            if on_step is not None:
+                on_step(self.step, self.schedule.steps, self._note())
+            if time.monotonic() - saved > SAVE_EVERY_S or self.step == self.schedule.steps:
+                self._save()
+                saved = time.monotonic()
+
+    def advance(self) -> None:
+        """One optimizer step. Raises: GateError: the loss is not a number."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # dropout
+        batch = self.sampler.draw(self.step)
+        rate = self.config.learning_rate * self.schedule(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        bf16 = self.config.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            logits = self._logits(batch)
+        targets = batch.targets.to(self.device)
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        self.step += 1
+        accuracy = (logits.argmax(1) == targets).float().mean()
+        self.recent.append((loss.item(), accuracy.item()))
+        if not self.recent[-1][0] < float("inf"):
+            raise GateError(
+                f"The training loss became {loss.item()} at step {self.step}; lower the learning "
+                "rate (--learning-rate) or look for broken spectra."
+            )
+
+    def _logits(self, batch: SceneBatch) -> Tensor:
+        images = batch.images.to(self.device)
+        if batch.places is None:
+            logits: Tensor = self.network(images)
+            return logits
+        return logits_at(self.network, images, batch.places.to(self.device))
+
+    def _point(self) -> None:
+        losses, accuracies = zip(*self.recent, strict=True)
+        self.recent.clear()
+        self.curves.append(
+            Curve(
+                step=self.step,
+                seconds=round(self.seconds, 3),
+                learning_rate=self.optimizer.param_groups[0]["lr"],
+                loss=statistics.fmean(losses),
+                accuracy=statistics.fmean(accuracies),
+            )
+        )
+
+    def _note(self) -> str:
+        if not self.curves:
+            return ""
+        return f"loss {self.curves[-1].loss:.3f}, {self.curves[-1].accuracy:.1%} of training pixels"
+
+    def _keep_to_the_time(self) -> None:
+        """Bring the end forward where the machine is slower than planned."""
+        if self.deadline is None:
+            return
+        left_s = max(0.0, self.deadline - time.monotonic())
+        affordable = self.step + int(left_s / (self.seconds / self.step))
+        if affordable < 0.98 * self.schedule.steps:
+            self.schedule = self.schedule.ending_at(max(affordable, self.step), self.step)
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        content = io.BytesIO()
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": asdict(self.schedule),
+                "curves": [asdict(point) for point in self.curves],
+                "recent": self.recent,
+                "step": self.step,
+                "seconds": self.seconds,
+            },
+            content,
+        )
+        write_atomic(self.checkpoint, content.getvalue())
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.schedule = Schedule(**saved["schedule"])
+        self.curves = [Curve(**point) for point in saved["curves"]]
+        self.recent = list(saved["recent"])
+        self.step, self.seconds = saved["step"], saved["seconds"]
+
+
+def _sampler(source: SceneSource, window: int, config: SceneTrainConfig) -> Sampler:
+    if config.training == "dense":
+        return CropSampler(
+            source, window=window, side=config.side, crops=config.crops, seed=config.seed
+        )
+    return WindowSampler(source, window=window, batch_size=config.batch_size, seed=config.seed)
+
+
+def _lay_out(network: nn.Module, planes: torch.memory_format, volumes: torch.memory_format) -> None:
+    """Store the weights of 2-D and 3-D convolutions in that order, in place."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=planes)
+        elif isinstance(module, nn.Conv3d):
+            module.weight.data = module.weight.data.contiguous(memory_format=volumes)
+
+
+def _device(config: SceneTrainConfig) -> str:
+    found = torch.cuda.is_available()
+    if config.accelerator == "cuda" and not found:
+        raise ConfigError("device=cuda, but no CUDA device is in reach; ask for --device cpu.")
+    return "cuda" if found and config.accelerator != "cpu" else "cpu"
+
+
+def _precisions(device: str) -> list[Any]:
+    native = device == "cuda" or cpu().has_bf16
+    return ["f32", "bf16"] if native else ["f32"]
