@@ -1,4 +1,4 @@
-"""Small real data sets that come with installed packages, written as class folders."""
+"""Small real data sets that come with installed packages, written as `fit` takes them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,38 @@ import numpy as np
 from PIL import Image
 
 from pocketvision.data.images import SHARE_SET_ASIDE
+from pocketvision.data.scene.facts import FACTS_FILE, SceneFacts
 from pocketvision.data.splits import split_by_content
 from pocketvision.errors import DataError, choice, require
-from pocketvision.storage import sha256_bytes
+from pocketvision.storage import sha256_bytes, to_json, write_atomic
+
+INDIAN_PINES_CLASSES = (
+    "Alfalfa",
+    "Corn-notill",
+    "Corn-mintill",
+    "Corn",
+    "Grass-pasture",
+    "Grass-trees",
+    "Grass-pasture-mowed",
+    "Hay-windrowed",
+    "Oats",
+    "Soybean-notill",
+    "Soybean-mintill",
+    "Soybean-clean",
+    "Wheat",
+    "Woods",
+    "Buildings-Grass-Trees-Drives",
+    "Stone-Steel-Towers",
+)
 
 
 def write_sample(name: str, folder: str | Path) -> Path:
-    """Write a sample data set as train/ val/ test/ with class folders; returns the folder.
+    """Write a sample data set, class folders of images or a scene; returns the folder.
 
+    name: "digits": train/ val/ test/ with a folder per class. "indian-pines": a hyperspectral
+        scene, cube.npy, labels.npy and scene.json.
     Raises: ConfigError: an unknown name. DataError: the folder exists, or cannot be written.
-        MissingExtraError: without scikit-learn.
+        MissingExtraError: without scikit-learn, or tensorly for the scene.
     """
     choice("sample", name, SAMPLES)
     target = Path(folder)
@@ -62,4 +84,29 @@ def _write_digits(folder: Path) -> None:
         Image.fromarray(image).save(class_folder / f"digit-{number:04d}.png")
 
 
-SAMPLES: dict[str, Callable[[Path], None]] = {"digits": _write_digits}
+def _write_indian_pines(folder: Path) -> None:
+    """145x145 pixels, 200 bands as uint16, 16 classes on 10,249 pixels.
+
+    Source: Baumgardner, Biehl and Landgrebe, "220 Band AVIRIS Hyperspectral Image Data Set: June
+        12, 1992 Indian Pine Test Site 3", doi:10.4231/R7RX991C, CC BY 3.0, in tensorly: without
+        the bands 104-108, 150-163 and 220 (water absorption), wavelengths as given there.
+    """
+    pines = require("tensorly.datasets", "hyperspectral").load_indian_pines()
+    labels, wavelengths = pines.ticks
+    # tensorly turns the sensor's whole numbers into floats
+    np.save(folder / "cube.npy", np.ascontiguousarray(pines.tensor, dtype=np.uint16))
+    np.save(folder / "labels.npy", np.ascontiguousarray(labels, dtype=np.uint8))
+    facts = SceneFacts(
+        name="Indian Pines",
+        classes=INDIAN_PINES_CLASSES,
+        wavelengths_nm=tuple(wavelengths),
+        source=pines.reference,
+        licence=pines.LICENCE,
+    )
+    write_atomic(folder / FACTS_FILE, to_json(facts))
+
+
+SAMPLES: dict[str, Callable[[Path], None]] = {
+    "digits": _write_digits,
+    "indian-pines": _write_indian_pines,
+}

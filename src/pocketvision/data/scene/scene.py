@@ -46,12 +46,12 @@ class ArrayCube:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The file's own type."""
-        return self.array.dtype
+        """The file's own type, in this machine's byte order."""
+        return self.array.dtype.newbyteorder("=")
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """(stop - start, W, B), copied from the file."""
-        return np.ascontiguousarray(self.array[start:stop])
+        return np.ascontiguousarray(self.array[start:stop], dtype=self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
