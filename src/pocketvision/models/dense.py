@@ -34,6 +34,12 @@ class DenseTwin(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("input", x.shape, (None, self.spec.bands, None, None))
+        height, width = x.shape[2:]
+        if height < self.spec.window or width < self.spec.window:
+            raise ConfigError(
+                f"input is {height}x{width} pixels; expected at least the window, "
+                f"{self.spec.window}x{self.spec.window}: pad the scene by half of it."
+            )
         features = self.network.trunk(x)
         if self.network.head.attention is not None:
             return self._window_by_window(features)

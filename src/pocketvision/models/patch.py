@@ -100,7 +100,8 @@ class PatchSpec:
     """A patch classifier as data: 3-D convolutions, the fold of bands into channels, 2-D, head.
 
     bands: after reduction. window: side of the square input, odd, pixels. Every convolution is
-    without padding, so that a whole scene gives the same numbers as its windows one by one.
+    without padding, and attention is the head's, so that a whole scene gives the same numbers as
+    its windows one by one.
 
     Raises: ConfigError: a field outside what is allowed, widths or sizes that do not chain.
     """
@@ -125,15 +126,14 @@ class PatchSpec:
         channels *= bands
         for plane in self.planes:
             _check_chain("a 2-D block", plane.c_in, channels)
-            if plane.padding != "valid" or plane.stride != 1:
-                raise ConfigError("blocks of a patch classifier have stride 1 and valid padding.")
+            _check_plane(plane)
             channels, size = plane.c_out, plane.out_size(size)
         _check_chain("the head", self.head.c_in, channels)
         if size != (self.head.size, self.head.size):
-            need = self.window - size[0] + 1
+            need = self.window - size[0] + self.head.size
             raise ConfigError(
                 f"window={self.window} leaves {self.name} a map of {size[0]}x{size[1]}, but its "
-                f"head takes {self.head.size}x{self.head.size}; the window must be {need} or more."
+                f"head takes {self.head.size}x{self.head.size}; the window must be {need}."
             )
 
     @property
@@ -188,6 +188,19 @@ def check_window(window: int) -> None:
     if not 3 <= window <= MAX_WINDOW or window % 2 == 0:
         raise ConfigError(
             f"window={window} is not allowed; expected an odd number of pixels, 3 to {MAX_WINDOW}."
+        )
+
+
+def _check_plane(plane: PlaneSpec) -> None:
+    if plane.padding != "valid" or plane.stride != 1:
+        raise ConfigError(
+            f"a 2-D block has padding={plane.padding!r} and stride={plane.stride}; the blocks of a "
+            "patch classifier have valid padding and stride 1."
+        )
+    if isinstance(plane, InvertedResidualSpec) and plane.attention:
+        raise ConfigError(
+            f"a 2-D block has attention ({plane.attention.kind}), which would look at the whole "
+            "scene instead of a window; give it to the head."
         )
 
 

@@ -194,7 +194,8 @@ class InvertedResidualSpec:
 class InvertedResidual(nn.Module):
     """Inverted residual with linear bottleneck.
 
-    Shape:  (N, c_in, H, W) float -> (N, c_out, ceil(H / stride), ceil(W / stride)).
+    Shape:  (N, c_in, H, W) float -> (N, c_out, ceil(H / stride), ceil(W / stride)); with "valid"
+            padding H and W are first reduced by what the depthwise kernel reaches.
     Source: Sandler et al., MobileNetV2, section 3.3 and Table 1; with attention after the
             depthwise convolution: Howard et al., Searching for MobileNetV3, Fig. 4.
     """

@@ -130,11 +130,16 @@ class ConvSpec:
 
 def check_kernel_and_stride(kernel: int, stride: int) -> None:
     """Raises: ConfigError: an even or non-positive kernel, a stride other than 1 or 2."""
-    at_least("kernel", kernel, 1)
-    if kernel % 2 == 0:
-        raise ConfigError(f"kernel={kernel} is even; expected an odd number such as 3 or 5.")
+    check_odd("kernel", kernel)
     if stride not in (1, 2):
         raise ConfigError(f"stride={stride} is not allowed; expected 1 or 2.")
+
+
+def check_odd(name: str, value: int) -> None:
+    """Raises: ConfigError: an even or non-positive extent of a kernel."""
+    at_least(name, value, 1)
+    if value % 2 == 0:
+        raise ConfigError(f"{name}={value} is even; expected an odd number such as 3 or 5.")
 
 
 def build_activation(act: Act) -> nn.Module:

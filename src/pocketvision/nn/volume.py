@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 
 from pocketvision.errors import at_least
-from pocketvision.nn.conv import check_kernel_and_stride
+from pocketvision.nn.conv import check_odd
 from pocketvision.nn.layer import Layer, Size
 
 
@@ -31,8 +31,8 @@ class VolumeSpec:
     def __post_init__(self) -> None:
         for name in ("c_in", "c_out"):
             at_least(name, getattr(self, name), 1)
-        check_kernel_and_stride(self.depth, 1)
-        check_kernel_and_stride(self.kernel, 1)
+        for name in ("depth", "kernel"):
+            check_odd(name, getattr(self, name))
 
     def build(self) -> nn.Module:
         """The module, newly initialised."""

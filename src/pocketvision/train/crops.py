@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pocketvision.errors import DataError, check_shape
+from pocketvision.train.batches import epoch_batches, num_batches
 
 MAX_LABELLED = 1024  # pixels a step learns from: a window of each is in memory
 UNLABELLED = -1
@@ -41,10 +42,11 @@ class SceneSource:
         """(height, width, n) from there on; zeros beyond the scene."""
         rows, columns, count = self.bands.shape
         out = np.zeros((height, width, count), np.float32)
-        t, b = max(top, 0), min(top + height, rows)
-        left_edge, r = max(left, 0), min(left + width, columns)
-        if t < b and left_edge < r:
-            out[t - top : b - top, left_edge - left : r - left] = self.bands[t:b, left_edge:r]
+        first_row, end_row = max(top, 0), min(top + height, rows)
+        first_column, end_column = max(left, 0), min(left + width, columns)
+        if first_row < end_row and first_column < end_column:
+            inside = self.bands[first_row:end_row, first_column:end_column]
+            out[first_row - top : end_row - top, first_column - left : end_column - left] = inside
         return out
 
 
@@ -114,18 +116,21 @@ class CropSampler:
 
 
 class WindowSampler:
-    """One window for each training pixel, in epochs: the papers' way."""
+    """One turned or mirrored window for each training pixel, in epochs: the papers' way.
+
+    Every epoch shows every pixel once. batch_size: at most, if it can be; the batches of an epoch
+    differ by one window at most, so that none is an odd remainder.
+    """
 
     def __init__(self, source: SceneSource, *, window: int, batch_size: int, seed: int) -> None:
         self.source, self.window, self.seed = source, window, seed
         self.places = np.argwhere(source.targets >= 0)
-        self.batch_size = min(batch_size, len(self.places))
+        self.per_epoch = num_batches(len(self.places), batch_size)
 
     def draw(self, step: int) -> SceneBatch:
-        per_epoch = len(self.places) // self.batch_size
-        order = np.random.default_rng((self.seed, step // per_epoch)).permutation(len(self.places))
-        start = step % per_epoch * self.batch_size
-        chosen = self.places[order[start : start + self.batch_size]]
+        epoch, number = divmod(step, self.per_epoch)
+        batches = epoch_batches(len(self.places), self.per_epoch, self.seed, epoch)
+        chosen = self.places[batches[number]]
         generator = np.random.default_rng((self.seed, step, 1))
         half, side = self.window // 2, self.window
         images = []

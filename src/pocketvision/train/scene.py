@@ -78,7 +78,7 @@ def train_scene(
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads or before)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=_seeded_devices(config)):
             loop = _Loop(network, source, config, folder, deadline)
             loop.run(on_step)
     finally:
@@ -117,7 +117,7 @@ def _seconds_per_step(
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=_seeded_devices(config)):
             loop = _Loop(copy.deepcopy(network), source, config, None, None)
             durations = []
             for _ in range(TRIAL_STEPS):
@@ -155,7 +155,7 @@ class _Loop:
         self.recent: list[tuple[float, float]] = []  # loss, accuracy of each step since the point
         self.step, self.seconds = 0, 0.0
         if self.checkpoint is not None and self.checkpoint.exists():
-            self._restore(torch.load(self.checkpoint, weights_only=True))
+            self._restore(torch.load(self.checkpoint, map_location="cpu", weights_only=True))
 
     def run(self, on_step: OnStep | None) -> None:
         """Step until the schedule ends."""
@@ -164,7 +164,8 @@ class _Loop:
         while self.step < self.schedule.steps:
             self.advance()
             self.seconds = time.monotonic() - start
-            if self.step % max(1, self.config.steps // CURVE_POINTS) == 0:
+            last = self.step == self.schedule.steps
+            if last or self.step % max(1, self.config.steps // CURVE_POINTS) == 0:
                 self._point()
                 self._keep_to_the_time()
             if on_step is not None:
@@ -228,7 +229,8 @@ class _Loop:
         if self.deadline is None:
             return
         left_s = max(0.0, self.deadline - time.monotonic())
-        affordable = self.step + int(left_s / (self.seconds / self.step))
+        seconds_per_step = max(self.seconds / self.step, 1e-9)  # coarse clocks may show nothing
+        affordable = self.step + int(left_s / seconds_per_step)
         if affordable < 0.98 * self.schedule.steps:
             self.schedule = self.schedule.ending_at(max(affordable, self.step), self.step)
 
@@ -281,6 +283,11 @@ def _device(config: SceneTrainConfig) -> str:
     if config.accelerator == "cuda" and not found:
         raise ConfigError("device=cuda, but no CUDA device is in reach; ask for --device cpu.")
     return "cuda" if found and config.accelerator != "cpu" else "cpu"
+
+
+def _seeded_devices(config: SceneTrainConfig) -> list[int]:
+    """Those, beside the CPU, whose random state dropout takes over."""
+    return [torch.cuda.current_device()] if _device(config) == "cuda" else []
 
 
 def _precisions(device: str) -> list[Any]:
