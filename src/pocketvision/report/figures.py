@@ -156,8 +156,13 @@ def accuracy_curve(epochs: Sequence[Epoch]) -> Figure | None:
     )
 
 
-def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure | None:
-    """Heat map of the share of each true class; None without counts or with too many classes."""
+def confusion_matrix(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], counted: str = "image"
+) -> Figure | None:
+    """Heat map of the share of each true class; None without counts or with too many classes.
+
+    counted: what the counts are of, in the singular.
+    """
     count = len(classes)
     if not confusion or count > HEAT_MAP_CLASSES:
         return None
@@ -175,7 +180,7 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str])
         "colorscale": [[0, "--heat-low"], [1, "--heat-high"]],
         "colorbar": {"thickness": 8, "outlinewidth": 0, "tickformat": ".0%", "len": 0.6},
         "hovertemplate": (
-            "true: %{y}<br>named: %{x}<br>%{customdata} images, %{z:.1%} of the class"
+            f"true: %{{y}}<br>named: %{{x}}<br>%{{customdata}} {counted}s, %{{z:.1%}} of the class"
             "<extra></extra>"
         ),
     }
@@ -202,10 +207,10 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str])
         title="Confusion matrix",
         how_to_read=(
             "Each row is a true class and is shared out over the classes the network named; a "
-            "perfect network fills the diagonal alone, an empty cell is no image."
+            f"perfect network fills the diagonal alone, an empty cell is no {counted}."
         ),
         alt=f"Heat map of {count} by {count} classes; {right:,} of "
-        f"{sum(map(sum, confusion)):,} images lie on the diagonal.",
+        f"{sum(map(sum, confusion)):,} {counted}s lie on the diagonal.",
         plot={"data": [trace], "layout": layout},
         height=height,
         min_width=min_width,

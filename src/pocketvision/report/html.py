@@ -15,7 +15,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pocketvision.budget import format_latency, format_size, format_time
-from pocketvision.record import Record, SplitSummary, Step, Tried
+from pocketvision.record import BudgetSummary, Latency, Record, SplitSummary, Step, Tried
 from pocketvision.report import text
 from pocketvision.report.figures import Figure, all_figures
 from pocketvision.report.templates import FOLDER, template
@@ -83,7 +83,7 @@ def render_report(record: Record) -> str:
         bars=budget_bars(record),
         tried=in_reading_order(record.tried),
         classes=class_rows(record),
-        confusions=most_frequent_confusions(record),
+        confusions=most_frequent_confusions(record.confusion, record.data.classes),
         step_rows=step_rows(record.steps),
         splits=[(split, _spread(split)) for split in record.data.splits],
         class_counts=text.class_counts(record.data),
@@ -96,12 +96,25 @@ def render_report(record: Record) -> str:
 
 
 def budget_bars(record: Record) -> list[Bar]:
-    """Latency, size, memory and time against the budget.
+    """Latency, size, memory and time against the budget, as `measured_bars`."""
+    return measured_bars(
+        record.budget,
+        latency=record.latency,
+        size_bytes=record.shipped.size_bytes,
+        peak_bytes=record.peak_bytes,
+        spent_s=record.spent_s,
+    )
 
-    Memory appears where it was measured, time where it was limited.
-    """
-    budget, latency = record.budget, record.latency
-    size = record.shipped.size_bytes
+
+def measured_bars(
+    budget: BudgetSummary,
+    *,
+    latency: Latency,
+    size_bytes: int,
+    peak_bytes: int | None,
+    spent_s: float,
+) -> list[Bar]:
+    """One bar for each measured figure; memory where it was measured, time where it was limited."""
     bars = [
         _bar(
             "Latency",
@@ -113,19 +126,21 @@ def budget_bars(record: Record) -> list[Bar]:
         ),
         _bar(
             "Size",
-            text.megabytes(size),
-            size,
+            text.megabytes(size_bytes),
+            size_bytes,
             budget.size_bytes,
             "" if budget.size_bytes is None else format_size(budget.size_bytes),
         ),
     ]
-    if record.peak_bytes is not None:
-        peak, limit = record.peak_bytes, budget.memory_bytes
+    if peak_bytes is not None:
+        limit = budget.memory_bytes
         limit_text = "" if limit is None else format_size(limit)
-        bars.append(_bar("Peak memory", text.megabytes(peak), peak, limit, limit_text))
+        bars.append(_bar("Peak memory", text.megabytes(peak_bytes), peak_bytes, limit, limit_text))
     if budget.time_s is not None:
-        spent, asked = record.spent_s, format_time(budget.time_s)
-        bars.append(_bar("Time of the whole run", format_time(spent), spent, budget.time_s, asked))
+        asked = format_time(budget.time_s)
+        bars.append(
+            _bar("Time of the whole run", format_time(spent_s), spent_s, budget.time_s, asked)
+        )
     return bars
 
 
@@ -148,12 +163,13 @@ def class_rows(record: Record) -> list[ClassRow]:
     return sorted(rows, key=lambda row: row.recall)
 
 
-def most_frequent_confusions(record: Record) -> list[Confusion]:
+def most_frequent_confusions(
+    confusion: Sequence[Sequence[int]], names: Sequence[str]
+) -> list[Confusion]:
     """The pairs of classes confused most often, at most `CONFUSIONS_SHOWN`."""
-    names = record.data.classes
     pairs = [
         Confusion(true=names[i], named=names[j], count=cell, share=cell / sum(row))
-        for i, row in enumerate(record.confusion)
+        for i, row in enumerate(confusion)
         for j, cell in enumerate(row)
         if cell and i != j
     ]
