@@ -5,9 +5,12 @@ Fractions are 0..1; names carry their unit otherwise.
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pocketvision.errors import ConfigError
 from pocketvision.record import BudgetSummary, Latency, Machine, Precision, Step, Verdict
 
 SCENE_SCHEMA_VERSION = 1
@@ -31,11 +34,19 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spread:
-    """Mean and sample standard deviation over n runs; None for a single one."""
+    """Mean and sample standard deviation (n - 1) over n runs; no deviation of a single one."""
 
     mean: float
     std: float | None
     n: int
+
+    @classmethod
+    def over(cls, values: Sequence[float]) -> Spread:
+        """Of one value for each run. Raises: ConfigError: no values."""
+        if not values:
+            raise ConfigError("values holds no run; expected at least one.")
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return cls(mean=statistics.fmean(values), std=deviation, n=len(values))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

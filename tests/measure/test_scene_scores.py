@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, confusion_matrix
 
 from pocketvision.errors import ConfigError, DataError
-from pocketvision.measure.scene_scores import confusion_of, score, score_confusion, spread
+from pocketvision.measure.scene_scores import confusion_of, score, score_confusion
+from pocketvision.scene_record import Spread
 
 Pairs = list[tuple[int, int]]
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
@@ -108,14 +109,14 @@ def test_logits_are_refused() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
 def test_spread_is_numpys_with_one_degree_of_freedom(values: list[float]) -> None:
-    found = spread(values)
+    found = Spread.over(values)
     assert found.mean == pytest.approx(float(np.mean(values)), abs=1e-12)
     assert found.std == pytest.approx(float(np.std(values, ddof=1)), abs=1e-9)
     assert found.n == len(values)
 
 
 def test_a_single_run_has_no_deviation() -> None:
-    found = spread([0.5])
+    found = Spread.over([0.5])
     assert (found.mean, found.std, found.n) == (0.5, None, 1)
     with pytest.raises(ConfigError, match="values holds no run; expected at least one"):
-        spread([])
+        Spread.over([])

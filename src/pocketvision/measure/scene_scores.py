@@ -6,10 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketvision.errors import ConfigError, DataError, at_least, check_shape
-from pocketvision.report.scene_rows import spread
 from pocketvision.scene_record import Scores
-
-__all__ = ["confusion_of", "score", "score_confusion", "spread"]
 
 Classes = NDArray[np.integer]  # (N,), 0..K - 1
 

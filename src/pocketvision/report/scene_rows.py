@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,17 +82,6 @@ class FileRow:
     median_us: float
     low_us: float
     high_us: float
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation (n - 1) of `values`, one for each run.
-
-    Raises: ConfigError: no values.
-    """
-    if not values:
-        raise ConfigError("values holds no run; expected at least one.")
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Spread(mean=statistics.fmean(values), std=deviation, n=len(values))
 
 
 def share(fraction: float) -> str:
@@ -208,11 +196,11 @@ def _method_row(record: SceneRecord, rows: Sequence[RunRow], shipped: bool) -> M
         label=METHODS.get(first.method, first.method),
         training=TRAININGS[first.training],
         shipped=shipped,
-        overall=spread([run.scores.overall for run in runs]),
-        average=spread([run.scores.average for run in runs]),
-        kappa=spread([run.scores.kappa for run in runs]),
-        train_seconds=spread([run.train_seconds for run in runs]),
-        map_seconds=spread([run.map_seconds for run in runs]),
+        overall=Spread.over([run.scores.overall for run in runs]),
+        average=Spread.over([run.scores.average for run in runs]),
+        kappa=Spread.over([run.scores.kappa for run in runs]),
+        train_seconds=Spread.over([run.train_seconds for run in runs]),
+        map_seconds=Spread.over([run.map_seconds for run in runs]),
         parameters=first.parameters,
         macs=first.macs,
         dense_macs=record.network.dense_macs if first.method == record.network.method else None,
