@@ -14,7 +14,7 @@ from pocketvision.models.hybridsn import hybridsn
 from pocketvision.models.mobile_patch import mobile_patch
 from pocketvision.models.patch import PatchHeadSpec, PatchSpec
 from pocketvision.nn.attention import CbamSpec, SqueezeExciteSpec
-from pocketvision.nn.conv import ConvSpec
+from pocketvision.nn.conv import DEFAULT_NORM, ConvSpec
 from pocketvision.storage import from_json, to_json
 
 HYBRIDSN = hybridsn(bands=14, window=11, num_classes=5)
@@ -206,9 +206,16 @@ def test_plain_convolutions_are_a_patch_classifier_too() -> None:
         bands=3,
         window=3,
         volumes=(),
-        planes=(ConvSpec(c_in=3, c_out=4, padding="valid"),),
+        planes=(ConvSpec(c_in=3, c_out=4, norm=None, padding="valid"),),
         head=PatchHeadSpec(c_in=4, size=1, num_classes=2),
     )
     network = spec.build(0)
     assert isinstance(network.volumes, nn.Sequential)
     assert network.eval()(torch.zeros(1, 3, 3, 3)).shape == (1, 2)
+
+
+def test_batch_norms_are_refused() -> None:
+    spec = mobile_patch(bands=4, window=9, num_classes=3)
+    planes = (replace(spec.planes[0], norm=DEFAULT_NORM), *spec.planes[1:])
+    with pytest.raises(ConfigError, match=r"batch norm, whose statistics .* set norm=None"):
+        replace(spec, planes=planes)

@@ -169,7 +169,7 @@ def test_training_learns_a_separable_scene(
 ) -> None:
     trained = network(build)
     seen: list[tuple[int, int]] = []
-    config = replace(CONFIG, training=training, steps=80, side=12)
+    config = replace(CONFIG, training=training, steps=120, side=12)
     result = train_scene(
         trained, source, config, tmp_path, on_step=lambda done, total, _: seen.append((done, total))
     )
@@ -304,3 +304,27 @@ def test_training_on_cuda_learns_and_comes_back(
     assert torch.equal(torch.cuda.get_rng_state(), before)
     assert all(p.device.type == "cpu" and p.dtype == torch.float32 for p in trained.parameters())
     assert accuracy_elsewhere(trained, source) > 0.95
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+@pytest.mark.parametrize("build", BUILDERS)
+def test_spectra_that_no_training_window_sees_change_nothing(
+    build: Callable[..., PatchSpec],
+    training: Literal["dense", "patches"],
+    source: SceneSource,
+    tmp_path: Path,
+) -> None:
+    """The law behind a leakage of zero: not a bit of the weights knows the other pixels."""
+    half = SIDE // 2
+    targets = source.targets.copy()
+    targets[:, half:] = -1
+    seen = slice(0, half + WINDOW // 2)
+    other = source.bands.copy()
+    other[:, seen.stop :] += 100
+    trained = []
+    for number, bands in enumerate((source.bands, other)):
+        one = network(build)
+        config = replace(CONFIG, training=training)
+        train_scene(one, SceneSource(bands=bands, targets=targets), config, tmp_path / f"{number}")
+        trained.append(one)
+    assert_equal_bits(*trained)

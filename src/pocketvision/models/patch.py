@@ -197,6 +197,11 @@ def _check_plane(plane: PlaneSpec) -> None:
             f"a 2-D block has padding={plane.padding!r} and stride={plane.stride}; the blocks of a "
             "patch classifier have valid padding and stride 1."
         )
+    if plane.norm is not None:
+        raise ConfigError(
+            "a 2-D block has a batch norm, whose statistics over a crop would take in pixels that "
+            "no training window sees; set norm=None."
+        )
     if isinstance(plane, InvertedResidualSpec) and plane.attention:
         raise ConfigError(
             f"a 2-D block has attention ({plane.attention.kind}), which would look at the whole "

@@ -105,6 +105,7 @@ class InvertedResidualSpec:
 
     c_mid: channels inside; equal to c_in means that there is no expansion layer.
     kernel, stride, dilation: of the depthwise convolution.
+    norm: None gives the convolutions biases instead.
     skip: add the input to the output where both have the same shape. padding: of the depthwise
     convolution; with "valid" the middle of the input is added.
 
@@ -121,7 +122,7 @@ class InvertedResidualSpec:
     act: Act = "relu6"
     attention: Attention | None = None
     skip: bool = True
-    norm: BatchNormSpec = DEFAULT_NORM
+    norm: BatchNormSpec | None = DEFAULT_NORM
     padding: Padding = "same"
 
     def __post_init__(self) -> None:
