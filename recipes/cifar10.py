@@ -7,8 +7,6 @@ on. Recipes that share a network share its runs.
 from __future__ import annotations
 
 import argparse
-import math
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import plotting
 from matplotlib import pyplot
-from plotting import ACCENT, SECOND, SOFT, THIRD, machine_line, save, style, tidy
+from plotting import ACCENT, SECOND, SOFT, THIRD, machine_line, save, spread_cell, style, tidy
 
 from pocketvision.budget import format_time
 from pocketvision.data.cache import pixel_store
@@ -31,7 +30,6 @@ from pocketvision.train.config import TrainConfig
 from pocketvision.train.trainer import train
 
 PREPROCESSING = Preprocessing(resolution=32, side=32)
-STUDENT_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
 COLOURS = (SOFT, ACCENT, SECOND, THIRD, "#7a3d8f", "#9a7d0a")
 
 
@@ -169,20 +167,12 @@ def of(name: str, runs: Sequence[Run]) -> list[Run]:
 
 def top1_cell(runs: Sequence[Run]) -> str:
     """Mean and standard deviation over the seeds, in percent."""
-    values = [100 * run.top1 for run in runs]
-    if len(values) < 2:
-        return f"{values[0]:.2f}"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+    return spread_cell([100 * run.top1 for run in runs])
 
 
 def gain_cell(runs: Sequence[Run], base: Sequence[Run]) -> str:
     """Points over the baseline of the same seed: mean, with Student's 95 % interval over seeds."""
-    gains = [100 * (run.top1 - other.top1) for run, other in zip(runs, base, strict=True)]
-    mean = statistics.mean(gains)
-    if len(gains) - 1 not in STUDENT_975:
-        return f"{mean:+.2f}"
-    half = STUDENT_975[len(gains) - 1] * statistics.stdev(gains) / math.sqrt(len(gains))
-    return f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})"
+    return plotting.gain_cell([100 * r.top1 for r in runs], [100 * r.top1 for r in base])
 
 
 def draw_curves(names: Sequence[str], runs: Sequence[Run], picture: Path) -> None:

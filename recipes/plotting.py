@@ -6,6 +6,8 @@ Every recipe is run as `python recipes/NAME.py`: it prints its page and writes i
 from __future__ import annotations
 
 import argparse
+import math
+import statistics
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +22,7 @@ from matplotlib.figure import Figure
 
 from pocketvision.measure.device import machine
 
+STUDENT_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
 ACCENT, SECOND, THIRD, SOFT, LINE = "#0069a8", "#c04f00", "#2b7a3d", "#5b6573", "#dfe3e8"
 
 
@@ -77,6 +80,22 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A Markdown table, and an empty line after it."""
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def spread_cell(values: Sequence[float], decimals: int = 2) -> str:
+    """Mean and sample standard deviation: '60.13 ± 0.29'; the figure alone where there is one."""
+    mean = f"{statistics.fmean(values):.{decimals}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{decimals}f}"
+
+
+def gain_cell(values: Sequence[float], base: Sequence[float]) -> str:
+    """Mean of paired differences with Student's 95 % interval: '+0.72 (+0.59 to +0.85)'."""
+    gains = [value - other for value, other in zip(values, base, strict=True)]
+    mean = statistics.fmean(gains)
+    if len(gains) - 1 not in STUDENT_975:
+        return f"{mean:+.2f}"
+    half = STUDENT_975[len(gains) - 1] * statistics.stdev(gains) / math.sqrt(len(gains))
+    return f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})"
 
 
 def machine_line(packages: Sequence[str], threads: int = 1) -> str:

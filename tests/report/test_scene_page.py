@@ -101,8 +101,8 @@ def test_scores_come_first_with_their_leakage(sources: dict[str, str]) -> None:
     text = Page(sources["blocks"]).text
     first = text[: text.index("Ground truth")]
     leak = (
-        "0 % of test windows hold a pixel that was trained on; "
-        "41.2 % share at least one pixel with a training window"
+        "0 % of test windows hold a training centre; "
+        "41.2 % share pixels with a training window"
     )
     assert f"Overall accuracy (OA, split in blocks) {record.headline.overall:.1%}" in first.replace(
         " %", "%"
@@ -137,7 +137,7 @@ def test_essential_numbers_need_no_script(sources: dict[str, str]) -> None:
         "256 µs 251 to 264 µs",
         "99.1 % n = 2,048",
         "✕ failed",
-        "Guard centre: no test window holds a pixel that was trained on.",
+        "Guard centre: no test window holds a training centre.",
         "Oats lies within one block: it is not tested. (seed 0)",
         "99.87 % of that of the training pixels",
         "Every seed as a table",
@@ -246,7 +246,7 @@ def test_the_card_says_what_it_is_and_how_it_was_split() -> None:
         "**No budget given.** A map of the whole scene in 3.40 s",
         "python model/run.py cube.npy classes.npy",
         "pocketvision map . cube.npy",
-        "test pixels, split in blocks; 0 % of test windows hold a pixel that was trained on;",
+        "test pixels, split in blocks; 0 % of test windows hold a training centre;",
         "| HybridSN, shipped, dense | 3 |",
         "| dense f32, shipped | 100 % of 2,048 | 256 µs (251 to 264) | 20.6 MB | passed |",
         "| 1 | Alfalfa | 46 | 0 | 0 | not tested |",

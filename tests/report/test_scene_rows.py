@@ -31,8 +31,8 @@ def test_a_share_is_none_or_all_only_where_it_is(fraction: float, written: str) 
 
 def test_leakage_is_said_in_words() -> None:
     assert scene_rows.leak_words(Leakage(centre=0, window=0.25)) == (
-        "0 % of test windows hold a pixel that was trained on; "
-        "25.0 % share at least one pixel with a training window"
+        "0 % of test windows hold a training centre; "
+        "25.0 % share pixels with a training window"
     )
     assert scene_rows.leak_range([0, 0]) == "0 %"
     assert scene_rows.leak_range([0.974, 0.961]) == "96.1 % to 97.4 %"

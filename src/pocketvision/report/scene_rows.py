@@ -102,8 +102,8 @@ def leak_range(fractions: Sequence[float]) -> str:
 def leak_words(leakage: Leakage) -> str:
     """Both leakage figures as one clause, to stand beside an accuracy."""
     return (
-        f"{share(leakage.centre)} of test windows hold a pixel that was trained on; "
-        f"{share(leakage.window)} share at least one pixel with a training window"
+        f"{share(leakage.centre)} of test windows hold a training centre; "
+        f"{share(leakage.window)} share pixels with a training window"
     )
 
 
