@@ -23,7 +23,6 @@ from dense_training import indian_pines, labels_of, reduced_source, test_scores
 from plotting import gain_cell, machine_line, spread_cell, table
 
 from pocketvision.data.scene.leakage import class_counts, split_figures
-from pocketvision.data.scene.reading import fingerprint
 from pocketvision.data.scene.scene import ArrayCube, Scene
 from pocketvision.data.scene.splits import SceneSplit, blocks_split, random_split
 from pocketvision.mapping.methods import network_map
@@ -124,7 +123,7 @@ def part(scene: Scene, name: str, rows: slice, bands: range, classes: Sequence[i
     labels = np.zeros_like(labels_of(scene)[rows])
     for new, old in enumerate(classes, 1):
         labels[labels_of(scene)[rows] == old + 1] = new
-    cut = Scene(
+    return Scene(
         name=name,
         cube=ArrayCube(array=np.ascontiguousarray(cube)),
         labels=labels,
@@ -133,7 +132,6 @@ def part(scene: Scene, name: str, rows: slice, bands: range, classes: Sequence[i
         colours=tuple(scene.colours[k] for k in classes),
         no_data=scene.no_data,
     )
-    return replace(cut, fingerprint=fingerprint(cut))
 
 
 def few_labels(scene: Scene, per_class: int, window: int, seed: int) -> SceneSplit:

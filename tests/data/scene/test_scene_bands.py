@@ -226,8 +226,14 @@ def test_what_cannot_be_fitted_is_said() -> None:
         fit_bands(scene, train, components=0)
     with pytest.raises(ConfigError, match="components=13 is more than the 12 bands of the cube"):
         fit_bands(scene, train, components=13)
-    with pytest.raises(ConfigError, match=r"components=6 is too many for 6 training pixels.* 5"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^components=6 is too many for 6 training pixels; take --components 5, or label "
+        r"more pixels\.$",
+    ):
         fit_bands(scene, few, components=6)
+    with pytest.raises(ConfigError, match=r"too many for 1 training pixel; label more pixels\.$"):
+        fit_bands(scene, few & (np.arange(15) == 0), components=1)
     with pytest.raises(DataError, match="No training pixel has a measurement"):
         fit_bands(scene, np.zeros_like(train), components=2)
     with pytest.raises(DataError, match="All 6 training pixels have the same spectrum"):
@@ -240,5 +246,5 @@ def test_a_cube_with_other_bands_is_refused() -> None:
     cube = correlated()
     reduction = fit_bands(scene_of(cube), some_pixels(cube), components=5)
     for use in (reduction.apply, reduction.apply_measured):
-        with pytest.raises(DataError, match="cube has 9 bands, the network was fitted to 12"):
+        with pytest.raises(ConfigError, match=r"cube has 9 bands, this network takes 12; give a"):
             use(cube[..., :9])

@@ -12,8 +12,10 @@ from scipy import ndimage
 from pocketvision.data.scene import blocks
 from pocketvision.data.scene import scene as scene_module
 from pocketvision.data.scene.doctor import Finding, SceneFindings, examine
+from pocketvision.data.scene.reading import check_values
 from pocketvision.data.scene.regions import count_regions
 from pocketvision.data.scene.scene import ArrayCube, Labels, Scene
+from pocketvision.errors import DataError
 from pocketvision.storage import from_json, to_json
 
 Values = NDArray[np.float32]
@@ -68,7 +70,13 @@ def test_a_sound_scene_has_nothing_but_notes() -> None:
     assert [split.guard for split in findings.splits] == ["none", "centre", "full"]
     sentence = found(findings, "random-split").sentence
     assert "(432 pixels to train, 1,008 to test, 0 dropped)" in sentence
-    assert f"{findings.splits[0].leakage.centre:.1%} of test windows hold a training" in sentence
+    assert (
+        f"{findings.splits[0].leakage.centre:.1%} of test windows hold a training centre, "
+        in sentence
+    )
+    assert (
+        f"{findings.splits[0].leakage.window:.1%} share pixels with a training window" in sentence
+    )
 
 
 def test_findings_come_back_from_json() -> None:
@@ -181,11 +189,70 @@ def test_a_scene_without_labels_can_still_be_examined() -> None:
     assert found(findings, "no-labels").severity == "note"
 
 
-def test_suspicions_of_the_reader_come_first() -> None:
-    findings = examine(scene_of(smooth()), suspicions=("It looks like bsq.",))
+def test_a_file_that_seems_to_be_misread_comes_first() -> None:
+    findings = examine(replace(scene_of(smooth()), suspicions=("It looks like bsq.",)))
     assert findings.findings[0] == Finding(
-        severity="error", code="suspicion", sentence="It looks like bsq."
+        severity="error", code="misread", sentence="It looks like bsq."
     )
+
+
+def test_what_training_would_stop_at_is_an_error_in_the_same_words() -> None:
+    cube = smooth()
+    cube[0, :5, 2] = np.inf
+    cube[1, :3] = -9999
+    scene = scene_of(cube)
+    errors = [f.sentence for f in examine(scene).findings if f.code == "undeclared-values"]
+    assert errors[0].startswith("5 of 1,440 pixels have NaN or infinite values")
+    assert errors[1].startswith("3 of 1,440 pixels have -9999 in every band")
+    for sentence in errors:
+        assert found(examine(scene), "undeclared-values").severity == "error"
+        with pytest.raises(DataError) as raised:
+            check_values(replace(scene, no_data=None if "NaN" in sentence else np.nan))
+        assert str(raised.value) == sentence
+
+
+def test_no_data_in_some_bands_only_is_said() -> None:
+    cube = smooth()
+    cube[3, 4:9, 1] = cube[3, 6, 4] = -9999
+    cube[0, 0] = -9999
+    findings = examine(scene_of(cube, no_data=-9999))
+    finding = found(findings, "partial-no-data")
+    assert finding.severity == "warning"
+    assert finding.sentence.startswith(
+        "5 pixels have the no-data value -9999 in some bands only (bands 2, 5 of 6)"
+    )
+    assert findings.missing == 1
+
+
+def test_spectra_of_zeros_are_said() -> None:
+    cube = smooth()
+    cube[:2, :3] = 0
+    finding = found(examine(scene_of(cube)), "zero-spectra")
+    assert finding.severity == "warning"
+    assert finding.sentence == (
+        "6 pixels have 0 in every band; if they are without a measurement, say so with --no-data 0."
+    )
+    assert "value is -1: if" in found(examine(scene_of(cube, no_data=-1)), "zero-spectra").sentence
+    declared = examine(scene_of(cube, no_data=0))
+    assert declared.missing == 6
+    assert "zero-spectra" not in {finding.code for finding in declared.findings}
+
+
+def test_labels_of_missing_pixels_are_left_out_and_counted() -> None:
+    cube, labels = smooth(), fields()
+    cube[:2, :3] = np.nan
+    labels[0, 0] = 0
+    findings = examine(scene_of(cube, labels, no_data=np.nan), window=3)
+    assert sum(findings.counts) == 1440 - 6
+    assert found(findings, "labels-left-out").sentence == (
+        "5 pixels without a measurement have a label: left out."
+    )
+
+
+def test_bands_declared_bad_are_named() -> None:
+    finding = found(examine(replace(scene_of(smooth()), bad_bands=(2, 5))), "bad-bands")
+    assert finding.severity == "warning"
+    assert finding.sentence.startswith("bands 2, 5 of 6 are declared bad in the file (bbl = 0)")
 
 
 @settings(max_examples=80, deadline=None)

@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
-from tensorly.datasets import load_indian_pines
 
-from pocketvision.data.scene import envi_header
-from pocketvision.data.scene.envi import likely_interleave, read_envi
-from pocketvision.data.scene.envi_header import INTERLEAVES, header_of, is_header, read_header
+from pocketvision.data.scene import envi, envi_header
+from pocketvision.data.scene.envi import read_envi
+from pocketvision.data.scene.envi_header import header_of, is_header, read_header
 from pocketvision.data.scene.reading import open_scene
 from pocketvision.errors import DataError
 
 Array = NDArray[Any]
 
-STORED = {"bsq": (2, 0, 1), "bil": (0, 2, 1), "bip": (0, 1, 2)}
 FIELDS = {
     "samples": "4",
     "lines": "3",
@@ -190,7 +188,8 @@ def test_missing_key(tmp_path: Path, key: str) -> None:
         ({"lines": "³"}, "lines = '³'; expected a whole number from 1 up"),
         ({"header_offset": "x"}, "header offset = 'x'; expected a whole number from 0 up"),
         ({"wavelength": "{1, 2, x, 4, 5}"}, "'wavelength' must be numbers .*'x'.*remove it"),
-        ({"wavelength": "{1, 2}"}, "has 2 wavelengths for 5 bands; correct or remove them"),
+        ({"wavelength": "{1, 2}"}, "has 2 numbers in 'wavelength' for 5 bands; correct or remove"),
+        ({"bbl": "{1, 0}"}, "has 2 numbers in 'bbl' for 5 bands; correct or remove them"),
         ({"wavelength": "{400, 500, nan, 700, 800}"}, "wavelength nan is no positive number of nm"),
         ({"wavelength": "{1, 2"}, "the list of 'wavelength' has no closing }"),
         ({"data_ignore_value": "none"}, "'data ignore value' must be numbers"),
@@ -247,33 +246,33 @@ def test_hostile_header_is_read_in_no_time(tmp_path: Path) -> None:
         read_header(path)
 
 
-@pytest.fixture(scope="module")
-def pines() -> Array:
-    return np.asarray(load_indian_pines().tensor[:40, :30], dtype="<i2")
+def test_bad_bands_are_those_with_0(tmp_path: Path) -> None:
+    assert open_scene(write(tmp_path, bbl="{1, 0, 1, 1.0, 0}")).bad_bands == (2, 5)
+    assert open_scene(write(tmp_path)).bad_bands == ()
 
 
-@pytest.mark.parametrize("declared", INTERLEAVES)
-@pytest.mark.parametrize("true", INTERLEAVES)
-def test_interleave_is_seen_on_real_spectra(
-    pines: Array, tmp_path: Path, declared: str, true: str
+def test_compressed_file_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envi, "PART_BYTES", 7)
+    path = write(tmp_path, gzip.compress(CUBE.tobytes()), file_compression="1")
+    np.testing.assert_array_equal(open_scene(path).cube.rows(0, 3), CUBE)
+
+
+def test_header_that_promises_more_than_fits_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = pines.transpose(STORED[true]).tobytes()
-    path = write(tmp_path, data, lines="40", samples="30", bands="200", interleave=declared)
-    assert likely_interleave(path) == true
+    small = gzip.compress(bytes(10_000))
+    path = write(tmp_path, small, lines="180000000000", file_compression="1")
+    with pytest.raises(
+        DataError, match=r"has 10,000 bytes, but its header says 7,200,000,000,000 \(lines"
+    ):
+        open_scene(path)
 
+    def exhausted(*args: object) -> bytes:
+        raise MemoryError
 
-@pytest.mark.parametrize("declared", INTERLEAVES)
-def test_interleave_of_noise_is_the_declared_one(tmp_path: Path, declared: str) -> None:
-    noise = np.random.default_rng(0).standard_normal((20, 18, 16)).astype("<f4")
-    noise[:3] = np.nan
-    path = write(
-        tmp_path, noise.tobytes(), lines="20", samples="18", bands="16", data_type="4",
-        interleave=declared,
-    )  # fmt: skip
-    assert likely_interleave(path) == declared
-
-
-@pytest.mark.parametrize("declared", INTERLEAVES)
-def test_interleave_of_a_single_line_and_column(tmp_path: Path, declared: str) -> None:
-    path = write(tmp_path, bytes(10), lines="1", samples="1", interleave=declared)
-    assert likely_interleave(path) == declared
+    monkeypatch.setattr(gzip.GzipFile, "read", exhausted)
+    with pytest.raises(
+        DataError,
+        match=r"does not fit into memory: unpacked it has 7,200,000,000,000 bytes; unpack it with",
+    ):
+        open_scene(path)

@@ -10,7 +10,8 @@ import rasterio
 from numpy.typing import NDArray
 
 from pocketvision.data.scene.geotiff import GeoTiffCube
-from pocketvision.data.scene.reading import open_scene
+from pocketvision.data.scene.reading import check_values, open_scene
+from pocketvision.data.scene.scene import missing
 from pocketvision.errors import DataError, MissingExtraError
 
 CUBE = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
@@ -103,3 +104,92 @@ def test_without_rasterio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'pocketvision\[hyperspectral\]'"):
         open_scene(path)
+
+
+def masked(path: Path, cube: NDArray[Any], **options: Any) -> Path:
+    """With a mask inside the file that hides the pixel (1, 2)."""
+    visible = np.ones(cube.shape[:2], bool)
+    visible[1, 2] = False
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        write(path, cube, **options)
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(visible)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "read"), [("i2", "f4"), ("u1", "f4"), ("i4", "f8"), ("f8", "f8")]
+)
+def test_masked_pixels_are_missing(tmp_path: Path, dtype: str, read: str) -> None:
+    scene = open_scene(masked(tmp_path / "cube.tif", CUBE.astype(dtype)))
+    assert scene.cube.dtype == read
+    rows = scene.cube.rows(0, 3)
+    assert rows.dtype == read
+    assert np.argwhere(missing(rows, scene.no_data)).tolist() == [[1, 2]]
+    np.testing.assert_array_equal(rows[0], CUBE[0])
+    check_values(scene)
+
+
+def test_a_mask_and_a_no_data_value_go_together(tmp_path: Path) -> None:
+    cube = CUBE.copy()
+    cube[0, 0] = -9999
+    scene = open_scene(masked(tmp_path / "cube.tif", cube, nodata=-9999))
+    assert np.argwhere(missing(scene.cube.rows(0, 3), scene.no_data)).tolist() == [[0, 0], [1, 2]]
+    check_values(scene)
+
+
+def test_masked_labels_are_unlabelled(tmp_path: Path) -> None:
+    write(tmp_path / "cube.tif", CUBE)
+    masked(tmp_path / "labels.tif", np.ones((3, 4, 1), np.uint8), nodata=255)
+    labels = open_scene(tmp_path).labels
+    assert labels is not None
+    assert np.argwhere(labels == 0).tolist() == [[1, 2]]
+
+
+def test_a_band_of_transparency_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "cube.tif", CUBE, photometric="MINISBLACK")
+    with rasterio.open(path, "r+") as file:
+        gray, alpha = rasterio.enums.ColorInterp.gray, rasterio.enums.ColorInterp.alpha
+        file.colorinterp = [gray, gray, gray, alpha, gray]
+    with pytest.raises(
+        DataError,
+        match=r"cube\.tif' declares its band 4 as alpha, .* again with photometric=MINISBLACK; if "
+        r"it marks pixels without one, give those a no-data value and remove the band\.$",
+    ):
+        open_scene(path)
+
+
+def tagged(path: Path, tags: list[dict[str, str]], **options: str) -> tuple[float, ...]:
+    write(path, CUBE)
+    with rasterio.open(path, "r+") as file:
+        for band, of_band in enumerate(tags, 1):
+            if "description" in of_band:
+                file.set_band_description(band, of_band["description"])
+            else:
+                file.update_tags(band, **options, **of_band)
+    return open_scene(path).wavelengths_nm
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("Nanometers", 1), ("Micrometers", 1000), ("", 1000), ("Wavenumber", 0)]
+)
+def test_wavelengths_of_band_tags(tmp_path: Path, unit: str, factor: int) -> None:
+    tags = [{"wavelength": str(n + 0.5), "wavelength_units": unit} for n in range(5)]
+    expected = tuple(factor * (n + 0.5) for n in range(5)) if factor else ()
+    assert tagged(tmp_path / "cube.tif", tags) == expected
+
+
+def test_central_wavelengths_and_descriptions(tmp_path: Path) -> None:
+    central = [{"CENTRAL_WAVELENGTH_UM": f"0.{4 + n}"} for n in range(5)]
+    assert list(tagged(tmp_path / "a.tif", central, ns="IMAGERY")) == [400, 500, 600, 700, 800]
+    described = [{"description": f"Band {n} ({400.5 + n} Nanometers)"} for n in range(5)]
+    assert list(tagged(tmp_path / "b.tif", described)) == [400.5, 401.5, 402.5, 403.5, 404.5]
+
+
+@pytest.mark.parametrize("key", ["wavelength", "description"])
+def test_tags_that_do_not_give_every_band_a_wavelength_are_left_out(
+    tmp_path: Path, key: str
+) -> None:
+    tags = [{key: text} for text in ("400 nm", "blue", "x", "500 nm", "2")]
+    assert tagged(tmp_path / "cube.tif", tags) == ()
+    assert tagged(tmp_path / "few.tif", [{key: "400"}] * 2) == ()

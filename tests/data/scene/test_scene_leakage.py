@@ -60,16 +60,15 @@ def test_leakage_is_that_of_the_windows_themselves(
     assert leakage(split) == brute_force(split)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_guards_keep_their_word_on_indian_pines(indian_pines: Labels, seed: int) -> None:
-    centre = leakage(blocks_split(indian_pines, train_share=0.3, window=25, seed=seed))
+def test_guards_keep_their_word_on_indian_pines(indian_pines: Labels) -> None:
+    centre = leakage(blocks_split(indian_pines, train_share=0.3, window=25, seed=0))
     assert centre.centre == 0
     assert centre.window > 0
-    full = blocks_split(indian_pines, train_share=0.3, window=25, seed=seed, guard="full")
+    full = blocks_split(indian_pines, train_share=0.3, window=25, seed=0, guard="full")
     assert leakage(full) == Leakage(centre=0, window=0)
 
 
-def test_every_test_window_of_a_random_split_holds_a_training_pixel(indian_pines: Labels) -> None:
+def test_every_test_window_of_a_random_split_holds_a_training_centre(indian_pines: Labels) -> None:
     split = random_split(indian_pines, train_share=0.3, window=25, seed=0)
     assert leakage(split) == Leakage(centre=1, window=1)
 

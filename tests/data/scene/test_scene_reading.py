@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pocketvision.data.scene import facts as facts_module
 from pocketvision.data.scene import scene as scene_module
 from pocketvision.data.scene.facts import SceneFacts, read_facts
 from pocketvision.data.scene.reading import check_values, open_scene, read_mask
-from pocketvision.data.scene.scene import ArrayCube, Scene, missing
+from pocketvision.data.scene.scene import ArrayCube, missing
 from pocketvision.errors import DataError
 from pocketvision.storage import to_json
 
@@ -32,13 +33,6 @@ def write(folder: Path, facts: Any = None, cube: Array = CUBE, labels: Array = L
     if facts is not None:
         (folder / "scene.json").write_text(json.dumps(facts))
     return folder
-
-
-def scene_of(cube: Array, no_data: float | None = None) -> Scene:
-    return Scene(
-        name="made", cube=ArrayCube(array=cube), labels=None, classes=(), class_ids=(),
-        colours=(), no_data=no_data,
-    )  # fmt: skip
 
 
 def test_folder_with_all_its_facts(tmp_path: Path) -> None:
@@ -137,8 +131,19 @@ def test_huge_or_damaged_png(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 11)
     with pytest.raises(DataError, match=r"labels\.png' has more than 11 pixels; store the labels"):
         open_scene(tmp_path)
+    monkeypatch.undo()
+    data = (tmp_path / "labels.png").read_bytes()
     (tmp_path / "labels.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"cannot be read \(cannot identify image file"):
+    with pytest.raises(
+        DataError, match=r"labels\.png' cannot be read \(cannot identify image file"
+    ):
+        open_scene(tmp_path)
+    with pytest.raises(
+        DataError, match=r"labels\.png' cannot be read \(cannot identify image file"
+    ):
+        open_scene(tmp_path / "cube.npy", labels=tmp_path / "labels.png")
+    (tmp_path / "labels.png").write_bytes(data[:45])
+    with pytest.raises(DataError, match=r"labels\.png' is a damaged PNG image \(.*; save it again"):
         open_scene(tmp_path)
 
 
@@ -167,6 +172,8 @@ def test_labels_of_another_shape(
     [
         (np.ones((3, 4)), r"cube\.npy' holds no cube, height x width x bands; it has 3x4\."),
         (np.ones((3, 4, 1)), r"holds no cube, height x width x bands; it has 3x4\."),
+        (np.ones((0, 60, 20)), r"cube\.npy' is empty \(0x60x20\); expected at least one pixel and"),
+        (np.ones((3, 4, 0)), r"is empty \(3x4x0\); expected at least one pixel and band\."),
         (np.ones(3), r"is 1-D \(3\); expected height x width x bands, or height x width for"),
         (np.ones((1, 3, 4, 5)), r"is 4-D \(1x3x4x5\); expected height x width x bands"),
         (CUBE * 1j, "holds values of type complex128; expected whole or real numbers"),
@@ -194,7 +201,30 @@ def test_objects_are_refused_and_never_unpickled(
     assert not Path("sprung").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing of NumPy's", b"PK\x03\x04"])
+def npy(header: str) -> bytes:
+    """A file with any header, and 60 bytes of numbers."""
+    text = header.encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(60)
+
+
+HEADER = "{{'descr': '<i2', 'fortran_order': False, 'shape': {}}}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"nothing of NumPy's",
+        b"PK\x03\x04",
+        npy(HEADER.format("(-3, 4, 5)")),
+        npy(HEADER.format("(3, -4, 5)")),
+        npy(HEADER.format("(9223372036854775807, 4, 5)")),
+        npy(HEADER.format("(True, 4, 5)")),
+        npy("(" * 9_000),
+        npy("{'descr': " + "[" * 200 + "]" * 200 + "}"),
+        npy("{'a': 'b"),
+    ],
+)
 def test_damaged_npy(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "cube.npy").write_bytes(content)
     with pytest.raises(DataError, match=r"is no array of numbers in NumPy's format \("):
@@ -273,6 +303,9 @@ def test_file_that_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ({"classes": {"corn": "x"}}, r"is not a valid SceneFacts: classes"),
         ({"colours": [[1, 2]]}, r"is not a valid SceneFacts: colours"),
         ({"colours": [[0, 0, 256]]}, r"The colour \(0, 0, 256\) is out of range"),
+        ({"name": "a\nb"}, r"The scene name 'a\\nb' is not printable text; change it\."),
+        ({"name": "\x1b[31m"}, r"The scene name '\\x1b\[31m' is not printable text"),
+        ({"name": "  "}, r"The scene name '  ' is not printable text"),
         ({"no_data": "none"}, r"is not a valid SceneFacts: no_data"),
         ({"classes": ["a"]}, r"1 class names are given, but '.*' has labels up to 7"),
         ({"wavelengths_nm": [1, 2]}, r"scene\.json has 2 wavelengths for 5 bands; correct or rem"),
@@ -319,6 +352,26 @@ def test_fingerprint_changes_with_cube_labels_and_names(tmp_path: Path) -> None:
     assert len(others | {first}) == 6
 
 
+def test_a_cube_is_gone_through_for_its_fingerprint_only_when_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[int, int]] = []
+    rows = ArrayCube.rows
+
+    def counted(cube: ArrayCube, start: int, stop: int) -> Array:
+        read.append((start, stop))
+        return rows(cube, start, stop)
+
+    monkeypatch.setattr(ArrayCube, "rows", counted)
+    scene = open_scene(write(tmp_path) / "cube.npy")
+    assert read == []
+    first = scene.fingerprint
+    assert read == [(0, 3)]
+    assert scene.fingerprint == first
+    assert read == [(0, 3)]
+    assert replace(scene, labels=LABELS.astype(np.int16)).fingerprint != first
+
+
 def test_fingerprint_does_not_depend_on_the_size_of_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,48 +399,3 @@ def test_reading_does_not_fail_for_nan(tmp_path: Path) -> None:
     cube[1, 2, 3] = np.nan
     scene = open_scene(write(tmp_path, cube=cube))
     assert missing(scene.cube.rows(0, 3), scene.no_data).sum() == 1
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_must_be_declared(bad: float) -> None:
-    cube = CUBE.astype(np.float32)
-    cube[1, 2, 3] = cube[1, 2, 4] = cube[0, 0, 0] = bad
-    with pytest.raises(
-        DataError, match=r"^2 of 12 pixels have NaN or infinite values; .* with --no-data nan\.$"
-    ):
-        check_values(scene_of(cube))
-    with pytest.raises(DataError, match="--no-data nan"):
-        check_values(scene_of(cube, no_data=-9999))
-    check_values(scene_of(cube, no_data=np.nan))
-
-
-@pytest.mark.parametrize("dtype", ["i2", "f4", "f8"])
-def test_negative_constant_pixels_must_be_declared(
-    dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scene_module, "CHUNK_BYTES", 1)
-    cube = CUBE.astype(dtype)
-    cube[0, :2] = cube[2, 3] = -9999
-    cube[1, 1] = -5
-    with pytest.raises(
-        DataError,
-        match=r"^3 of 12 pixels have -9999 in every band; .* say so with --no-data -9999\.$",
-    ):
-        check_values(scene_of(cube))
-    with pytest.raises(DataError, match=r"1 of 12 pixels have -5 in every band"):
-        check_values(scene_of(cube, no_data=-9999))
-
-
-def test_smallest_float_is_named_exactly() -> None:
-    smallest = float(np.finfo(np.float32).min)
-    cube = CUBE.astype(np.float32)
-    cube[0, 0] = smallest
-    with pytest.raises(DataError, match=r"--no-data -3\.4028234663852886e\+38\.$"):
-        check_values(scene_of(cube))
-    check_values(scene_of(cube, no_data=-3.4028234663852886e38))
-
-
-def test_values_of_measured_spectra_pass() -> None:
-    check_values(scene_of(CUBE))
-    check_values(scene_of(np.zeros((3, 4, 5), np.uint8)))
-    check_values(scene_of(-CUBE.astype(np.int16)))  # negative, but not constant

@@ -64,7 +64,7 @@ def write_geotiff(folder: Path, cube: Array) -> Path:
     crs, transform = "EPSG:32611", rasterio.Affine(20, 0, 6e5, 0, -20, 4e6)
     with rasterio.open(
         path, "w", driver="GTiff", height=height, width=width, count=bands,
-        dtype=cube.dtype, crs=crs, transform=transform,
+        dtype=cube.dtype, crs=crs, transform=transform, photometric="MINISBLACK",
     ) as file:  # fmt: skip
         file.write(np.moveaxis(cube, -1, 0))
     return path

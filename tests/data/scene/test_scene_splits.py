@@ -266,5 +266,5 @@ def test_scenes_that_cannot_be_split_are_refused() -> None:
         random_split(np.zeros((8, 8), np.int16), train_share=0.3, window=3, seed=0)
     lump = np.zeros((60, 60), np.int16)
     lump[20:24, 20:24] = 1
-    with pytest.raises(DataError, match=r"leave no class both to train.*smaller --window, or --s"):
+    with pytest.raises(DataError, match=r"leave no class both to train.*hold training centres"):
         blocks_split(lump, train_share=0.3, window=9, seed=0, guard="full")

@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketvision.data.scene.scene import Scene, missing
+from pocketvision.data.scene.scene import Mask, Scene, equals, missing
+from pocketvision.data.scene.values import ValueTally
 
 NOISY = 0.5  # likeness of neighbours below which a band is called noisy
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class BandFacts:
     """Of the bands, from 1 up, and of the pixels; see `SceneFindings`.
 
-    empty: bands without a finite value; they are among the dead."""
+    missing: (H, W) pixels without a measurement. empty: bands without a finite value; they are
+    among the dead. values: of the pixels whose values may mark them as missing."""
 
     value_range: tuple[float, float] | None
-    missing: int
+    missing: Mask
+    values: ValueTally
     empty: tuple[int, ...]
     dead: tuple[int, ...]
     likeness: tuple[float | None, ...]
@@ -33,18 +36,17 @@ class BandFacts:
 def band_facts(scene: Scene) -> BandFacts:
     """One pass over the cube; values of missing pixels do not count."""
     bands = scene.cube.shape[2]
-    tally = _Tally(bands)
-    gone = 0
+    tally, values = _Tally(bands), ValueTally(scene)
+    gone = np.zeros(scene.cube.shape[:2], np.bool_)
     hashes = [hashlib.blake2b(digest_size=16) for _ in range(bands)]
     for start, stop in scene.chunks():
         rows = scene.cube.rows(start, stop)
-        gone += int(missing(rows, scene.no_data).sum())
+        values.add(rows)
+        gone[start:stop] = missing(rows, scene.no_data)
         for digest, plane in zip(hashes, np.moveaxis(rows, -1, 0), strict=True):
             digest.update(plane.tobytes())
         # Only pixels that are marked whole: one empty band shall not hide all others.
-        marked = np.zeros(rows.shape[:2], np.bool_)
-        if scene.no_data is not None:
-            marked = (rows == scene.no_data).all(axis=-1)
+        marked: Mask = np.all(equals(rows, scene.no_data), axis=-1)
         for row, without in zip(rows, marked, strict=True):
             tally.add(row, without)
     lowest, highest = tally.lowest, tally.highest
@@ -58,6 +60,7 @@ def band_facts(scene: Scene) -> BandFacts:
     return BandFacts(
         value_range=None if empty.all() else (float(lowest.min()), float(highest.max())),
         missing=gone,
+        values=values,
         empty=_numbers(empty),
         dead=_numbers(dead),
         likeness=likeness,

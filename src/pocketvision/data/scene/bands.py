@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from pocketvision.data.scene.scene import Mask, Scene, missing
+from pocketvision.data.scene.moments import Matrix, Moments, Vector, training_moments
+from pocketvision.data.scene.scene import Mask, Scene, check_bands, missing
 from pocketvision.errors import ArtefactError, ConfigError, DataError, at_least, choice
 from pocketvision.scene_record import ReductionSummary
 from pocketvision.storage import from_json, to_json, write_atomic
 
 Method = Literal["pca", "standardise", "select"]
-Vector = NDArray[np.float64]
-Matrix = NDArray[np.float64]
 
 METADATA_KEY = "reduction"
 DEAD = 1e-9  # standard deviation over mean: below it, rounding is all that varies
@@ -67,9 +65,9 @@ class BandReduction:
     def apply(self, spectra: NDArray[Any]) -> NDArray[np.float32]:
         """(..., n) of spectra (..., B) of any type; NaN where a spectrum has one.
 
-        Raises: DataError: another number of bands.
+        Raises: ConfigError: another number of bands.
         """
-        self._check_bands(spectra.shape[-1])
+        check_bands(spectra.shape[-1], self.bands)
         centred = spectra.astype(np.float64) - self.mean
         return (centred @ self.matrix).astype(np.float32)
 
@@ -78,19 +76,12 @@ class BandReduction:
     ) -> NDArray[np.float32]:
         """As `apply`, with zeros, the mean training spectrum, where no measurement lies.
 
-        Raises: DataError: another number of bands.
+        Raises: ConfigError: another number of bands.
         """
-        self._check_bands(spectra.shape[-1])
+        check_bands(spectra.shape[-1], self.bands)
         centred = spectra.astype(np.float64) - self.mean
         centred[missing(spectra, no_data)] = 0
         return (centred @ self.matrix).astype(np.float32)
-
-    def _check_bands(self, bands: int) -> None:
-        if bands != self.bands:
-            raise DataError(
-                f"The cube has {bands} bands, the network was fitted to {self.bands}; give a cube "
-                "of the same sensor with the same bands removed."
-            )
 
     def save(self, path: Path) -> None:
         """Write one .safetensors file, atomically."""
@@ -143,7 +134,7 @@ def _check_tensors(path: Path, tensors: dict[str, NDArray[Any]], summary: Reduct
 def reduce_scene(scene: Scene, reduction: BandReduction) -> NDArray[np.float32]:
     """(H, W, n) of a scene; pixels without a measurement are zeros, the mean training spectrum.
 
-    Raises: DataError: another number of bands.
+    Raises: ConfigError: another number of bands.
     """
     height, width, _ = scene.cube.shape
     reduced = np.empty((height, width, reduction.components), np.float32)
@@ -178,12 +169,9 @@ def fit_bands(
         raise DataError(f"The training mask is {train.shape}; the scene is {(height, width)}.")
     if method != "standardise":
         _check_components(components, bands)
-    moments = _moments(scene, train)
-    if method != "standardise" and components > moments.n - 1:
-        raise ConfigError(
-            f"components={components} is too many for {moments.n} training pixels; expected at "
-            f"most {moments.n - 1}."
-        )
+    moments = training_moments(scene, train)
+    if method != "standardise":
+        _check_pixels(components, moments)
     covariance = moments.scatter / max(1, moments.n - 1)
     dead = np.sqrt(covariance.diagonal()) <= DEAD * np.abs(moments.mean)
     if dead.all():
@@ -240,6 +228,14 @@ def _check_components(components: int, bands: int) -> None:
         )
 
 
+def _check_pixels(components: int, moments: Moments) -> None:
+    most = moments.n - 1
+    if components > most:
+        fewer = f"take --components {most}, or label more pixels" if most else "label more pixels"
+        pixels = "1 training pixel" if most == 0 else f"{moments.n} training pixels"
+        raise ConfigError(f"components={components} is too many for {pixels}; {fewer}.")
+
+
 def _principal(covariance: Matrix, components: int, whiten: bool) -> tuple[Matrix, float]:
     """(B, n) and the share of the variance that n directions keep."""
     variances, directions = np.linalg.eigh(covariance)
@@ -262,44 +258,3 @@ def _inverse_root(variances: Vector, smallest: float) -> Vector:
     """1 / standard deviation; zero where a variance is no more than `smallest`."""
     alive = variances > smallest
     return np.where(alive, 1 / np.sqrt(np.where(alive, variances, 1)), 0)
-
-
-class _Moments(NamedTuple):
-    n: int
-    mean: Vector
-    scatter: Matrix  # sum of outer products of what is left after the mean
-
-    def merged(self, other: _Moments) -> _Moments:
-        """Both together.
-
-        Source: Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing
-                Sample Variances (1979), equations 2.1, for vectors.
-        """
-        n = self.n + other.n
-        delta = other.mean - self.mean
-        scatter = self.scatter + other.scatter + np.outer(delta, delta) * (self.n * other.n / n)
-        return _Moments(n, self.mean + delta * (other.n / n), scatter)
-
-
-def _moments(scene: Scene, train: Mask) -> _Moments:
-    total: _Moments | None = None
-    for spectra in _training_spectra(scene, train):
-        mean = spectra.mean(axis=0)
-        centred = spectra - mean
-        part = _Moments(len(spectra), mean, centred.T @ centred)
-        total = part if total is None else total.merged(part)
-    if total is None:
-        raise DataError("No training pixel has a measurement; bands cannot be reduced.")
-    return total
-
-
-def _training_spectra(scene: Scene, train: Mask) -> Iterator[NDArray[np.float64]]:
-    """(n, B) of the training pixels with a measurement, chunk by chunk."""
-    for start, stop in scene.chunks():
-        inside = train[start:stop]
-        if not inside.any():
-            continue
-        spectra = scene.cube.rows(start, stop)[inside]
-        spectra = spectra[~missing(spectra, scene.no_data)]
-        if len(spectra):
-            yield spectra.astype(np.float64)

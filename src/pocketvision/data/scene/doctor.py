@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from pocketvision.data.scene.band_facts import NOISY, BandFacts, band_facts
 from pocketvision.data.scene.leakage import class_counts, split_figures
 from pocketvision.data.scene.regions import count_regions
@@ -68,42 +70,40 @@ class SceneFindings:
 
 
 def examine(
-    scene: Scene,
-    *,
-    window: int = 25,
-    train_share: float = 0.3,
-    seed: int = 0,
-    suspicions: tuple[str, ...] = (),
+    scene: Scene, *, window: int = 25, train_share: float = 0.3, seed: int = 0
 ) -> SceneFindings:
     """Everything that can be known of a scene before training; one pass over the cube.
 
-    window, train_share, seed: of the splits tried. suspicions: sentences of the reader, as errors.
+    window, train_share, seed: of the splits tried. Labels of missing pixels do not count.
 
     Raises: ConfigError: an even window, or a share outside 0.01..0.99.
     """
     bands = band_facts(scene)
-    found = [_finding("error", "suspicion", sentence) for sentence in suspicions]
+    missing = int(bands.missing.sum())
+    found = _value_findings(bands, scene)
+    found += _missing_findings(bands, missing, scene)
     found += _band_findings(bands, scene)
     counts: tuple[int, ...] = ()
     regions: tuple[int, ...] = ()
     splits: list[SplitFigures] = []
-    if scene.labels is None or not (scene.labels > 0).any():
+    labels = None if scene.labels is None else np.where(bands.missing, np.int16(0), scene.labels)
+    if labels is None or not (labels > 0).any():
         found.append(
             _finding("note", "no-labels", "No pixel has a label: the scene can be mapped only.")
         )
     else:
         number = len(scene.classes)
-        counts = class_counts(scene.labels, number, scene.labels > 0)
-        regions = count_regions(scene.labels, number)
+        counts = class_counts(labels, number, labels > 0)
+        regions = count_regions(labels, number)
         found += _class_findings(scene.classes, counts, regions)
-        splits, more = _try_splits(scene, scene.labels, number, window, train_share, seed)
+        splits, more = _try_splits(scene, labels, number, window, train_share, seed)
         found += more
     return SceneFindings(
         name=scene.name,
         shape=scene.cube.shape,
         dtype=str(scene.cube.dtype),
         value_range=bands.value_range,
-        missing=bands.missing,
+        missing=missing,
         dead=bands.dead,
         likeness=bands.likeness,
         noisy=bands.noisy,
@@ -116,19 +116,53 @@ def examine(
     )
 
 
-def _band_findings(bands: BandFacts, scene: Scene) -> list[Finding]:
-    height, width, number = scene.cube.shape
-    found = []
-    if bands.missing:
-        share = bands.missing / (height * width)
+def _value_findings(bands: BandFacts, scene: Scene) -> list[Finding]:
+    """What training would stop at, and values that may be no measurements."""
+    values = bands.values
+    found = [_finding("error", "misread", sentence) for sentence in scene.suspicions]
+    found += [_finding("error", "undeclared-values", sentence) for sentence in values.faults()]
+    if values.partial:
+        where = [int(band) + 1 for band in np.flatnonzero(values.partial_bands)]
         sentence = (
-            f"{pixel_count(bands.missing)} ({share:.1%}) have no measurement; they count as the "
-            "mean spectrum."
+            f"{pixel_count(values.partial)} have the no-data value {scene.no_data:.17g} in some "
+            f"bands only ({_named('band', where)} of {len(values.partial_bands)}), and there it "
+            "counts as a measurement; remove such bands, or give the pixels that value in all."
         )
-        if bands.empty:
-            sentence += f" Without {_named('band', bands.empty)} it may be fewer."
-        whole = bands.missing == height * width
-        found.append(_finding("error" if whole else "note", "missing-pixels", sentence))
+        found.append(_finding("warning", "partial-no-data", sentence))
+    if values.zero:
+        sentence = f"{pixel_count(values.zero)} have 0 in every band; {values.advice(0)}"
+        found.append(_finding("warning", "zero-spectra", sentence))
+    return found
+
+
+def _missing_findings(bands: BandFacts, missing: int, scene: Scene) -> list[Finding]:
+    if not missing:
+        return []
+    height, width, _ = scene.cube.shape
+    sentence = (
+        f"{pixel_count(missing)} ({missing / (height * width):.1%}) have no measurement; they "
+        "count as the mean spectrum."
+    )
+    if bands.empty:
+        sentence += f" Without {_named('band', bands.empty)} it may be fewer."
+    whole = missing == height * width
+    found = [_finding("error" if whole else "note", "missing-pixels", sentence)]
+    labelled = 0 if scene.labels is None else int((scene.labels[bands.missing] > 0).sum())
+    if labelled:
+        sentence = f"{pixel_count(labelled)} without a measurement have a label: left out."
+        found.append(_finding("note", "labels-left-out", sentence))
+    return found
+
+
+def _band_findings(bands: BandFacts, scene: Scene) -> list[Finding]:
+    number = scene.cube.shape[2]
+    found = []
+    if scene.bad_bands:
+        sentence = (
+            f"{_named('band', scene.bad_bands)} of {number} {_is(scene.bad_bands)} declared bad in "
+            "the file (bbl = 0), and still in use; remove what the sensor did not measure."
+        )
+        found.append(_finding("warning", "bad-bands", sentence))
     if bands.dead:
         sentence = (
             f"{_named('band', bands.dead)} of {number} {_is(bands.dead)} constant or empty; remove "
@@ -238,7 +272,7 @@ def _leakage_sentence(what: str, figures: SplitFigures) -> str:
     return (
         f"{what} ({sum(figures.train):,} pixels to train, {sum(figures.test):,} to test, "
         f"{sum(figures.dropped):,} dropped): {figures.leakage.centre:.1%} of test windows hold a "
-        f"training pixel, {figures.leakage.window:.1%} share a pixel with a training window."
+        f"training centre, {figures.leakage.window:.1%} share pixels with a training window."
     )
 
 

@@ -40,7 +40,7 @@ class SceneFacts:
 class Raster:
     """What one file holds: spectra, or label numbers as a single band; and what it says of them.
 
-    classes, colours: by label number, of a classification file.
+    classes, colours: by label number, of a classification file. bad_bands, suspicions: as in Scene.
     """
 
     cube: Cube
@@ -49,6 +49,8 @@ class Raster:
     georeference: Georeference | None = None
     classes: Mapping[int, str] = field(default_factory=dict)
     colours: Mapping[int, Colour] = field(default_factory=dict)
+    bad_bands: tuple[int, ...] = ()
+    suspicions: tuple[str, ...] = ()
 
 
 def read_facts(folder: Path) -> SceneFacts:
@@ -81,6 +83,12 @@ def check_numbers(path: Path, dtype: np.dtype[Any]) -> None:
         raise DataError(
             f"{str(path)!r} holds values of type {dtype}; expected whole or real numbers."
         )
+
+
+def check_text(what: str, text: str) -> None:
+    """Raises: DataError: unless the text can be printed on one line."""
+    if not text.strip() or not text.isprintable():
+        raise DataError(f"The {what} {text!r} is not printable text; change it.")
 
 
 def sizes(shape: tuple[int, ...]) -> str:

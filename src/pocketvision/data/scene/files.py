@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +53,8 @@ class Source(NamedTuple):
 
         Raises: DataError: no such variable.
         """
-        found = FORMATS[self.path.suffix.lower()].shapes(self.path)
+        with readable(self.path):
+            found = FORMATS[self.path.suffix.lower()].shapes(self.path)
         if not self.variable:
             return found
         if self.variable not in found:
@@ -64,7 +66,23 @@ class Source(NamedTuple):
 
     def read(self) -> Raster:
         """The raster that is meant."""
-        return FORMATS[self.path.suffix.lower()].read(self.path, self.variable)
+        with readable(self.path):
+            return FORMATS[self.path.suffix.lower()].read(self.path, self.variable)
+
+
+@contextmanager
+def readable(path: str | Path) -> Iterator[None]:
+    """Errors of the file system, and of libraries that raise them, as ours.
+
+    Raises: DataError: naming the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{str(error.filename or path)!r} cannot be read ({error.strerror or error}); "
+            f"check the file and its permissions."
+        ) from error
 
 
 def in_folder(root: Path) -> tuple[Source, Source | None]:

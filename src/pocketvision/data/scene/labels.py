@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketvision.data.scene.facts import Raster
-from pocketvision.data.scene.scene import Colour, Labels
+from pocketvision.data.scene.facts import Raster, check_text
+from pocketvision.data.scene.scene import Colour, Labels, equals
 from pocketvision.errors import DataError
 
 MAX_CLASSES = 200  # more different numbers are a band; `palette` repeats itself from 206 on
@@ -35,7 +35,7 @@ def read_labels(path: Path, raster: Raster) -> ClassMap:
     """
     numbers = raster.cube.rows(0, raster.cube.shape[0])[..., 0]
     if raster.no_data is not None:
-        gone = np.isnan(numbers) if np.isnan(raster.no_data) else numbers == raster.no_data
+        gone = equals(numbers, raster.no_data) | np.isnan(numbers)
         numbers = np.where(gone, np.zeros((), numbers.dtype), numbers)
     _check(path, numbers)
     ids = np.unique(numbers)
@@ -73,8 +73,7 @@ def name_classes(class_ids: tuple[int, ...], names: Mapping[int, str]) -> tuple[
     """
     chosen = tuple(names.get(number, f"class {number}") for number in class_ids)
     for name in chosen:
-        if not name.strip() or not name.isprintable():
-            raise DataError(f"The class name {name!r} is not printable text; change it.")
+        check_text("class name", name)
         if chosen.count(name) > 1:
             raise DataError(f"Two classes are called {name!r}; give each its own name.")
     return chosen

@@ -11,8 +11,8 @@ from pocketvision.scene_record import Leakage, SplitFigures
 
 
 def leakage(split: SceneSplit) -> Leakage:
-    """Shares of the test pixels whose window holds a training pixel, or shares a pixel with the
-    window of one. Both are 0 where nothing is tested.
+    """Shares of the test windows that hold a training centre, and that share pixels with a
+    training window. Both are 0 where nothing is tested.
 
     Two windows of odd side w share a pixel of the scene exactly where their centres are at most
     w - 1 apart in rows and in columns.

@@ -23,7 +23,7 @@ def npy_shapes(path: Path) -> dict[str, Shape]:
 def read_npy(path: Path, variable: str) -> Raster:
     """A .npy file, memory-mapped.
 
-    Raises: DataError: objects instead of numbers, a damaged file, neither 2-D nor 3-D.
+    Raises: DataError: objects instead of numbers, a damaged file, neither 2-D nor 3-D, or empty.
     """
     return Raster(cube=_map_npy(path))
 
@@ -31,7 +31,9 @@ def read_npy(path: Path, variable: str) -> Raster:
 def _map_npy(path: Path) -> ArrayCube:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:  # numpy refuses objects: they could run code
+    except OSError:
+        raise
+    except Exception as error:  # numpy refuses objects; a hostile header may make it raise anything
         raise DataError(
             f"{str(path)!r} is no array of numbers in NumPy's format ({error}); "
             f"write it again with numpy.save."
@@ -41,6 +43,10 @@ def _map_npy(path: Path) -> ArrayCube:
         raise DataError(
             f"{str(path)!r} is {array.ndim}-D ({sizes(array.shape)}); "
             f"expected height x width x bands, or height x width for labels."
+        )
+    if array.size == 0:
+        raise DataError(
+            f"{str(path)!r} is empty ({sizes(array.shape)}); expected at least one pixel and band."
         )
     return ArrayCube(array=array if array.ndim == 3 else array[..., None])
 
@@ -55,11 +61,17 @@ def png_shapes(path: Path) -> dict[str, Shape]:
 def read_png(path: Path, variable: str) -> Raster:
     """A label map: the numbers of a grey image, or the indices of one with a palette.
 
-    Raises: DataError: too many pixels.
+    Raises: DataError: too many pixels, or a damaged file.
     """
     with _open_png(path) as image:
         colours = _palette(image)
-        return Raster(cube=ArrayCube(array=np.asarray(image)[..., None]), colours=colours)
+        try:
+            numbers = np.asarray(image)
+        except Exception as error:  # a damaged file may make Pillow raise anything
+            raise DataError(
+                f"{str(path)!r} is a damaged PNG image ({error}); save it again."
+            ) from error
+        return Raster(cube=ArrayCube(array=numbers[..., None]), colours=colours)
 
 
 def _open_png(path: Path) -> Image.Image:

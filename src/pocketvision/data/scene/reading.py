@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketvision.data.scene.facts import SceneFacts, Shape, by_number, read_facts
-from pocketvision.data.scene.files import Source, choose_cube, choose_labels, in_folder, source_of
+from pocketvision.data.scene.facts import SceneFacts, Shape, by_number, check_text, read_facts
+from pocketvision.data.scene.files import (
+    Source,
+    choose_cube,
+    choose_labels,
+    in_folder,
+    readable,
+    source_of,
+)
 from pocketvision.data.scene.labels import (
     check_names,
     colour_classes,
     name_classes,
     read_labels,
 )
-from pocketvision.data.scene.scene import Scene, missing
+from pocketvision.data.scene.scene import Scene
+from pocketvision.data.scene.values import ValueTally
 from pocketvision.errors import DataError
 
 
@@ -43,7 +47,7 @@ def open_scene(
     Raises: DataError: files that cannot be read, do not hold a cube, or do not fit each other.
         MissingExtraError: a format whose library is not installed.
     """
-    with _readable(path):
+    with readable(path):
         return _open(path, labels, no_data, tuple(classes) if classes is not None else None)
 
 
@@ -52,24 +56,12 @@ def read_mask(path: str | Path, shape: Shape) -> NDArray[Any]:
 
     Raises: DataError: a file that cannot be read, holds no such map, or one of another size.
     """
-    with _readable(path):
+    with readable(path):
         source = source_of(path)
         chosen = choose_labels(source, source, shape)
         assert chosen is not None  # what is asked for by name is there, or refused
         numbers: NDArray[Any] = chosen.read().cube.rows(0, shape[0])[..., 0]
     return numbers
-
-
-@contextmanager
-def _readable(path: str | Path) -> Iterator[None]:
-    """Errors of the file system, and of libraries that raise them, as ours."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{str(error.filename or path)!r} cannot be read ({error.strerror or error}); "
-            f"check the file and its permissions."
-        ) from error
 
 
 def _open(
@@ -98,11 +90,14 @@ def _open(
         wavelengths_nm=facts.wavelengths_nm or raster.wavelengths_nm,
         no_data=next((v for v in (no_data, facts.no_data, raster.no_data) if v is not None), None),
         georeference=raster.georeference,
+        bad_bands=raster.bad_bands,
+        suspicions=raster.suspicions,
     )
+    check_text("scene name", scene.name)
     _check_wavelengths(scene)
     if label_source is not None:
         scene = _with_labels(scene, label_source, facts)
-    return replace(scene, fingerprint=fingerprint(scene))
+    return scene
 
 
 def _with_labels(scene: Scene, source: Source, facts: SceneFacts) -> Scene:
@@ -133,44 +128,15 @@ def _check_wavelengths(scene: Scene) -> None:
         raise DataError(f"The wavelength {wrong[0]} is no positive number of nm; correct it.")
 
 
-def fingerprint(scene: Scene) -> str:
-    """SHA-256 of spectra, labels and class names; the same whatever the format of the files."""
-    little = scene.cube.dtype.newbyteorder("<")
-    digest = hashlib.sha256(f"{scene.cube.shape} {little.str}".encode())
-    for start, stop in scene.chunks():
-        digest.update(scene.cube.rows(start, stop).astype(little, copy=False).data)
-    if scene.labels is not None:
-        digest.update(json.dumps(scene.classes).encode())
-        digest.update(scene.labels.astype("<i2", copy=False).tobytes())
-    return digest.hexdigest()
-
-
 def check_values(scene: Scene) -> None:
     """Go through the spectra once for values that mark missing pixels without being declared.
 
-    Raises: DataError: NaN or infinite values where NaN is not the no-data value, or pixels that
-        have one negative value in every band where that is not the no-data value.
+    Raises: DataError: a file that seems to be read wrongly; NaN or infinite values where no no-data
+        value is declared; pixels that have one negative value in every band where that is not the
+        no-data value.
     """
-    declared_nan = scene.no_data is not None and np.isnan(scene.no_data)
-    not_finite = 0
-    constant: Counter[float] = Counter()
+    tally = ValueTally(scene)
     for start, stop in scene.chunks():
-        spectra = scene.cube.rows(start, stop)
-        not_finite += int(missing(spectra, None).sum())
-        first = spectra[..., 0]
-        same = (first < 0) & (spectra == first[..., None]).all(axis=-1)
-        values, counts = np.unique(first[same], return_counts=True)
-        constant.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-    pixels = scene.cube.shape[0] * scene.cube.shape[1]
-    if not_finite and not declared_nan:
-        raise DataError(
-            f"{not_finite:,} of {pixels:,} pixels have NaN or infinite values; if they are without "
-            f"a measurement, say so with --no-data nan."
-        )
-    undeclared = [(count, value) for value, count in constant.items() if value != scene.no_data]
-    if undeclared:
-        count, value = max(undeclared)
-        raise DataError(
-            f"{count:,} of {pixels:,} pixels have {value:.17g} in every band; if they are "
-            f"without a measurement, say so with --no-data {value:.17g}."
-        )
+        tally.add(scene.cube.rows(start, stop))
+    for sentence in (*scene.suspicions, *tally.faults()):
+        raise DataError(sentence)

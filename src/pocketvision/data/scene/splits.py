@@ -24,8 +24,8 @@ class SceneSplit:
     """Training and test pixels, (H, W) each and without a common one.
 
     window: side of the square a pixel is classified by. guard: how far test pixels keep from
-    training pixels: "centre": no test window holds a training pixel; "full": no test window shares
-    a pixel with a training window. notes: what the split could not do.
+    training pixels: "centre": no test window holds a training centre, a pixel whose label was
+    learned; "full": none shares pixels with a training window. notes: what the split could not do.
     """
 
     kind: Kind
@@ -51,8 +51,8 @@ def random_split(
     train_per_class: int | None = None,
     classes: Sequence[str] = (),
 ) -> SceneSplit:
-    """Pixels drawn at random within each class: the protocol of most papers, which lets windows of
-    test pixels hold training pixels.
+    """Pixels drawn at random within each class: the protocol of most papers, which lets test
+    windows hold training centres.
 
     Every class with two pixels has one in train and one in test. labels: (H, W), 0 unlabelled.
     train_share: of each class, 0.001..0.999. train_per_class: instead, so many pixels of each
@@ -154,7 +154,7 @@ def blocks_split(
         raise DataError(
             f"Blocks of {side} x {side} pixels leave no class both to train and to test on in a "
             f"scene of {labels.shape[0]} x {labels.shape[1]}; take a smaller --window, or "
-            "--split random, whose test windows hold training pixels."
+            "--split random, whose test windows hold training centres."
         )
     return _split("blocks", guard, window, seed, train, test, labels, classes, [])
 
