@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -34,7 +35,6 @@ from pocketvision.train.crops import (
     WindowSampler,
 )
 from pocketvision.train.scene_config import SceneTrainConfig
-from pocketvision.train.schedule import Schedule
 
 OnStep = Callable[[int, int, str], None]  # steps done, steps in all, a note
 
@@ -48,7 +48,7 @@ TRIAL_STEPS = 4
 class SceneTraining:
     """What a training was: its curve, its seconds, interrupted parts included, and its steps.
 
-    stopped_early: the deadline brought the end forward.
+    stopped_early: the deadline came before the last step.
     """
 
     curves: tuple[Curve, ...]
@@ -70,7 +70,8 @@ def train_scene(
 
     folder: receives a checkpoint now and then; one that is there already is continued, to the same
     result. config: with threads and precision settled (see `settled`).
-    deadline: a `time.monotonic()` by which the learning rate is brought to zero.
+    deadline: a `time.monotonic()` by which it ends; the learning rate then follows the clock, and
+    `config.steps` are the most that are made.
 
     Raises: GateError: the loss became NaN or infinite. ConfigError: no such device.
     """
@@ -150,35 +151,49 @@ class _Loop:
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        self.schedule = Schedule.for_steps(config.steps, config.warmup_steps)
         self.curves: list[Curve] = []
         self.recent: list[tuple[float, float]] = []  # loss, accuracy of each step since the point
         self.step, self.seconds = 0, 0.0
+        self.resumed: float | None = None  # on the clock; None until `run`
+        self.resumed_at = 0.0  # progress then
         if self.checkpoint is not None and self.checkpoint.exists():
             self._restore(torch.load(self.checkpoint, map_location="cpu", weights_only=True))
 
     def run(self, on_step: OnStep | None) -> None:
-        """Step until the schedule ends."""
-        saved = time.monotonic()
-        start = saved - self.seconds
-        while self.step < self.schedule.steps:
+        """Step until all steps are made, or the deadline comes; once at least."""
+        saved = self.resumed = time.monotonic()
+        before_s, self.resumed_at = self.seconds, self.progress()
+        points = int(CURVE_POINTS * self.resumed_at)
+        while self.step == 0 or self.progress() < 1:
             self.advance()
-            self.seconds = time.monotonic() - start
-            last = self.step == self.schedule.steps
-            if last or self.step % max(1, self.config.steps // CURVE_POINTS) == 0:
+            self.seconds = before_s + time.monotonic() - self.resumed
+            progress = self.progress()
+            if int(CURVE_POINTS * progress) > points:
+                points = int(CURVE_POINTS * progress)
                 self._point()
-                self._keep_to_the_time()
             if on_step is not None:
-                on_step(self.step, self.schedule.steps, self._note())
-            if time.monotonic() - saved > SAVE_EVERY_S or self.step == self.schedule.steps:
+                on_step(self.step, max(self.step, round(self.step / progress)), self._note())
+            if time.monotonic() - saved > SAVE_EVERY_S:
                 self._save()
                 saved = time.monotonic()
+        if self.recent:
+            self._point()
+        self._save()
+
+    def progress(self) -> float:
+        """Share of the training that is done, by steps; or by the clock, where that is further."""
+        by_steps = self.step / self.config.steps
+        if self.deadline is None or self.resumed is None:
+            return max(by_steps, self.resumed_at)
+        span_s = max(self.deadline - self.resumed, 1e-9)
+        by_clock = min(1.0, max(0.0, (time.monotonic() - self.resumed) / span_s))
+        return max(by_steps, self.resumed_at + (1 - self.resumed_at) * by_clock)
 
     def advance(self) -> None:
         """One optimizer step. Raises: GateError: the loss is not a number."""
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # dropout
         batch = self.sampler.draw(self.step)
-        rate = self.config.learning_rate * self.schedule(self.step)
+        rate = self.config.learning_rate * self._rate_factor()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         bf16 = self.config.precision == "bf16"
@@ -224,15 +239,10 @@ class _Loop:
             return ""
         return f"loss {self.curves[-1].loss:.3f}, {self.curves[-1].accuracy:.1%} of training pixels"
 
-    def _keep_to_the_time(self) -> None:
-        """Bring the end forward where the machine is slower than planned."""
-        if self.deadline is None:
-            return
-        left_s = max(0.0, self.deadline - time.monotonic())
-        seconds_per_step = max(self.seconds / self.step, 1e-9)  # coarse clocks may show nothing
-        affordable = self.step + int(left_s / seconds_per_step)
-        if affordable < 0.98 * self.schedule.steps:
-            self.schedule = self.schedule.ending_at(max(affordable, self.step), self.step)
+    def _rate_factor(self) -> float:
+        """0..1: a linear warm-up, and a cosine that ends when the training does."""
+        warm = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, self.progress())))
 
     def _save(self) -> None:
         if self.checkpoint is None:
@@ -242,7 +252,7 @@ class _Loop:
             {
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "schedule": asdict(self.schedule),
+                "progress": self.progress(),
                 "curves": [asdict(point) for point in self.curves],
                 "recent": self.recent,
                 "step": self.step,
@@ -255,7 +265,7 @@ class _Loop:
     def _restore(self, saved: dict[str, Any]) -> None:
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.schedule = Schedule(**saved["schedule"])
+        self.resumed_at = saved["progress"]
         self.curves = [Curve(**point) for point in saved["curves"]]
         self.recent = list(saved["recent"])
         self.step, self.seconds = saved["step"], saved["seconds"]

@@ -16,8 +16,9 @@ class SceneTrainConfig:
 
     training: "dense" learns from all training pixels of a few crops at once, "patches" from one
     window for each. crops, side: crops of a dense step, and their output's side in pixels.
-    batch_size: windows of a patch-wise step. The learning rate rises linearly over `warmup_steps`,
-    then falls to zero along a cosine. Batches and dropout depend on (seed, step) alone.
+    batch_size: windows of a patch-wise step. The learning rate rises linearly over `warmup_steps`
+    and falls to zero along a cosine over the whole training. Batches and dropout depend on
+    (seed, step) alone.
 
     Raises: ConfigError: a field outside its range.
     """
