@@ -44,7 +44,7 @@ from pocketvision.train.scene_config import SceneTrainConfig, Training
 TRAININGS: tuple[Training, ...] = ("dense", "patches")
 NAMES = {"dense": "dense", "patches": "patch by patch"}
 COLOURS = {"dense": ACCENT, "patches": SECOND}
-SPARE = 1.1  # steps planned over those that fit as timed, so that the minutes end a training
+SPARE = 4  # times the steps that fit as timed, so that the minutes end a training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +60,7 @@ class Run:
     steps: int
     pixels: int
     seconds: float
+    precision: str
     scores: Scores
     split: SplitFigures
 
@@ -167,6 +168,7 @@ def run_one(scene: Scene, training: Training, minutes: float, seed: int, asked: 
         steps=trained.steps,
         pixels=pixels_seen(source, plan, trained.steps),
         seconds=trained.seconds,
+        precision=plan.precision,
         scores=test_scores(network, source, labels, split, len(scene.classes)),
         split=split_figures(split, labels, len(scene.classes)),
     )
@@ -190,20 +192,19 @@ def planned(
     seed: int,
     asked: Options,
 ) -> SceneTrainConfig:
-    """A training of so many minutes, as long as its steps are timed to take here."""
+    """A training that the deadline ends: more steps than the minutes are timed to hold here."""
     timed, seconds_per_step = settled(
         network,
         source,
         SceneTrainConfig(
             training=training,
-            precision="f32",
             threads=asked.threads,
             accelerator="cuda" if asked.device == "cuda" else "cpu",
             seed=seed,
         ),
     )
-    steps = max(2, round(SPARE * 60 * minutes / seconds_per_step))
-    return replace(timed, steps=steps, warmup_steps=min(100, steps // 10))
+    steps = max(2, round(60 * minutes / seconds_per_step))
+    return replace(timed, steps=SPARE * steps, warmup_steps=min(100, steps // 10))
 
 
 def pixels_seen(source: SceneSource, plan: SceneTrainConfig, steps: int) -> int:
@@ -315,7 +316,9 @@ def conditions(runs: Sequence[Run], scene: Scene, asked: Options) -> list[str]:
         f"{plan.crops} crops of {plan.side} px output a step, each around a pixel of a class drawn "
         f"evenly, at most {MAX_LABELLED:,} labelled pixels; patch by patch: at most "
         f"{plan.batch_size} windows a step, every training pixel once an epoch. Both: AdamW, rate "
-        f"{plan.learning_rate:g}, f32, turned and mirrored at random. Seeds 0 to {asked.seeds - 1} "
+        f"{plan.learning_rate:g}, turned and mirrored at random, in "
+        f"{' or '.join(sorted({run.precision for run in runs}))}, whichever was timed to be faster. "
+        f"Seeds 0 to {asked.seeds - 1} "
         "draw split, weights and batches; ± is the standard deviation over them "
         f"(n = {asked.seeds}); other figures are means.",
         "",

@@ -150,8 +150,8 @@ def test_steps_are_those_that_fill_the_minutes(monkeypatch: pytest.MonkeyPatch) 
         device="cpu",
     )
     plan = dense.planned(None, None, "dense", 2.0, 7, asked)
-    assert plan.steps == 264  # a tenth over 240: the deadline ends the training
-    assert (plan.training, plan.seed, plan.warmup_steps) == ("dense", 7, 26)
+    assert plan.steps == 960  # four times 240: the deadline ends the training
+    assert (plan.training, plan.seed, plan.warmup_steps) == ("dense", 7, 24)
 
 
 def test_seen_pixels_of_patches_are_epochs() -> None:
@@ -317,7 +317,8 @@ def test_figures_of_one_scene_are_the_records(written: Callable[..., Path]) -> N
     page = "\n".join(figures.lines(figures.read([written(record, "fitted")])))
     assert record.command in page
     assert record.verdict.sentence in page
-    assert f"OA {percent(record.headline.overall)} of {record.headline.n:,} test pixels" in page
+    assert f"OA {percent(record.headline.overall)}, AA " in page
+    assert f"n = {record.headline.n:,}; 0 % of test windows hold a training centre" in page
     assert record.machine.cpu in page
     assert f"Python {record.machine.python}" in page
     assert "in blocks, guard centre, window 25, seeds 0 to 2" in page
@@ -335,7 +336,8 @@ def test_minutes_and_microseconds_are_converted(written: Callable[..., Path]) ->
     record = samples.scene_record(seeds=1)
     page = "\n".join(figures.lines(figures.read([written(record, "fitted")])))
     shipped = table_rows(page, "method")[0]
-    assert shipped[6] == f"{record.runs[0].train_seconds / 60:.2f}"
+    assert shipped[6:8] == ["0 %", "41.2 %"]
+    assert shipped[8:10] == ["3,000", f"{record.runs[0].train_seconds / 60:.2f}"]
     file = next(file for file in record.files if file.shipped)
     microseconds = 1e3 * file.latency.median_ms / file.pixels
     assert table_rows(page, "file")[0][2].startswith(f"{microseconds:.0f} (")
