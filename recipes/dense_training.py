@@ -317,7 +317,7 @@ def conditions(runs: Sequence[Run], scene: Scene, asked: Options) -> list[str]:
         f"evenly, at most {MAX_LABELLED:,} labelled pixels; patch by patch: at most "
         f"{plan.batch_size} windows a step, every training pixel once an epoch. Both: AdamW, rate "
         f"{plan.learning_rate:g}, turned and mirrored at random, in "
-        f"{' or '.join(sorted({run.precision for run in runs}))}, whichever was timed to be faster. "
+        f"{' or '.join(sorted({run.precision for run in runs}))}, the faster as timed. "
         f"Seeds 0 to {asked.seeds - 1} "
         "draw split, weights and batches; ± is the standard deviation over them "
         f"(n = {asked.seeds}); other figures are means.",
