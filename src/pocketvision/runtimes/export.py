@@ -7,8 +7,9 @@ import copy
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 import torch
@@ -30,6 +31,8 @@ from pocketvision.runtimes.runtime import FileCard
 
 BATCH = "batch"
 
+Net = TypeVar("Net", bound=nn.Module)
+
 
 def export_onnx(network: nn.Module, path: Path, card: FileCard) -> None:
     """Write `network` with its normalisation as one self-contained ONNX file, atomically.
@@ -45,7 +48,7 @@ def export_onnx(network: nn.Module, path: Path, card: FileCard) -> None:
     resolution = card.preprocessing.resolution
     # Two images: a batch of one would be taken for a constant.
     pixels = torch.zeros(2, resolution, resolution, channels, dtype=torch.uint8)
-    with _quiet_exporter(), torch.no_grad():
+    with quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             from_pixels,
             (pixels,),
@@ -58,12 +61,7 @@ def export_onnx(network: nn.Module, path: Path, card: FileCard) -> None:
         )
     assert program is not None
     model = program.model_proto
-    _pool_globally(model.graph)
-    _drop_notes(model.graph)
-    version = importlib.metadata.version("pocketvision")
-    model.producer_name, model.producer_version = "pocketvision", version
-    set_metadata(model, {**card.to_metadata(), "producer": f"pocketvision {version}"})
-    write_model(model, path)
+    finish_export(model, path, card.to_metadata())
 
 
 def at_resolution(
@@ -89,6 +87,26 @@ def at_resolution(
     return model
 
 
+def frozen_copy(network: Net) -> Net:
+    """The network as it is exported: a copy on the CPU in float32, in eval mode."""
+    copied = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+    for tensor in (*copied.parameters(), *copied.buffers()):
+        # Weights in channels-last order would leave shuffling nodes. Cloned, as contiguous()
+        # keeps the strides of 1x1 kernels, which satisfy both orders.
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+    return copied
+
+
+def finish_export(model: onnx.ModelProto, path: Path, card: Mapping[str, str]) -> None:
+    """Tidy what the exporter made and write it, atomically, with its card and its producer."""
+    _pool_globally(model.graph)
+    _drop_notes(model.graph)
+    version = importlib.metadata.version("pocketvision")
+    model.producer_name, model.producer_version = "pocketvision", version
+    set_metadata(model, {**card, "producer": f"pocketvision {version}"})
+    write_model(model, path)
+
+
 class _FromPixels(nn.Module):
     """uint8 (N, H, W, C) -> logits: the network behind its normalisation, ready to be traced."""
 
@@ -97,11 +115,7 @@ class _FromPixels(nn.Module):
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing, channels: int) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
-        for tensor in (*self.network.parameters(), *self.network.buffers()):
-            # Weights in channels-last order would leave shuffling nodes. Cloned, as contiguous()
-            # keeps the strides of 1x1 kernels, which satisfy both orders.
-            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+        self.network = frozen_copy(network)
         mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
         if channels == 1:
             mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
@@ -124,7 +138,7 @@ def _input_channels(network: nn.Module) -> int:
 
 
 @contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Silence what the exporter says on every call and a user can do nothing about."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
 

@@ -9,8 +9,9 @@ import contextlib
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -87,41 +88,27 @@ class OnnxRuntime:
         source = read_model(float_onnx)
         check_exported(source, float_onnx)
         check_shape("calibration pixels", calibration.pixels.shape, (None, *_image_shape(source)))
-        # Products of uint8 and int8 are summed in 16 bits where VNNI is missing: 7 bits are safe.
-        reduce_range = cpu().is_x86 and not cpu().has_vnni
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantize.") as folder:
-            prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
-            quant_pre_process(float_onnx, prepared, skip_symbolic_shape=True)
-            with _without_progress_lines():
-                quantize_static(
-                    prepared,
-                    quantized,
-                    _Batches(calibration.pixels),
-                    quant_format=QuantFormat.QDQ,
-                    per_channel=True,
-                    reduce_range=reduce_range,
-                    activation_type=QuantType.QUInt8,
-                    weight_type=QuantType.QInt8,
-                    calibrate_method=METHODS[calibration.method],
-                    extra_options={
-                        "CalibStridedMinMax": 1,  # one batch at a time, whatever the method
-                        "CalibPercentile": calibration.percentile,
-                        "CalibTensorRangeSymmetric": False,
-                    },
-                )
-            model = read_model(quantized)
-        _finish(model, source, calibration, reduce_range)
+        area = calibration.pixels.shape[1] * calibration.pixels.shape[2]
+        batches = in_batches(calibration.pixels, BATCH_PIXELS // area)
+        model = static_int8(
+            float_onnx,
+            target.parent,
+            batches,
+            method=calibration.method,
+            percentile=calibration.percentile,
+        )
+        _gates_in_integers(model.graph)
+        drop_unused_constants(model.graph)
         write_model(model, target)
 
     def session(self, path: Path, precision: Precision, threads: int) -> OnnxSession:
         choice("precision", precision, self.precisions)
         model = read_model(path)
         check_exported(model, path)
-        stored: Precision = "int8" if _is_quantized(model) else "f32"
+        stored: Precision = "int8" if is_quantized(model) else "f32"
         if stored != precision:
             raise ArtefactError(f"{path} is an {stored} file; it cannot be run as {precision}.")
-        session = _open(model, path, threads)
+        session = open_session(model, path, threads)
         return OnnxSession(session, _image_shape(model), precision, threads)
 
 
@@ -137,13 +124,7 @@ class OnnxSession:
     ) -> None:
         self._session = session
         self._shape = shape
-        self._options = {
-            "runtime": "onnxruntime",
-            "version": onnxruntime.__version__,
-            "precision": precision,
-            "threads": str(threads),
-            "execution": "sequential",
-        }
+        self._options = session_options(precision, threads)
 
     def run(self, pixels: Pixels) -> Logits:
         check_pixels(pixels, self._shape)
@@ -161,7 +142,7 @@ def foreign_run(
 
     Raises: ArtefactError: a file ONNX Runtime cannot load. ConfigError: inputs it refuses.
     """
-    session = _open(read_model(path), path, threads)
+    session = open_session(read_model(path), path, threads)
     feeds = dict(inputs)
     try:
         session.run(None, feeds)
@@ -170,14 +151,69 @@ def foreign_run(
     return lambda: session.run(None, feeds)
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the base has no types
-    """Calibration images in batches of bounded size."""
+def static_int8(
+    float_onnx: Path,
+    folder: Path,
+    batches: Sequence[NDArray[Any]],
+    *,
+    method: str,
+    percentile: float,
+    float_nodes: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """The INT8 graph of a float file, in quantize-dequantize form, with the file's metadata.
 
-    def __init__(self, pixels: Pixels) -> None:
-        area = pixels.shape[1] * pixels.shape[2]
-        size = max(1, BATCH_PIXELS // area)
-        self._batches = [pixels[i : i + size] for i in range(0, len(pixels), size)]
-        self._left = iter(self._batches)
+    folder: takes temporary files. batches: of calibration inputs. method, percentile: as in
+    `runtime.Calibration`. float_nodes: names of nodes that are left in float.
+    """
+    source = read_model(float_onnx)
+    # Products of uint8 and int8 are summed in 16 bits where VNNI is missing: 7 bits are safe.
+    reduce_range = cpu().is_x86 and not cpu().has_vnni
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".quantize.") as temporary:
+        prepared, quantized = Path(temporary) / "prepared.onnx", Path(temporary) / "int8.onnx"
+        quant_pre_process(float_onnx, prepared, skip_symbolic_shape=True)
+        with _without_progress_lines():
+            quantize_static(
+                prepared,
+                quantized,
+                _Batches(batches),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                reduce_range=reduce_range,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=list(float_nodes),
+                calibrate_method=METHODS[method],
+                extra_options={
+                    "CalibStridedMinMax": 1,  # one batch at a time, whatever the method
+                    "CalibPercentile": percentile,
+                    "CalibTensorRangeSymmetric": False,
+                },
+            )
+        model = read_model(quantized)
+    _tidy(model, source)
+    quantization = {
+        "method": method,
+        "percentile": percentile,
+        "images": sum(map(len, batches)),
+        "weight_bits": 7 if reduce_range else 8,
+    }
+    set_metadata(model, {**metadata(source), "quantization": json.dumps(quantization)})
+    return model
+
+
+def in_batches(samples: NDArray[Any], size: int) -> list[NDArray[Any]]:
+    """The samples (N, ...) in batches of at most `size`, at least one each."""
+    step = max(1, size)
+    return [samples[i : i + step] for i in range(0, len(samples), step)]
+
+
+class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the base has no types
+    """Calibration inputs, batch by batch."""
+
+    def __init__(self, batches: Sequence[NDArray[Any]]) -> None:
+        self._batches = batches
+        self._left = iter(batches)
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -185,7 +221,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the base has no 
     def set_range(self, start_index: int, end_index: int) -> None:
         self._left = iter(self._batches[start_index:end_index])
 
-    def get_next(self) -> dict[str, Pixels] | None:
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
         batch = next(self._left, None)
         return None if batch is None else {INPUT: np.ascontiguousarray(batch)}
 
@@ -201,11 +237,8 @@ def _without_progress_lines() -> Iterator[None]:
         del names["print"]
 
 
-def _finish(
-    model: onnx.ModelProto, source: onnx.ModelProto, calibration: Calibration, reduce_range: bool
-) -> None:
-    """What the quantizer leaves to do: integer gates, tidy imports, the card."""
-    _gates_in_integers(model.graph)
+def _tidy(model: onnx.ModelProto, source: onnx.ModelProto) -> None:
+    """Remove what the quantizer leaves: unused constants and imports, shapes, its own name."""
     drop_unused_constants(model.graph)
     del model.graph.value_info[:]
     used = {node.domain for node in model.graph.node}
@@ -213,13 +246,6 @@ def _finish(
         if model.opset_import[index].domain not in used | {""}:
             del model.opset_import[index]
     model.producer_name, model.producer_version = source.producer_name, source.producer_version
-    quantization = {
-        "method": calibration.method,
-        "percentile": calibration.percentile,
-        "images": len(calibration.pixels),
-        "weight_bits": 7 if reduce_range else 8,
-    }
-    set_metadata(model, {**metadata(source), "quantization": json.dumps(quantization)})
 
 
 def _gates_in_integers(graph: onnx.GraphProto) -> None:
@@ -254,7 +280,11 @@ def _gates_in_integers(graph: onnx.GraphProto) -> None:
     )
 
 
-def _open(model: onnx.ModelProto, path: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(model: onnx.ModelProto, path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Open a model that was read from `path`, with the options every session of ours has.
+
+    Raises: ConfigError: impossible threads. ArtefactError: ONNX Runtime cannot run it.
+    """
     in_range("threads", threads, 1, MAX_THREADS)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -280,7 +310,19 @@ def _image_shape(model: onnx.ModelProto) -> tuple[int, int, int]:
     return height.dim_value, width.dim_value, channels.dim_value
 
 
-def _is_quantized(model: onnx.ModelProto) -> bool:
+def session_options(precision: Precision, threads: int) -> dict[str, str]:
+    """The options of `open_session` for people."""
+    return {
+        "runtime": "onnxruntime",
+        "version": onnxruntime.__version__,
+        "precision": precision,
+        "threads": str(threads),
+        "execution": "sequential",
+    }
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """True where any tensor is stored or computed in integers by way of a quantizer."""
     return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
 
 
