@@ -1,11 +1,12 @@
-# Two commands for a newcomer: `make demo` and `make test`. Each sets up what it needs.
+# Two commands for a newcomer: `make demo` and `make test`. Each sets up what it needs; so does
+# `make demo-hyperspectral`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CODE := src tests scripts benchmarks recipes  # not what a user fits in this folder
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test slow reference clean
+.PHONY: demo demo-hyperspectral test slow reference clean
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
@@ -14,6 +15,10 @@ $(VENV)/.made:
 
 $(VENV)/.runs: $(VENV)/.made pyproject.toml constraints.txt
 	$(BIN)/python $(PIP) --editable '.[samples]'
+	touch $@
+
+$(VENV)/.scenes: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python $(PIP) --editable '.[hyperspectral]'
 	touch $@
 
 $(VENV)/.tests: $(VENV)/.made pyproject.toml constraints.txt
@@ -27,6 +32,13 @@ demo: $(VENV)/.runs
 	$(BIN)/pocketvision fit demo/digits --out demo/fitted $(DEMO)
 
 DEMO := --latency 0.5ms --size 2MB --time 3m --runtime onnxruntime --no-flip
+
+# Fits networks to a hyperspectral scene (tensorly's Indian Pines), maps it, says where the report is.
+demo-hyperspectral: $(VENV)/.scenes
+	@test ! -e demo/scene/record.json || (echo "demo/scene is done already; remove it to run it again." && exit 2)
+	test -e demo/pines || $(BIN)/pocketvision sample indian-pines demo/pines
+	$(BIN)/pocketvision fit demo/pines --task hyperspectral --time 5m --out demo/scene
+	$(BIN)/pocketvision map demo/scene demo/pines/cube.npy --out demo/map.png
 
 # Lint, types, and the default tests.
 test: $(VENV)/.tests

@@ -19,9 +19,11 @@ from pocketvision.report.scene_rows import (
     TRAININGS,
     file_rows,
     leak_range,
+    leak_words,
     method_rows,
     spread_number,
     spread_percent,
+    steps_words,
 )
 from pocketvision.report.text import percent, points, significant, tiny
 from pocketvision.scene_record import SceneRecord, Spread
@@ -45,10 +47,10 @@ def lines(records: Records) -> list[str]:
         "",
         *table(("", *(name if len(records) > 1 else "" for name in records)), facts(records)),
         "Overall accuracy (OA), average accuracy over classes (AA) and Cohen's kappa on test "
-        "pixels; mean ± standard deviation over n runs:",
+        "pixels, with the shares of test windows that leak; mean ± standard deviation over n runs:",
         "",
         *table(named(records, METHOD_TITLES), rows_of(records, method_cells)),
-        "Every run; leakage as above, of its own split:",
+        "Every run, with the leakage of its own split:",
         "",
         *table(named(records, RUN_TITLES), rows_of(records, run_cells)),
         "Exported files: median time with its 95 % interval; agreement, drop in OA on training "
@@ -59,12 +61,8 @@ def lines(records: Records) -> list[str]:
 
 
 def title(record: SceneRecord) -> str:
-    """What the shipped file reached on the first split."""
-    split = record.splits[0]
-    return (
-        f"{record.network.label}, OA {percent(record.headline.overall)} of "
-        f"{record.headline.n:,} test pixels, {SPLITS[split.kind]}"
-    )
+    """What was fitted, and how it was split."""
+    return f"{record.network.label}, {SPLITS[record.splits[0].kind]}"
 
 
 def facts(records: Records) -> list[Cells]:
@@ -101,9 +99,9 @@ FACTS: dict[str, Callable[[SceneRecord], str]] = {
     ),
     "Shipped file on the test pixels of the first split": lambda r: (
         f"OA {percent(r.headline.overall)}, AA {percent(r.headline.average)}, kappa "
-        f"{r.headline.kappa:.4f}, n = {r.headline.n:,}"
+        f"{r.headline.kappa:.4f}, n = {r.headline.n:,}; {leak_words(r.splits[0].leakage)}"
     ),
-    "Map of the whole scene": lambda r: f"{significant(r.map_seconds)} s, {memory(r)}",
+    "Map of the whole scene": lambda r: f"{significant(r.map_seconds)} s",
     "Wall clock": lambda r: format_time(r.spent_s),
     "Machine": lambda r: f"{r.machine.cpu}, {r.machine.cores} cores, {features(r.machine)}",
     "System": lambda r: f"{r.machine.system}, Python {r.machine.python}",
@@ -112,14 +110,19 @@ FACTS: dict[str, Callable[[SceneRecord], str]] = {
     "Scene fingerprint": lambda r: f"`{r.scene.fingerprint[:16]}`",
 }
 
-METHOD_TITLES = ("method", "training", "OA", "AA", "kappa", "n", "training, minutes", "map, s")
+METHOD_TITLES = (
+    *("method", "training", "OA", "AA", "kappa", "n", "hold a training centre"),
+    *("share pixels with a training window", "steps", "training, minutes", "map, s"),
+)
 RUN_TITLES = (
     *("method", "training", "seed", "OA, %", "AA, %", "kappa", "test pixels"),
-    *("hold a training centre", "share pixels", "training, minutes", "map, s"),
+    *("hold a training centre", "share pixels with a training window", "learned from"),
+    *("steps", "training, minutes", "map, s"),
 )
 FILE_TITLES = (
-    *("file", "size", "µs for a pixel", "runs of pixels", "agreement", "drop, points"),
-    *("largest difference", "gate", "budget"),
+    *("file", "size", "µs for a pixel in a map", "runs of pixels", "µs for a pixel's window"),
+    *("agreement", "without a label", "of a tile", "drop, points", "largest difference"),
+    *("gate", "budget"),
 )
 
 
@@ -133,6 +136,9 @@ def method_cells(record: SceneRecord) -> list[Cells]:
             spread_percent(row.average),
             spread_number(row.kappa),
             f"{row.overall.n}",
+            row.centre_leak,
+            row.window_leak,
+            row.steps,
             spread_cell(row.train_seconds, 1 / 60),
             spread_cell(row.map_seconds, 1),
         )
@@ -153,6 +159,8 @@ def run_cells(record: SceneRecord) -> list[Cells]:
             f"{run.scores.n:,}",
             leak_range([split.leakage.centre]),
             leak_range([split.leakage.window]),
+            f"{run.learned_from:,}",
+            steps_words([run]),
             f"{run.train_seconds / 60:.2f}",
             f"{run.map_seconds:.2f}",
         )
@@ -171,7 +179,12 @@ def file_cells(record: SceneRecord) -> list[Cells]:
             f"{significant(row.high_us)})",
             f"{row.file.latency.runs} of {row.file.pixels:,}, {threads(row.file.latency.threads)}"
             + f"; {row.file.latency.noise}" * bool(row.file.latency.noise),
+            f"{significant(1e3 * row.file.pixel_latency.median_ms)} "
+            f"({significant(1e3 * row.file.pixel_latency.low_ms)} to "
+            f"{significant(1e3 * row.file.pixel_latency.high_ms)})",
             f"{row.file.agreement:.2%} of {row.file.compared:,}",
+            share_or_none(row.file.unlabelled_agreement),
+            share_or_none(row.file.tile_agreement),
             points(row.file.drop),
             tiny(row.file.largest_difference),
             "pass" if row.file.passed_gate else "fail",
@@ -179,6 +192,11 @@ def file_cells(record: SceneRecord) -> list[Cells]:
         )
         for row in file_rows(record.files)
     ]
+
+
+def share_or_none(share: float | None) -> str:
+    """'99.12%', or a dash."""
+    return "–" if share is None else f"{share:.2%}"
 
 
 def spread_cell(one: Spread, scale: float) -> str:
@@ -196,13 +214,6 @@ def number_range(numbers: Sequence[int]) -> str:
 def threads(count: int) -> str:
     """'1 thread'."""
     return f"{count} thread" + "s" * (count != 1)
-
-
-def memory(record: SceneRecord) -> str:
-    """Peak memory of the map."""
-    if record.map_peak_bytes is None:
-        return "memory not measured"
-    return f"{format_size(record.map_peak_bytes)} at its peak"
 
 
 def features(machine: Machine) -> str:

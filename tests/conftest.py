@@ -23,6 +23,6 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _brief_timing() -> Iterator[None]:
     """Timing that what ships deserves takes seconds a file; here the planner's is enough."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("variants", "verify"):
-            patch.setattr(f"pocketvision.fitting.{module}.FINAL", PLANNING)
+        for module in ("fitting.variants", "fitting.verify", "mapping.files", "mapping.verify"):
+            patch.setattr(f"pocketvision.{module}.FINAL", PLANNING)
         yield

@@ -1,6 +1,7 @@
 """pocketvision fits a vision network to a device.
 
-Labelled images and a budget in; a trained, quantized, exported, verified and measured network out.
+Labelled images, or a hyperspectral scene, and a budget in; a trained, quantized, exported, verified
+and measured network out.
 Importing this package imports no torch; names are loaded when they are first used.
 """
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from pocketvision.fitting.compare import compare as compare
     from pocketvision.fitting.pipeline import fit as fit
     from pocketvision.fitting.verify import verify as verify
+    from pocketvision.mapping.artefact import SceneArtefact as SceneArtefact
+    from pocketvision.mapping.maps import map_scene as map_scene
+    from pocketvision.mapping.pipeline import fit_scene as fit_scene
     from pocketvision.measure.count import count as count
     from pocketvision.models.create import create_model as create_model
     from pocketvision.models.registry import list_models as list_models
@@ -26,12 +30,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "Artefact": "pocketvision.fitting.artefact",
     "Budget": "pocketvision.budget",
+    "SceneArtefact": "pocketvision.mapping.artefact",
     "compare": "pocketvision.fitting.compare",
     "count": "pocketvision.measure.count",
     "create_model": "pocketvision.models.create",
     "fit": "pocketvision.fitting.pipeline",
+    "fit_scene": "pocketvision.mapping.pipeline",
     "list_models": "pocketvision.models.registry",
     "load": "pocketvision.fitting.artefact",
+    "map_scene": "pocketvision.mapping.maps",
     "spec": "pocketvision.models.registry",
     "verify": "pocketvision.fitting.verify",
 }
@@ -39,13 +46,16 @@ _HOMES = {
 __all__ = [
     "Artefact",
     "Budget",
+    "SceneArtefact",
     "__version__",
     "compare",
     "count",
     "create_model",
     "fit",
+    "fit_scene",
     "list_models",
     "load",
+    "map_scene",
     "spec",
     "verify",
 ]

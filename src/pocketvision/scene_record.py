@@ -81,7 +81,9 @@ class MethodRun:
     """One method trained on one split and scored on its test pixels.
 
     method: "hybridsn", "mobile_patch" or "svm". training: how. parameters, macs: of a network, for
-    one pixel patch by patch; None for others. map_seconds: the whole scene.
+    one pixel patch by patch; None for others. map_seconds: the whole scene. steps: of its training,
+    and steps_asked: those it would have had with time enough; None for others. learned_from:
+    training pixels.
     """
 
     method: str
@@ -92,15 +94,21 @@ class MethodRun:
     map_seconds: float
     parameters: int | None = None
     macs: int | None = None
+    steps: int | None = None
+    steps_asked: int | None = None
+    learned_from: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileFigures:
     """One exported file of the trained network.
 
-    form: "patch" takes windows, "dense" any part of a scene. latency: of one run, `pixels` pixels.
+    form: "patch" takes windows, "dense" any part of a scene. latency: of one run, `pixels` pixels:
+    a tile as maps use it, or a window. pixel_latency: of one pixel from its window.
     agreement, drop, largest_difference: against the float network in PyTorch; agreement over
     `compared` pixels that are not test pixels, drop in OA on the training pixels.
+    unlabelled_agreement: on those of them without a label; tile_agreement: on a whole tile, of the
+    dense form; None where there is none.
     """
 
     form: Form
@@ -108,7 +116,10 @@ class FileFigures:
     size_bytes: int
     latency: Latency
     pixels: int
+    pixel_latency: Latency
     agreement: float
+    unlabelled_agreement: float | None
+    tile_agreement: float | None
     compared: int
     drop: float
     largest_difference: float
@@ -133,6 +144,7 @@ class SceneSummary:
     wavelengths_nm: tuple[float, ...]
     georeferenced: bool
     fingerprint: str
+    cube_sha256: str  # of the spectra alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,7 +215,6 @@ class SceneRecord:
     files: tuple[FileFigures, ...]
     shipped: ShippedScene
     map_seconds: float  # the whole scene through the shipped file, reading included
-    map_peak_bytes: int | None
     curves: tuple[Curve, ...]
     steps: tuple[Step, ...]
     machine: Machine

@@ -128,7 +128,6 @@ def scene_record(
             size_bytes=20_560_000,
         ),
         map_seconds=3.42,
-        map_peak_bytes=312_000_000,
         curves=_curves(60),
         steps=(
             Step(name="split", seconds=0.4, note="blocks of 50 pixels"),
@@ -236,6 +235,7 @@ def _scene(truth: Labels, classes: tuple[str, ...]) -> SceneSummary:
         wavelengths_nm=tuple(400.0 + 10.5 * band for band in range(200)),
         georeferenced=False,
         fingerprint="5d0c" * 16,
+        cube_sha256="a1b2" * 16,
     )
 
 
@@ -263,6 +263,9 @@ def _run(
         map_seconds=map_seconds * (1 + 0.01 * seed),
         parameters=parameters,
         macs=macs,
+        steps=None if method == "svm" else 1200 if training == "patches" else 3000,
+        steps_asked=None if method == "svm" else 3000,
+        learned_from=int((split_pixels(kind, truth, seed) == 1).sum()),
     )
 
 
@@ -274,6 +277,9 @@ def _files() -> tuple[FileFigures, ...]:
             size_bytes=size,
             latency=latency(ms),
             pixels=1600 if form == "dense" else 1,
+            pixel_latency=latency(ms if form == "patch" else 12.3 if lost == 0 else 6.4),
+            unlabelled_agreement=1.0 if lost == 0 else 0.984,
+            tile_agreement=None if form == "patch" else 1.0 if lost == 0 else 0.987,
             agreement=1.0 if lost == 0 else 0.991,
             compared=2048,
             drop=lost,

@@ -31,11 +31,18 @@ def test_a_share_is_none_or_all_only_where_it_is(fraction: float, written: str) 
 
 def test_leakage_is_said_in_words() -> None:
     assert scene_rows.leak_words(Leakage(centre=0, window=0.25)) == (
-        "0 % of test windows hold a training centre; "
-        "25.0 % share pixels with a training window"
+        "0 % of test windows hold a training centre; 25.0 % share pixels with a training window"
     )
     assert scene_rows.leak_range([0, 0]) == "0 %"
     assert scene_rows.leak_range([0.974, 0.961]) == "96.1 % to 97.4 %"
+
+
+def test_steps_say_where_the_time_cut_them_short() -> None:
+    run = scene_record().runs[0]
+    runs = [replace(run, steps=steps, steps_asked=3000) for steps in (1180, 1204)]
+    assert scene_rows.steps_words(runs) == "1,180 to 1,204 of 3,000"
+    assert scene_rows.steps_words([replace(run, steps=3000, steps_asked=3000)]) == "3,000"
+    assert scene_rows.steps_words([replace(run, steps=None, steps_asked=None)]) == "–"
 
 
 def test_spreads_are_written_with_their_deviation() -> None:

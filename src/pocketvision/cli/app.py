@@ -7,12 +7,12 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from pocketvision.cli import display, tables
-from pocketvision.errors import PocketvisionError
+from pocketvision.cli import display, options, scenes, tables
+from pocketvision.errors import ConfigError, PocketvisionError
 
 app = typer.Typer(
     name="pocketvision",
@@ -23,12 +23,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Accelerator = Literal["auto", "cpu", "cuda"]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-BUDGET, CHOICE, TRAINING = "Budget", "What may be chosen", "Training"  # panels of the help
-
-Threads = Annotated[int, typer.Option(help="CPU threads of the runtime.")]
 
 
 def main() -> None:
@@ -72,114 +66,88 @@ def _root(
 
 @app.command()
 def fit(
-    data: Annotated[Path, typer.Argument(help="Folder of class folders, or of train/ val/ test/.")],
+    context: typer.Context,
+    data: Annotated[
+        Path,
+        typer.Argument(help="Folder of class folders, or of train/ val/ test/; or a scene."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
-    latency: Annotated[
-        str | None, typer.Option(help="Budget per image, such as 5ms.", rich_help_panel=BUDGET)
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Budget of the files to ship, such as 4MB.", rich_help_panel=BUDGET),
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            help="Budget of peak memory beyond an empty session, such as 20MB.",
-            rich_help_panel=BUDGET,
-        ),
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="Time for all of it, such as 30m.", rich_help_panel=BUDGET)
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(help="Name or pattern to allow; may be repeated.", rich_help_panel=CHOICE),
-    ] = None,
-    width: Annotated[
-        list[float] | None,
-        typer.Option(help="Width multiplier to allow; may be repeated.", rich_help_panel=CHOICE),
-    ] = None,
-    resolution: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="Input side in pixels to allow; may be repeated.", rich_help_panel=CHOICE
-        ),
-    ] = None,
-    runtime: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="onnxruntime or openvino; default: all installed.", rich_help_panel=CHOICE
-        ),
-    ] = None,
-    precision: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="f32, bf16 or int8; default: all the runtime has.", rich_help_panel=CHOICE
-        ),
-    ] = None,
-    threads: Threads = 1,
-    max_drop: Annotated[
-        float,
-        typer.Option(
-            help="Points of top-1 a file may lose against the float network.",
-            rich_help_panel=CHOICE,
-        ),
-    ] = 1.0,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Start from a file (ours, torchvision's, timm's), a fitted folder, an address, or "
-            "the published weights of `torchvision` or `timm`.",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Default: what fits --time, else 40.", rich_help_panel=TRAINING),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(help="Images per training step.", rich_help_panel=TRAINING)
-    ] = 64,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Top of the schedule.", rich_help_panel=TRAINING)
-    ] = None,
-    flip: Annotated[
-        bool,
-        typer.Option(help="Mirror images in training; not for text.", rich_help_panel=TRAINING),
-    ] = True,
-    mixup: Annotated[
-        float, typer.Option(help="MixUp alpha; 0: off.", rich_help_panel=TRAINING)
-    ] = 0.0,
-    cutmix: Annotated[
-        float, typer.Option(help="CutMix alpha; 0: off.", rich_help_panel=TRAINING)
-    ] = 0.0,
-    min_scale: Annotated[
-        float | None,
-        typer.Option(
-            help="Smallest random crop, as a share of the area.", rich_help_panel=TRAINING
-        ),
-    ] = None,
-    class_weights: Annotated[
-        bool,
-        typer.Option("--class-weights", help="Weigh rare classes more.", rich_help_panel=TRAINING),
-    ] = False,
-    tensorboard: Annotated[
-        bool,
-        typer.Option(
-            "--tensorboard", help="Also log for TensorBoard (extra).", rich_help_panel=TRAINING
-        ),
-    ] = False,
-    device: Annotated[
-        Accelerator, typer.Option(help="Train on cpu, cuda or auto.", rich_help_panel=TRAINING)
-    ] = "auto",
-    devices: Annotated[int, typer.Option(help="How many of them.", rich_help_panel=TRAINING)] = 1,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave unreadable images out.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of split, order, augmentation, weights.")] = 0,
-    json: Json = False,
+    task: options.TaskOption = "classify",
+    latency: options.Latency = None,
+    size: options.Size = None,
+    memory: options.Memory = None,
+    time: options.Time = None,
+    models: options.Models = None,
+    width: options.Width = None,
+    resolution: options.Resolution = None,
+    runtime: options.Runtime = None,
+    precision: options.Precision = None,
+    threads: options.Threads = 1,
+    max_drop: options.MaxDrop = 1.0,
+    weights: options.Weights = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = 64,
+    learning_rate: options.LearningRate = None,
+    flip: options.Flip = True,
+    mixup: options.Mixup = 0.0,
+    cutmix: options.Cutmix = 0.0,
+    min_scale: options.MinScale = None,
+    class_weights: options.ClassWeights = False,
+    tensorboard: options.Tensorboard = False,
+    device: options.DeviceOption = "auto",
+    devices: options.Devices = 1,
+    skip_bad: options.SkipBad = False,
+    labels: options.Labels = None,
+    no_data: options.NoData = None,
+    split: options.Split = "blocks",
+    guard: options.Guard = "centre",
+    train_share: options.TrainShare = 0.3,
+    train_per_class: options.TrainPerClass = None,
+    mask: options.Mask = None,
+    repeats: options.Repeats = 1,
+    window: options.Window = None,
+    bands: options.Bands = "pca",
+    whiten: options.Whiten = True,
+    components: options.Components = None,
+    attention: options.Attention = None,
+    training: options.Training = "dense",
+    steps: options.Steps = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
-    """Fit a network to labelled images and a budget."""
+    """Fit a network to labelled images, or to a hyperspectral scene, and a budget."""
+    scenes.refuse_options_of_other_task(context, task)
+    if task == "hyperspectral":
+        scenes.fit(
+            data,
+            out,
+            labels=labels,
+            no_data=no_data,
+            budget=(latency, size, time, memory),
+            methods=tuple(models or ()),
+            attention=attention,
+            window=window,
+            bands=bands,
+            whiten=whiten,
+            components=components,
+            split=split,
+            guard=guard,
+            train_share=train_share,
+            train_per_class=train_per_class,
+            mask=mask,
+            repeats=repeats,
+            training=training,
+            steps=steps,
+            learning_rate=learning_rate,
+            weights=weights,
+            precisions=tuple(precision or ()),
+            threads=threads,
+            max_drop=max_drop,
+            device=device,
+            seed=seed,
+            json=json,
+        )
+        return
     from pocketvision.fitting.config import FitConfig, fit_augmentation
     from pocketvision.fitting.pipeline import parse_budget, run_fit
 
@@ -226,7 +194,7 @@ def predict(
     folder: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 3,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Classify image files with a fitted network."""
     from pocketvision.fitting.artefact import load
@@ -247,14 +215,31 @@ def predict(
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
-    data: Annotated[Path, typer.Argument(help="The images it was fitted to.")],
-    latency: Annotated[str | None, typer.Option(help="Limit on this machine, such as 5ms.")] = None,
-    json: Json = False,
+    data: Annotated[Path, typer.Argument(help="The images or the scene it was fitted to.")],
+    latency: Annotated[
+        str | None,
+        typer.Option(help="Limit on this machine, of an image or a pixel, such as 5ms."),
+    ] = None,
+    labels: options.Labels = None,
+    mask: options.Mask = None,
+    json: options.Json = False,
 ) -> None:
     """Check a fitted network on this machine against its record; exit code 1 if it fails."""
-    from pocketvision.fitting.verify import verify as run_verify
+    from pocketvision.fitting.verify import verify as verify_photos
+    from pocketvision.mapping.artefact import is_scene_folder
+    from pocketvision.mapping.verify import verify_scene
 
-    found = run_verify(folder, data, latency=latency, reporter=display.TerminalReporter())
+    reporter = display.TerminalReporter()
+    if is_scene_folder(folder):
+        found = verify_scene(
+            folder, data, latency=latency, labels=labels, mask=mask, reporter=reporter
+        )
+    else:
+        if labels is not None or mask is not None:
+            raise ConfigError(
+                f"{folder} holds a network for photos; --labels and --mask are for scenes."
+            )
+        found = verify_photos(folder, data, latency=latency, reporter=reporter)
     if json:
         display.print_json({**asdict(found), "passed": found.passed})
     else:
@@ -266,7 +251,7 @@ def verify(
 @app.command()
 def models(
     pattern: Annotated[str, typer.Argument(help="Such as 'mobilenet_v3*'.")] = "*",
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """List the networks, with the papers' accuracy on ImageNet."""
     from pocketvision.models.registry import find_models
@@ -295,7 +280,7 @@ def describe(
     memory: Annotated[
         bool, typer.Option("--memory", help="Also the activation memory of every block.")
     ] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Show a network's table: blocks, multiply-accumulates, parameters, shares and totals."""
     from pocketvision.measure.activations import activation_memory
@@ -342,12 +327,12 @@ def compare(
         list[str] | None,
         typer.Option(help="f32, bf16 or int8; default: all the runtime has."),
     ] = None,
-    threads: Threads = 1,
+    threads: options.Threads = 1,
     batch: Annotated[int, typer.Option(help="Images at a time for the throughput.")] = 8,
     out: Annotated[
         Path | None, typer.Option(help="Page to write, such as comparison.html; must not exist.")
     ] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Show networks side by side: published accuracy, costs and, with --latency, speed."""
     from pocketvision.fitting.compare import check_page, write_page
@@ -383,8 +368,8 @@ def measure(
         list[str] | None,
         typer.Option(help="Of an input with open axes: x=1,3,224,224; may be repeated."),
     ] = None,
-    threads: Threads = 1,
-    json: Json = False,
+    threads: options.Threads = 1,
+    json: options.Json = False,
 ) -> None:
     """Time an ONNX file on this machine: median, p95 and the 95 % interval of the median."""
     from pocketvision.measure.onnxfile import measure_file, parse_shapes
@@ -402,10 +387,20 @@ def measure(
 
 @app.command()
 def sample(
-    name: Annotated[str, typer.Argument(help="digits: 1,797 handwritten digits, 8x8.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="digits: 1,797 handwritten digits, 8x8; indian-pines: a scene of 145x145 pixels "
+            "and 200 bands."
+        ),
+    ],
     folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
 ) -> None:
-    """Write a small real data set that ships inside a dependency: train/ val/ test/."""
+    """Write a small real data set that ships inside a dependency."""
     from pocketvision.data.samples import write_sample
 
     display.out.print(f"Wrote {write_sample(name, folder)}", highlight=False)
+
+
+app.command()(scenes.doctor)
+app.command("map")(scenes.map_scene)

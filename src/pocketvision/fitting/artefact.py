@@ -43,6 +43,7 @@ class Prediction:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Versioned:
     schema_version: int
+    task: str = "classify"
 
 
 class Artefact:
@@ -142,6 +143,12 @@ def load(folder: str | Path) -> Artefact:
     return Artefact(folder)
 
 
+def refuse_scenes(folder: Path) -> None:
+    """Raises: ArtefactError: `folder` holds a network fitted to a scene."""
+    if (folder / RECORD).is_file():
+        _read_head(folder / RECORD)
+
+
 def read_state(folder: Path) -> RunState:
     """run.json of `folder`. Raises: ArtefactError: it is missing or damaged."""
     path = folder / RUN
@@ -161,11 +168,20 @@ def _read_record(folder: Path) -> Record:
             "run the same `fit` command again to go on" if unfinished else "was it made by `fit`?"
         )
         raise ArtefactError(f"{folder} is not a fitted network: {reason}; {remedy}")
-    text = path.read_bytes()
-    version = from_json(_Versioned, text, source=str(path), extra="ignore").schema_version
+    version = _read_head(path).schema_version
     if version > SCHEMA_VERSION:
         raise ArtefactError(
             f"{path} has schema version {version}; this pocketvision reads up to "
             f"{SCHEMA_VERSION}: update pocketvision."
         )
-    return from_json(Record, text, source=str(path))
+    return from_json(Record, path.read_bytes(), source=str(path))
+
+
+def _read_head(path: Path) -> _Versioned:
+    head = from_json(_Versioned, path.read_bytes(), source=str(path), extra="ignore")
+    if head.task != "classify":
+        raise ArtefactError(
+            f"{path.parent} holds a network for {head.task} scenes, not for photos; use "
+            "`pocketvision map`, or pocketvision.SceneArtefact from Python."
+        )
+    return head

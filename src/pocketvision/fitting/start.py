@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +13,7 @@ from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError
 from pocketvision.fitting import forecast
-from pocketvision.fitting.artefact import read_state
+from pocketvision.fitting.artefact import RUN, read_state, refuse_scenes
 from pocketvision.fitting.candidates import (
     MAX_CANDIDATES,
     Candidate,
@@ -27,6 +25,7 @@ from pocketvision.fitting.candidates import (
 )
 from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.fine_tuning import start_from, weights_specs
+from pocketvision.fitting.folder import check_writable, make_folder, taken
 from pocketvision.fitting.plan import MeasuredCache, measure_candidates
 from pocketvision.fitting.ranking import rank
 from pocketvision.fitting.reporter import Reporter
@@ -37,6 +36,7 @@ from pocketvision.models.pretrained import is_published
 from pocketvision.record import Step
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Runtime
+from pocketvision.storage import to_json
 from pocketvision.train.trainer import check_devices
 
 PLANNING_SHARE = 0.15  # of the time asked for; fewer candidates are measured when it is short
@@ -53,7 +53,7 @@ def open_run(config: FitConfig, out: Path, reporter: Reporter, command: str) -> 
     """
     clock = Clock(config.budget.time_s)
     earlier = _unfinished_state(out, config)
-    _check_writable(out)
+    check_writable(out)
     runtimes = _runtimes(config)
     samples = _scan(config, reporter)
     check_devices(base_config(config), len(samples.indices("train")))
@@ -86,28 +86,8 @@ def _unfinished_state(out: Path, config: FitConfig) -> RunState | None:
     except (OSError, ArtefactError):
         state = None
     if state is None or state.status != "unfinished" or state.config != config:
-        holds = {
-            "done": "a finished run",
-            "failed": "a run that failed its gate or budget",
-            "unfinished": "an unfinished run with other options",
-        }
-        raise ConfigError(
-            f"The output folder {out} exists and holds "
-            f"{holds[state.status] if state else 'something else'}; nothing was changed. Give "
-            "another --out, or remove the folder."
-        )
+        raise taken(out, state.status if state else None)
     return state
-
-
-def _check_writable(out: Path) -> None:
-    """Raises: ConfigError: `out` could not be made when everything is measured."""
-    parent = out.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ConfigError(
-            f"The output folder {out} cannot be made: {parent} is not a folder that can be written."
-        )
 
 
 def _scan(config: FitConfig, reporter: Reporter) -> Samples:
@@ -172,8 +152,9 @@ def _begin(
     run.state = replace(run.state, tried=tried, ranking=tuple(c.spec for c in ranking))
     attempt = settle(run, 0)
     step = Step(name="plan", seconds=seconds[0], note=f"{len(tried)} files measured")
-    run.state = replace(run.state, attempt=attempt, steps=(step,))
-    _make_folder(run)
+    spent_s = round(clock.spent_s, 3)
+    run.state = replace(run.state, attempt=attempt, steps=(step,), spent_s=spent_s)
+    make_folder(out, RUN, to_json(run.state))
     return run
 
 
@@ -188,16 +169,6 @@ def _refuse_too_short(run: Run, candidates: list[Candidate]) -> None:
         )
 
 
-def _make_folder(run: Run) -> None:
-    """The output folder appears with its run.json inside, so that it can always be resumed."""
-    out = run.out
-    run.out = out.with_name(f".{out.name}.new")
-    shutil.rmtree(run.out, ignore_errors=True)
-    run.save(run.state)
-    run.out.rename(out)
-    run.out = out
-
-
 def _candidates(
     config: FitConfig, samples: Samples, runtimes: list[Runtime], reporter: Reporter
 ) -> list[Candidate]:
@@ -206,6 +177,7 @@ def _candidates(
     resolutions = resolutions_for(shorter_side, config.resolutions)
     classes = len(samples.classes)
     if config.weights is not None:
+        refuse_scenes(Path(config.weights))
         specs = weights_specs(config, classes, reporter)
         everything = [as_candidate(spec.at(side)) for spec in specs for side in resolutions]
     else:

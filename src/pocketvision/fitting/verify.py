@@ -128,7 +128,7 @@ def verify(
     reporter = reporter or Silent()
     artefact = Artefact(folder)
     altered = artefact.altered_files()
-    checks = [_files_check(artefact, altered)]
+    checks = [files_check(len(artefact.shipped.files), altered)]
     same = _same_machine(artefact)
     runtime = get_runtime(artefact.shipped.runtime)
     if {file.name for file in runtime.files(artefact.model_file)} & set(altered):
@@ -191,11 +191,12 @@ def _same_machine(artefact: Artefact) -> bool:
     return (here.cpu, here.cores, here.features) == (there.cpu, there.cores, there.features)
 
 
-def _files_check(artefact: Artefact, altered: list[str]) -> Check:
+def files_check(recorded: int, altered: list[str]) -> Check:
+    """The line on hashes: `recorded` files, and the names of those that are not as they were."""
     return Check(
         name="files",
         passed=not altered,
-        recorded=f"{len(artefact.shipped.files)} files",
+        recorded=f"{recorded} files",
         found="unchanged" if not altered else f"altered, missing or added: {', '.join(altered)}",
     )
 
@@ -247,11 +248,12 @@ def _latency_check(
     return Check(
         name="latency",
         passed=passed,
-        recorded=_interval(recorded),
-        found=_interval(found),
+        recorded=interval(recorded),
+        found=interval(found),
         note=f"{note}; {found.noise}" if found.noise else note,
     )
 
 
-def _interval(latency: Latency) -> str:
+def interval(latency: Latency) -> str:
+    """'5.1 ms (5.0 to 5.2)'."""
     return f"{latency.median_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g})"

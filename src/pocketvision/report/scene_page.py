@@ -6,7 +6,7 @@ As on the photos' page, everything essential is in tables, text and pictures wit
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -119,13 +119,14 @@ def budget_bars(record: SceneRecord) -> list[Bar]:
     shipped = shipped_file(record)
     if shipped is None or not is_limited(record.budget):
         return []
-    return measured_bars(
+    latency, *others = measured_bars(
         record.budget,
-        latency=shipped.latency,
+        latency=shipped.pixel_latency,
         size_bytes=record.shipped.size_bytes,
-        peak_bytes=record.map_peak_bytes,
+        peak_bytes=None,
         spent_s=record.spent_s,
     )
+    return [replace(latency, label="Latency of one pixel"), *others]
 
 
 def shipped_file(record: SceneRecord) -> FileFigures | None:

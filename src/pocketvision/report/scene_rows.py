@@ -47,6 +47,11 @@ class MethodRow:
     runs: tuple[RunRow, ...]
 
     @property
+    def steps(self) -> str:
+        """Of its trainings, as `steps_words`."""
+        return steps_words([row.run for row in self.runs])
+
+    @property
     def centre_leak(self) -> str:
         """Of the splits behind this row, as `leak_range`."""
         return leak_range([row.split.leakage.centre for row in self.runs])
@@ -97,6 +102,16 @@ def leak_range(fractions: Sequence[float]) -> str:
     """Shares of several splits: '0 %' where they are written alike, else '96.1 % to 97.4 %'."""
     low, high = share(min(fractions)), share(max(fractions))
     return low if low == high else f"{low} to {high}"
+
+
+def steps_words(runs: Sequence[MethodRun]) -> str:
+    """Steps of trainings, and where the time cut them short: '3,000', '1,180 to 1,204 of 3,000'."""
+    steps = [run.steps for run in runs if run.steps is not None]
+    if not steps:
+        return "–"
+    low, high, asked = min(steps), max(steps), runs[0].steps_asked
+    done = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return done if asked in (None, low) else f"{done} of {asked:,}"
 
 
 def leak_words(leakage: Leakage) -> str:

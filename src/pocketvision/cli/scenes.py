@@ -1,0 +1,247 @@
+"""The verbs on hyperspectral scenes: what `fit` does with one, `doctor` and `map`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from pocketvision.budget import format_time
+from pocketvision.cli import display, options
+from pocketvision.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pocketvision.data.scene.doctor import SceneFindings
+    from pocketvision.mapping.artefact import SceneArtefact
+
+# Parameters of `fit` that only one task has.
+OF_PHOTOS = (
+    *("memory", "width", "resolution", "runtime", "epochs", "batch_size", "flip", "mixup"),
+    *("cutmix", "min_scale", "class_weights", "tensorboard", "devices", "skip_bad"),
+)
+OF_SCENES = (
+    *("labels", "no_data", "split", "guard", "train_share", "train_per_class", "mask", "repeats"),
+    *("window", "bands", "whiten", "components", "attention", "training", "steps"),
+)
+
+
+def refuse_options_of_other_task(context: typer.Context, task: options.Task) -> None:
+    """Raises: ConfigError: an option was given that has no meaning for the task."""
+    foreign = OF_PHOTOS if task == "hyperspectral" else OF_SCENES
+    for name in foreign:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            other = "photos" if task == "hyperspectral" else "scenes (--task hyperspectral)"
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is an option for {other}; leave it away with "
+                f"--task {task}."
+            )
+
+
+def fit(
+    data: Path,
+    out: Path,
+    *,
+    labels: str | None,
+    no_data: float | None,
+    budget: tuple[str | None, str | None, str | None, str | None],
+    methods: tuple[str, ...],
+    attention: options.AttentionName | None,
+    window: int | None,
+    bands: options.BandsName,
+    whiten: bool,
+    components: int | None,
+    split: options.SplitKind,
+    guard: options.GuardName,
+    train_share: float,
+    train_per_class: int | None,
+    mask: str | None,
+    repeats: int,
+    training: options.TrainingName,
+    steps: int | None,
+    learning_rate: float | None,
+    weights: str | None,
+    precisions: tuple[str, ...],
+    threads: int,
+    max_drop: float,
+    device: options.Device,
+    seed: int,
+    json: bool,
+) -> None:
+    """Fit a network to a scene and a budget, and print what came out."""
+    from pocketvision.fitting.pipeline import parse_budget
+    from pocketvision.mapping.config import SceneConfig
+    from pocketvision.mapping.pipeline import run_scene_fit
+
+    config = SceneConfig(
+        data=str(data),
+        labels=labels,
+        no_data=no_data,
+        budget=parse_budget(*budget),
+        methods=methods,
+        attention=attention,
+        window=window,
+        bands=bands,
+        whiten=whiten,
+        components=components,
+        split=split,
+        guard=guard,
+        train_share=train_share,
+        train_per_class=train_per_class,
+        mask=mask,
+        repeats=repeats,
+        training=training,
+        steps=steps,
+        learning_rate=learning_rate,
+        weights=weights,
+        precisions=precisions or ("f32", "int8"),
+        threads=threads,
+        max_drop_points=max_drop,
+        accelerator=device,
+        seed=seed,
+    )
+    command = shlex.join(["pocketvision", *sys.argv[1:]])
+    try:
+        artefact = run_scene_fit(config, out, display.TerminalReporter(), command=command)
+    except KeyboardInterrupt:
+        display.err.print("Interrupted. Run the same command again to go on.", highlight=False)
+        raise typer.Exit(130) from None
+    if json:
+        print((artefact.folder / "record.json").read_text())
+    else:
+        print_summary(artefact)
+
+
+def doctor(
+    data: Annotated[Path, typer.Argument(help="A scene: folder or cube file.")],
+    labels: options.Labels = None,
+    no_data: options.NoData = None,
+    window: Annotated[int, typer.Option(help="Side in pixels that leakage is told for.")] = 25,
+    train_share: Annotated[float, typer.Option(help="Of the labelled pixels.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Of the splits that are looked at.")] = 0,
+    json: options.Json = False,
+) -> None:
+    """Examine a hyperspectral scene: bands, labels, leakage of a split; exit code 1 on findings."""
+    from pocketvision.data.scene.doctor import examine
+    from pocketvision.data.scene.reading import open_scene
+
+    with display.TerminalReporter().progress("Examining"):
+        scene = open_scene(data, labels=labels, no_data=no_data)
+        found = examine(scene, window=window, train_share=train_share, seed=seed)
+    if json:
+        display.print_json(asdict(found))
+    else:
+        print_findings(found)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+def map_scene(
+    folder: Annotated[Path, typer.Argument(help="What `fit --task hyperspectral` wrote.")],
+    cube: Annotated[Path, typer.Argument(help="A scene, or its cube alone.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Map to write: .png with a legend, .tif, or .npy; must not exist."),
+    ],
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(help="Also this map, 0 sure to 1 unsure: .png, .tif or .npy."),
+    ] = None,
+    no_data: options.NoData = None,
+    json: options.Json = False,
+) -> None:
+    """Name every pixel of a scene with a fitted network."""
+    from pocketvision.mapping.maps import map_scene as make_map
+
+    found = make_map(
+        folder,
+        cube,
+        out,
+        uncertainty=uncertainty,
+        no_data=no_data,
+        reporter=display.TerminalReporter(),
+    )
+    if json:
+        display.print_json(asdict(found))
+        return
+    grid = display.table("", "class", ">pixels", ">share")
+    for name, pixels in sorted(found.pixels.items(), key=lambda pair: -pair[1]):
+        grid.add_row(escape(name), f"{pixels:,}", f"{pixels / max(1, found.classified):.1%}")
+    display.show(grid)
+    for path in found.files:
+        display.out.print(f"Wrote {path}", highlight=False, markup=False)
+    display.out.print(
+        f"{found.classified:,} pixels in {found.seconds:.2f} s", highlight=False, markup=False
+    )
+
+
+def print_findings(found: SceneFindings) -> None:
+    """The facts, the classes, the leakage of every split, and the findings, the gravest first."""
+    height, width, bands = found.shape
+    values = "" if found.value_range is None else " of {:g} to {:g}".format(*found.value_range)
+    display.out.print(
+        escape(
+            f"{found.name}: {height}x{width} pixels, {bands} bands, {found.dtype}{values}; "
+            f"{found.missing:,} pixels without a measurement; {len(found.dead)} dead bands, "
+            f"{len(found.noisy)} noisy ones."
+        ),
+        highlight=False,
+    )
+    total = max(1, sum(found.counts))
+    grid = display.table("", "class", ">labelled", ">share", ">regions")
+    for name, pixels, regions in zip(found.classes, found.counts, found.regions, strict=False):
+        grid.add_row(escape(name), f"{pixels:,}", f"{pixels / total:.1%}", str(regions))
+    display.show(grid)
+    grid = display.table(
+        "", "split", "guard", ">train", ">test", ">hold a training centre", ">share pixels"
+    )
+    for split in found.splits:
+        leak = split.leakage
+        counts = (f"{sum(split.train):,}", f"{sum(split.test):,}")
+        grid.add_row(split.kind, split.guard, *counts, f"{leak.centre:.1%}", f"{leak.window:.1%}")
+    display.show(grid)
+    words = {"error": "[bold red]error[/]", "warning": "[yellow]warning[/]", "note": "note"}
+    for finding in found.findings:
+        display.out.print(f"{words[finding.severity]}: {escape(finding.sentence)}", highlight=False)
+
+
+def print_summary(artefact: SceneArtefact) -> None:
+    """The verdict, every method with its leakage, and where things are."""
+    from pocketvision.report.scene_rows import method_rows, spread_number, spread_percent
+
+    record, folder = artefact.record, artefact.folder
+    display.out.print(escape(record.verdict.sentence), style="bold", highlight=False)
+    columns = (
+        ">OA",
+        ">AA",
+        ">kappa",
+        ">hold a training centre",
+        ">share pixels",
+        ">runs",
+        ">training",
+    )
+    grid = display.table("", "method", *columns)
+    for row in method_rows(record):
+        scores = (
+            spread_percent(row.overall),
+            spread_percent(row.average),
+            spread_number(row.kappa),
+        )
+        leaks = (row.centre_leak, row.window_leak)
+        seconds = format_time(row.train_seconds.mean)
+        grid.add_row(row.label, *scores, *leaks, str(len(row.runs)), seconds)
+    display.show(grid)
+    for line in (
+        "Leakage    shares of test windows that hold a training centre, and that share pixels with "
+        "a training window",
+        f"Shipped    {record.shipped.precision}, {record.shipped.size_bytes:,} bytes",
+        f"Map        {folder / 'map.png'} in {record.map_seconds:.2f} s",
+        f"Report     {folder / 'report.html'}",
+        f"Try        python {folder / 'model' / 'run.py'} cube.npy classes.npy",
+    ):
+        display.out.print(escape(line), highlight=False)

@@ -1,0 +1,80 @@
+"""The main job on a scene: split -> train and compare -> export -> gate -> ship -> map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pocketvision.fitting.pipeline import parse_budget
+from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.mapping.artefact import SceneArtefact
+from pocketvision.mapping.config import Guard, SceneConfig, SplitKind
+from pocketvision.mapping.finish import finish
+from pocketvision.mapping.methods import run_methods
+from pocketvision.mapping.start import open_run
+
+
+def fit_scene(
+    data: str | Path,
+    out: str | Path,
+    *,
+    labels: str | Path | None = None,
+    latency: str | None = None,
+    size: str | None = None,
+    time: str | None = None,
+    methods: tuple[str, ...] = (),
+    window: int | None = None,
+    split: SplitKind = "blocks",
+    guard: Guard = "centre",
+    train_share: float = 0.3,
+    repeats: int = 1,
+    training: Literal["dense", "patches"] = "dense",
+    steps: int | None = None,
+    weights: str | None = None,
+    seed: int = 0,
+) -> SceneArtefact:
+    """Fit a network to a hyperspectral scene; the Python face of `fit --task hyperspectral`.
+
+    data: a folder with a cube and its labels, or a cube file. out: the folder to write.
+    latency "5ms" for one pixel from its window, size "6MB", time "15m". `SceneConfig` has every
+    option.
+
+    Raises: ConfigError, DataError: unusable input. BudgetError: nothing meets the budget.
+    GateError: the training diverged, or no file of the trained network passes.
+    """
+    config = SceneConfig(
+        data=str(data),
+        labels=None if labels is None else str(labels),
+        budget=parse_budget(latency, size, time),
+        methods=methods,
+        window=window,
+        split=split,
+        guard=guard,
+        train_share=train_share,
+        repeats=repeats,
+        training=training,
+        steps=steps,
+        weights=weights,
+        seed=seed,
+    )
+    command = f"pocketvision.fit_scene({str(data)!r}, {str(out)!r}, ...)  # options: run.json"
+    return run_scene_fit(config, Path(out), command=command)
+
+
+def run_scene_fit(
+    config: SceneConfig, out: Path, reporter: Reporter | None = None, *, command: str = ""
+) -> SceneArtefact:
+    """Run the main job on a scene, or go on with it if `out` holds the same run unfinished.
+
+    command: how it was asked for, for the record; empty: as this call.
+
+    Raises: as `fit_scene`.
+    """
+    asked = command or f"run_scene_fit({config!r}, {str(out)!r})"
+    run = open_run(config, out, reporter or Silent(), asked)
+    try:
+        run_methods(run)
+        return finish(run)
+    except BaseException:
+        run.save(run.state)  # the time spent until here counts when the run goes on
+        raise
