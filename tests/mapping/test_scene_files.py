@@ -17,7 +17,6 @@ from pocketvision.mapping.artefact import SceneArtefact
 from pocketvision.mapping.files import (
     Built,
     choose_file,
-    shipped_form,
     timed_pixels,
     timed_spectra,
     untrained_files,
@@ -43,7 +42,7 @@ def built(fitted: SceneArtefact, **changes: object) -> list[Built]:
 
 
 def chosen(files: list[Built]) -> tuple[str, str]:
-    one = choose_file(files, "dense")
+    one = choose_file(files)
     assert one is not None
     return one.figures.form, one.figures.precision
 
@@ -181,7 +180,6 @@ def test_dense_files_are_timed_on_a_tile_and_patches_on_a_window(fitted: SceneAr
     assert {file.pixels for file in fitted.record.files} == {64**2, 1}
     for file in fitted.record.files:
         assert (file.pixel_latency == file.latency) == (file.form == "patch")
-    assert shipped_form(fitted.network.spec) == "dense"
 
 
 def test_sampled_places_are_of_the_mask_and_of_the_seed() -> None:

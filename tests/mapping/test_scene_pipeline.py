@@ -30,6 +30,7 @@ from pocketvision.mapping.run import SceneRun
 from pocketvision.mapping.verify import verify_scene
 from pocketvision.record import Verdict
 from pocketvision.report.scene_rows import leak_words
+from pocketvision.runtimes.scene_export import TILE
 from pocketvision.scene_record import MethodRun
 from pocketvision.storage import sha256_file
 
@@ -239,17 +240,15 @@ def test_bands_can_be_reduced_otherwise(scene: Path, tmp_path: Path, bands: Band
 
 
 @pytest.mark.slow
-def test_attention_ships_the_patch_form(scene: Path, tmp_path: Path) -> None:
+def test_attention_is_shipped_dense_too(scene: Path, tmp_path: Path) -> None:
+    """Each pixel has gates of its own, in smaller tiles."""
     config = replace(QUICK, data=str(scene), attention="se", precisions=("f32",))
     artefact = run_scene_fit(config, tmp_path / "out")
     record = artefact.record
     assert record.network.label == "mobile_patch + squeeze_excite 9x9x6"
-    assert record.shipped.form == "patch"
-    assert [file.form for file in record.files] == ["patch"]
-    assert record.files[0].pixels == 1
-    *others, latency = verify_scene(artefact.folder, scene).checks
-    assert all(check.passed for check in others)
-    assert latency.note.startswith("pixels a run: 1;")
+    assert record.shipped.form == "dense"
+    assert artefact.session().card.tile < TILE
+    assert all(check.passed for check in verify_scene(artefact.folder, scene).checks[:-1])
 
 
 @pytest.mark.slow
@@ -299,9 +298,9 @@ def test_file_over_the_budget_is_told_by_the_pixel(fitted: SceneArtefact, scene:
     class Stub:
         state, config, out = fitted.state, fitted.state.config, fitted.folder
 
-    sentence = files.missed_sentence(Stub, [built], "dense")  # type: ignore[arg-type]
+    sentence = files.missed_sentence(Stub, [built])  # type: ignore[arg-type]
     assert "f32 measures 7 ms a pixel and " in sentence
-    assert files.choose_file([built], "dense") is None
+    assert files.choose_file([built]) is None
 
 
 def test_diverged_training_is_a_failed_run_without_a_checkpoint(

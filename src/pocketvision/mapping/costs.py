@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pocketvision.data.scene.scene import Scene
 from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.mapping.config import SceneConfig
-from pocketvision.mapping.files import FORMS, shipped_form
+from pocketvision.mapping.files import FORMS
 from pocketvision.mapping.gates import COMPARED
 from pocketvision.mapping.svm import svm_seconds
 from pocketvision.measure.latency import FINAL
@@ -54,23 +54,20 @@ def other_seconds(
     if "svm" in config.methods:
         map_s["svm"] = MARGIN * svm_seconds(height * width, int(split.train.sum()), bands)
     shipped, network = next(iter(networks.items()))
-    return map_s, _finish_seconds(config, network, rates[shipped], height * width, map_s[shipped])
+    return map_s, _finish_seconds(config, network, rates[shipped], map_s[shipped])
 
 
 def _finish_seconds(
-    config: SceneConfig, network: PatchNetwork, rates: Rates, pixels: int, dense_map_s: float
+    config: SceneConfig, network: PatchNetwork, rates: Rates, dense_map_s: float
 ) -> float:
     """Files, their gates, their timing, and the map by the shipped one."""
-    dense = shipped_form(network.spec) == "dense"
-    files = len(config.precisions) * (len(FORMS) if dense else 1)
+    files = len(config.precisions) * len(FORMS)
     runs = FINAL.rounds * FINAL.min_runs
     gate_s = 2 * COMPARED * (files + 1) * rates.window_s
     timing_s = files * max(FINAL.seconds, runs * rates.window_s)
-    if dense:
-        tile_s = RUNTIME_SHARE * rates.mac_s * network.spec.dense_macs(TILE, TILE)
-        timing_s += len(config.precisions) * max(FINAL.seconds, runs * tile_s)
-    mapped_s = dense_map_s if dense else MARGIN * rates.window_s * pixels
-    return FIXED_S + MARGIN * (gate_s + timing_s) + mapped_s
+    tile_s = RUNTIME_SHARE * rates.mac_s * network.spec.dense_macs(TILE, TILE)
+    timing_s += len(config.precisions) * max(FINAL.seconds, runs * tile_s)
+    return FIXED_S + MARGIN * (gate_s + timing_s) + dense_map_s
 
 
 def _rates(network: PatchNetwork) -> Rates:

@@ -41,6 +41,7 @@ from pocketvision.scene_record import FileFigures, Form
 CALIBRATION_WINDOWS = 96  # of training pixels
 
 FORMS: tuple[Form, ...] = ("dense", "patch")
+SHIPPED_FORM: Form = "dense"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +74,7 @@ def untrained_files(
     network = _as_if_trained(spec.build(config.seed).eval())
     window = noise(spec.window, reduction.bands)
     calibration = SceneCalibration(spectra=window)
-    forms = (shipped_form(spec),)
+    forms = (SHIPPED_FORM,)
     files = _export(config, scene, network, reduction, folder, calibration, forms)
     sessions = {
         precision: open_scene_session(path, precision, config.threads)
@@ -106,8 +107,7 @@ def build_files(run: SceneRun, network: PatchNetwork, reduction: BandReduction) 
     with stopwatch() as seconds, run.reporter.progress("Exporting and quantizing"):
         spectra = windows_at(run.scene, train, network.spec.window, reduction.mean)
         calibration = SceneCalibration(spectra=spectra)
-        forms = FORMS if shipped_form(network.spec) == "dense" else ("patch",)
-        files = _export(config, run.scene, network, reduction, folder, calibration, forms)
+        files = _export(config, run.scene, network, reduction, folder, calibration, FORMS)
     run.add_step(Step(name="export", seconds=seconds[0], note=f"{len(files)} files"))
     sessions = {
         (form, precision): open_scene_session(path, precision, config.threads)
@@ -167,17 +167,17 @@ def measure_files(
     }
 
 
-def choose_file(built: list[Built], form: Form) -> Built | None:
+def choose_file(built: list[Built]) -> Built | None:
     """The fastest file of the form to ship that passes its gate within the budget."""
     passing = [
         b
         for b in built
-        if b.figures.form == form and b.figures.passed_gate and b.figures.within_budget
+        if b.figures.form == SHIPPED_FORM and b.figures.passed_gate and b.figures.within_budget
     ]
     return min(passing, key=lambda b: b.figures.latency.median_ms) if passing else None
 
 
-def missed_sentence(run: SceneRun, built: list[Built], form: Form) -> str:
+def missed_sentence(run: SceneRun, built: list[Built]) -> str:
     """Why none of the files can be shipped, and what to do."""
     parts = []
     for one in built:
@@ -192,18 +192,13 @@ def missed_sentence(run: SceneRun, built: list[Built], form: Form) -> str:
                 f"measures {format_latency(figures.pixel_latency.high_ms)} a pixel and "
                 f"{format_size(figures.size_bytes)}"
             )
-        if figures.form == form and reasons:
+        if figures.form == SHIPPED_FORM and reasons:
             parts.append(f"{figures.precision} {' and '.join(reasons)}")
     return (
         f"{run.state.spec.label} is trained but cannot be shipped within {run.config.budget} "
         f"(--max-drop {run.config.max_drop_points:g}): {'; '.join(parts)}. The trained network "
         f"stays in {run.out}."
     )
-
-
-def shipped_form(spec: PatchSpec) -> Form:
-    """Dense, unless gates differ from window to window."""
-    return "patch" if spec.head.attention else "dense"
 
 
 def timed_pixels(card: SceneCard) -> int:

@@ -30,7 +30,6 @@ from pocketvision.mapping.files import (
     build_files,
     choose_file,
     missed_sentence,
-    shipped_form,
 )
 from pocketvision.mapping.maps import write_array
 from pocketvision.mapping.reading import labels_of, measured_pixels
@@ -67,11 +66,10 @@ def finish(run: SceneRun) -> SceneArtefact:
     network, _ = load_patch_network(run.out)
     reduction = BandReduction.load(run.out / BANDS)
     built = build_files(run, network, reduction)
-    form = shipped_form(network.spec)
-    chosen = choose_file(built, form)
+    chosen = choose_file(built)
     if chosen is None:
         run.save(replace(run.state, status="failed"))
-        raise GateError(missed_sentence(run, built, form))
+        raise GateError(missed_sentence(run, built))
     shipped = _write_model(run, chosen)
     with stopwatch() as seconds:
         classes, uncertainty, map_seconds = _map(run, chosen)

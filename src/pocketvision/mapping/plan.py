@@ -85,6 +85,7 @@ def plan_run(
     rates: dict[str, float] = {}
     for name, network in networks.items():
         plans[name], rates[name] = settled(network, source, _wanted(config, name))
+    steps = {name: plan.steps for name, plan in plans.items()}
     map_s, finish_s = other_seconds(config, scene, split, networks)
     costs = Costs(train_s={}, map_s=map_s, finish_s=finish_s)
     remaining = clock.remaining_s
@@ -94,10 +95,13 @@ def plan_run(
             parts = (MAIN_SHARE + len(names) - 1) * config.repeats
             for name in names:
                 share_s = left_s * (MAIN_SHARE if name == spec.name else 1) / parts
-                plans[name] = _shortened(plans[name], name, rates[name], share_s)
+                steps[name] = _steps_within(plans[name], name, rates[name], share_s)
         else:
             _check_asked(config.steps, config.repeats * sum(rates.values()), left_s)
-    train_s = {name: plans[name].steps * rates[name] for name in names}
+    for name in names:
+        # The most steps stay as they are: the clock ends a training that has a deadline.
+        plans[name] = replace(plans[name], warmup_steps=min(WARMUP_STEPS, steps[name] // 10))
+    train_s = {name: steps[name] * rates[name] for name in names}
     return plans, replace(costs, train_s=train_s)
 
 
@@ -134,10 +138,10 @@ def _wanted(config: SceneConfig, name: str) -> SceneTrainConfig:
     )
 
 
-def _shortened(
+def _steps_within(
     plan: SceneTrainConfig, name: str, seconds_per_step: float, share_s: float
-) -> SceneTrainConfig:
-    """`plan` with the steps that its share of the time holds. Raises: BudgetError: too few."""
+) -> int:
+    """The steps that a training's share of the time should hold. Raises: BudgetError: too few."""
     steps = min(plan.steps, int(share_s / seconds_per_step))
     if steps < MIN_STEPS:
         raise BudgetError(
@@ -145,7 +149,7 @@ def _shortened(
             f"{MIN_STEPS} steps take {format_time(MIN_STEPS * seconds_per_step)}. Give more "
             "--time, fewer --repeats, or only one of --models."
         )
-    return replace(plan, steps=steps, warmup_steps=min(WARMUP_STEPS, steps // 10))
+    return steps
 
 
 def _check_asked(steps: int, seconds_per_step: float, left_s: float) -> None:
