@@ -93,17 +93,7 @@ class Artefact:
 
     def altered_files(self) -> list[str]:
         """Names in model/ that are missing, not recorded, or not what the record says."""
-        folder = self.folder / MODEL
-        here = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
-        recorded = self.shipped.files
-        return sorted(
-            name
-            for name in here.keys() | recorded.keys()
-            if name not in here
-            or name not in recorded
-            or not here[name].is_file()
-            or sha256_file(here[name]) != recorded[name]
-        )
+        return altered_files(self.folder / MODEL, self.shipped.files)
 
     def pixels(self, image: str | Path | Image.Image) -> np.ndarray:
         """(1, resolution, resolution, 3) uint8, as the network sees `image`. Raises: DataError."""
@@ -125,6 +115,19 @@ class Artefact:
             classes=tuple(self.classes[k] for k in order),
             probabilities=tuple(float(chances[k]) for k in order),
         )
+
+
+def altered_files(folder: Path, recorded: dict[str, str]) -> list[str]:
+    """Names in `folder` that are missing, not recorded, or of another SHA-256 than recorded."""
+    here = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    return sorted(
+        name
+        for name in here.keys() | recorded.keys()
+        if name not in here
+        or name not in recorded
+        or not here[name].is_file()
+        or sha256_file(here[name]) != recorded[name]
+    )
 
 
 def read_pixels(image: str | Path | Image.Image, preprocessing: Preprocessing) -> np.ndarray:

@@ -26,7 +26,7 @@ from pocketvision.measure.accuracy import compare
 from pocketvision.measure.device import machine
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.models.arch import Network
-from pocketvision.record import Comparison, Latency
+from pocketvision.record import Comparison, Latency, Machine
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Session
 
@@ -129,12 +129,12 @@ def verify(
     artefact = Artefact(folder)
     altered = artefact.altered_files()
     checks = [files_check(len(artefact.shipped.files), altered)]
-    same = _same_machine(artefact)
+    same = on_recorded_machine(artefact.record.machine)
     runtime = get_runtime(artefact.shipped.runtime)
     if {file.name for file in runtime.files(artefact.model_file)} & set(altered):
         # A model that is not the recorded one is not run: nothing is known about it.
         return Verification(checks=tuple(checks), same_machine=same)
-    checks.append(_size_check(artefact))
+    checks.append(size_check(artefact.folder / MODEL, artefact.shipped.size_bytes))
     files, labels = recorded_images(artefact, Path(data))
     session = artefact.session()
     run = run_on_files(
@@ -186,9 +186,14 @@ def recorded_images(artefact: Artefact, data: Path) -> tuple[list[Path], np.ndar
     return [samples.root / samples.paths[r] for r in rows], labels
 
 
-def _same_machine(artefact: Artefact) -> bool:
-    here, there = machine(), artefact.record.machine
-    return (here.cpu, here.cores, here.features) == (there.cpu, there.cores, there.features)
+def on_recorded_machine(recorded: Machine) -> bool:
+    """True where processor, cores and instruction sets are those of the record."""
+    here = machine()
+    return (here.cpu, here.cores, here.features) == (
+        recorded.cpu,
+        recorded.cores,
+        recorded.features,
+    )
 
 
 def files_check(recorded: int, altered: list[str]) -> Check:
@@ -201,9 +206,9 @@ def files_check(recorded: int, altered: list[str]) -> Check:
     )
 
 
-def _size_check(artefact: Artefact) -> Check:
-    found = sum(path.stat().st_size for path in (artefact.folder / MODEL).iterdir())
-    recorded = artefact.shipped.size_bytes
+def size_check(model: Path, recorded: int) -> Check:
+    """The line on the bytes of everything in model/."""
+    found = sum(path.stat().st_size for path in model.iterdir())
     return Check(
         name="size",
         passed=found == recorded,

@@ -10,12 +10,12 @@ import torch
 
 from pocketvision.data.scene.bands import BandReduction
 from pocketvision.errors import ArtefactError
-from pocketvision.fitting.artefact import MODEL, RECORD, RUN
+from pocketvision.fitting.artefact import MODEL, RECORD, RUN, altered_files
 from pocketvision.mapping.config import SceneState
 from pocketvision.models.patch import PatchNetwork, PatchSpec
 from pocketvision.runtimes.scene_onnx import SceneSession, open_scene_session
 from pocketvision.scene_record import SCENE_SCHEMA_VERSION, SceneRecord
-from pocketvision.storage import from_json, sha256_file, to_json, write_atomic
+from pocketvision.storage import from_json, to_json, write_atomic
 
 BANDS = "bands.safetensors"
 NETWORK = "network.json"
@@ -75,17 +75,7 @@ class SceneArtefact:
 
     def altered_files(self) -> list[str]:
         """Names in model/ that are missing, not recorded, or not what the record says."""
-        folder = self.folder / MODEL
-        here = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
-        recorded = self.record.shipped.files
-        return sorted(
-            name
-            for name in here.keys() | recorded.keys()
-            if name not in here
-            or name not in recorded
-            or not here[name].is_file()
-            or sha256_file(here[name]) != recorded[name]
-        )
+        return altered_files(self.folder / MODEL, self.record.shipped.files)
 
 
 def is_scene_folder(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pocketvision.budget import format_latency, format_size, parse_latency
+from pocketvision.budget import format_latency, parse_latency
 from pocketvision.data.scene.scene import Scene
 from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.errors import ConfigError, DataError
@@ -19,12 +19,13 @@ from pocketvision.fitting.verify import (
     Verification,
     files_check,
     interval,
+    on_recorded_machine,
+    size_check,
 )
 from pocketvision.mapping.artefact import MODEL_FILE, SceneArtefact
 from pocketvision.mapping.files import measure_files
 from pocketvision.mapping.reading import labels_of, read_scene, split_scene, split_sha256
 from pocketvision.mapping.tiles import classify_scene
-from pocketvision.measure.device import machine
 from pocketvision.measure.latency import FINAL
 from pocketvision.measure.scene_scores import score
 from pocketvision.record import Latency
@@ -55,11 +56,11 @@ def verify_scene(
     artefact = SceneArtefact(folder)
     altered = artefact.altered_files()
     checks = [files_check(len(artefact.record.shipped.files), altered)]
-    same = _same_machine(artefact)
+    same = on_recorded_machine(artefact.record.machine)
     if MODEL_FILE in altered:
         # A model that is not the recorded one is not run: nothing is known about it.
         return Verification(checks=tuple(checks), same_machine=same)
-    checks.append(_size_check(artefact))
+    checks.append(size_check(artefact.folder / MODEL, artefact.record.shipped.size_bytes))
     scene, split = _recorded_scene(artefact, data, labels, mask, reporter)
     checks.append(_accuracy_check(artefact, _scores(artefact, scene, split, reporter)))
     checks += _latency_checks(artefact, same, limit_ms)
@@ -125,22 +126,6 @@ def _scores(artefact: SceneArtefact, scene: Scene, split: SceneSplit, reporter: 
         )
     true = labels_of(scene)[split.test] - 1
     return score(classes[split.test] - 1, true, len(scene.classes))
-
-
-def _same_machine(artefact: SceneArtefact) -> bool:
-    here, there = machine(), artefact.record.machine
-    return (here.cpu, here.cores, here.features) == (there.cpu, there.cores, there.features)
-
-
-def _size_check(artefact: SceneArtefact) -> Check:
-    found = sum(path.stat().st_size for path in (artefact.folder / MODEL).iterdir())
-    recorded = artefact.record.shipped.size_bytes
-    return Check(
-        name="size",
-        passed=found == recorded,
-        recorded=format_size(recorded),
-        found=format_size(found),
-    )
 
 
 def _accuracy_check(artefact: SceneArtefact, found: Scores) -> Check:

@@ -103,7 +103,7 @@ class BandReduction:
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
         except (safetensors.SafetensorError, OSError) as error:
             raise ArtefactError(f"{path} is a damaged safetensors file: {error}.") from error
         if METADATA_KEY not in metadata or tensors.keys() != {"mean", "matrix"}:
