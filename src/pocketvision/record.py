@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["f32", "bf16", "int8"]
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2 added what has a default in `Record`; 1 is still read
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing to know about data or a training; the sentence holds the figures and what to do."""
+
+    severity: Severity
+    code: str
+    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +41,34 @@ class Latency:
     threads: int
     batch: int = 1
     noise: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Throughput:
+    """Images a second with `latency.batch` of them in one run; low..high from its interval."""
+
+    images_per_s: float
+    low: float
+    high: float
+    latency: Latency
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conditions:
+    """How quiet the machine was while it measured; None: the system does not say.
+
+    load: 1-minute average when it began. governor: of the cores' frequency, such as "performance".
+    steal: share of the time that a hypervisor gave to others. busy: share of the time of all cores
+    that other processes took. throttled: events of thermal throttling. pinned: kept to as many
+    cores as threads.
+    """
+
+    load: float | None
+    governor: str | None
+    steal: float | None
+    busy: float | None
+    throttled: int | None
+    pinned: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +230,53 @@ class DataSummary:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LayerTime:
+    """What one operator of the shipped file takes, by the runtime's own profile."""
+
+    name: str
+    operator: str
+    median_ms: float
+    share: float  # of all operators
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReliabilityBin:
+    """Images whose highest probability lies in one tenth of 0..1."""
+
+    confidence: float  # mean of the highest probability
+    top1: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """Whether probabilities mean what they say, on `split`; the temperature is fitted on val.
+
+    ece: expected calibration error, 0..1; ece_scaled: with logits divided by the temperature.
+    """
+
+    split: str
+    temperature: float
+    ece: float
+    ece_scaled: float
+    bins: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mistake:
+    """One image of the headline split that the shipped file names wrongly.
+
+    probability: of the class it names. thumbnail: a small JPEG, base64.
+    """
+
+    path: str
+    true: str
+    named: str
+    probability: float
+    thumbnail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkSummary:
     """The chosen network, counted from its specification."""
 
@@ -248,3 +335,12 @@ class Record:
     machine: Machine
     spent_s: float  # wall clock of the whole command, interrupted parts included
     peak_bytes: int | None = None  # the shipped file's, as in `Variant`
+    throughput: Throughput | None = None  # the shipped file's
+    conditions: Conditions | None = None  # of the final measurement
+    findings: tuple[Finding, ...] = ()  # of the data
+    alarms: tuple[Finding, ...] = ()  # of the training
+    train_top1: Accuracy | None = None  # the float network on training images, for the gap to val
+    val_top1: Accuracy | None = None
+    calibration: Calibration | None = None  # of the shipped file
+    mistakes: tuple[Mistake, ...] = ()  # the surest first
+    layers: tuple[LayerTime, ...] = ()  # of the shipped file, in its order

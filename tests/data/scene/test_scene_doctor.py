@@ -11,11 +11,12 @@ from scipy import ndimage
 
 from pocketvision.data.scene import blocks
 from pocketvision.data.scene import scene as scene_module
-from pocketvision.data.scene.doctor import Finding, SceneFindings, examine
+from pocketvision.data.scene.doctor import SceneFindings, examine
 from pocketvision.data.scene.reading import check_values
 from pocketvision.data.scene.regions import count_regions
 from pocketvision.data.scene.scene import ArrayCube, Labels, Scene
 from pocketvision.errors import DataError
+from pocketvision.record import Finding
 from pocketvision.storage import from_json, to_json
 
 Values = NDArray[np.float32]

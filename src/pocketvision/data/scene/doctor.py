@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -14,25 +13,14 @@ from pocketvision.data.scene.regions import count_regions
 from pocketvision.data.scene.scene import Labels, Scene
 from pocketvision.data.scene.splits import Guard, blocks_split, pixel_count, random_split
 from pocketvision.errors import DataError
+from pocketvision.record import SEVERITIES, Finding, Severity
 from pocketvision.scene_record import SplitFigures
-
-Severity = Literal["error", "warning", "note"]
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 TINY_CLASS = 50  # pixels
 IMBALANCE = 20  # the largest class over the smallest
 FEW_REGIONS = 2
 SHUFFLED = 0.9  # share of noisy bands from which on it is the pixels that are out of place
 NAMED = 8  # bands or classes a sentence names
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One thing to know; the sentence holds the figures and what to do."""
-
-    severity: Severity
-    code: str
-    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
