@@ -19,10 +19,10 @@ from matplotlib import pyplot
 from plotting import ACCENT, SECOND, SOFT, THIRD, machine_line, save, spread_cell, style, tidy
 
 from pocketvision.budget import format_time
-from pocketvision.data.cache import pixel_store
 from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.fitting.verify import network_logits
+from pocketvision.data.stream import Pixels, open_pixels
+from pocketvision.fitting.from_files import network_logits
 from pocketvision.models.arch import Network
 from pocketvision.storage import from_json, to_json, write_atomic
 from pocketvision.train.batches import PixelSource
@@ -104,8 +104,8 @@ def run_one(contender: Contender, seed: int, samples: Samples, asked: Options) -
     result = folder / "run.json"
     if result.exists():
         return from_json(Run, result.read_bytes(), source=str(result)), False
-    store = pixel_store(samples, PREPROCESSING.side)
-    sources = {split: _source(samples, store, split) for split in ("train", "val", "test")}
+    pixels = open_pixels(samples, PREPROCESSING.side)
+    sources = {split: _source(samples, pixels, split) for split in ("train", "val", "test")}
     network = contender.build(seed)
     began = time.monotonic()
     trained = train(
@@ -130,9 +130,10 @@ def run_one(contender: Contender, seed: int, samples: Samples, asked: Options) -
 
 def test_top1(network: Network, images: PixelSource) -> float:
     """The share of images that the network gets right."""
-    store, right = images.open(), 0
+    right = 0
     for rows in np.array_split(np.arange(len(images)), -(-len(images) // 256)):
-        logits = network_logits(network, store[images.indices[rows]], PREPROCESSING)
+        pixels = images.pixels.take(images.indices[rows])
+        logits = network_logits(network, pixels, PREPROCESSING)
         right += int((logits.argmax(1) == images.labels[rows]).sum())
     return right / len(images)
 
@@ -149,15 +150,9 @@ def config(asked: Options, seed: int) -> TrainConfig:
     )
 
 
-def _source(samples: Samples, store: np.memmap, split: str) -> PixelSource:
+def _source(samples: Samples, pixels: Pixels, split: str) -> PixelSource:
     rows = samples.indices(split)
-    return PixelSource(
-        store=Path(str(store.filename)),
-        rows=len(store),
-        side=PREPROCESSING.side,
-        indices=rows,
-        labels=samples.labels[rows],
-    )
+    return PixelSource(pixels=pixels, indices=rows, labels=samples.labels[rows])
 
 
 def of(name: str, runs: Sequence[Run]) -> list[Run]:

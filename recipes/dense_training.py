@@ -11,34 +11,39 @@ Fully Convolutional Networks, section 4.3 (patchwise training).
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from matplotlib import pyplot
 from plotting import ACCENT, SECOND, machine_line, save, spread_cell, style, table, tidy
+from scenes import (
+    SceneOptions,
+    SeedRun,
+    arguments,
+    command,
+    indian_pines,
+    labels_of,
+    leak_sentence,
+    made_once,
+    new_network,
+    reduced_source,
+    score_cells,
+    test_scores,
+    trained,
+)
 
-from pocketvision.data.samples import write_sample
-from pocketvision.data.scene.bands import fit_bands, reduce_scene
 from pocketvision.data.scene.leakage import split_figures
-from pocketvision.data.scene.reading import open_scene
-from pocketvision.data.scene.scene import Labels, Scene
-from pocketvision.data.scene.splits import SceneSplit, random_split
-from pocketvision.mapping.methods import network_map
-from pocketvision.measure.scene_scores import score
-from pocketvision.models.hybridsn import hybridsn
+from pocketvision.data.scene.scene import Scene
+from pocketvision.data.scene.splits import random_split
 from pocketvision.models.patch import PatchNetwork
-from pocketvision.report.scene_rows import leak_range
-from pocketvision.scene_record import Scores, SplitFigures
-from pocketvision.storage import from_json, to_json, write_atomic
 from pocketvision.train.crops import MAX_LABELLED, CropSampler, Sampler, SceneSource, WindowSampler
-from pocketvision.train.scene import settled, train_scene
+from pocketvision.train.scene import settled
 from pocketvision.train.scene_config import SceneTrainConfig, Training
 
 TRAININGS: tuple[Training, ...] = ("dense", "patches")
@@ -48,21 +53,14 @@ SPARE = 4  # times the steps that fit as timed, so that the minutes end a traini
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
-    """One finished training. pixels: labelled pixels learned from, each as often as it was drawn.
-
-    minutes: planned; seconds: taken.
-    """
+class Run(SeedRun):
+    """A training of so many planned minutes. pixels: labelled pixels learned from, with repeats."""
 
     training: Training
     minutes: float
-    seed: int
     steps: int
     pixels: int
-    seconds: float
     precision: str
-    scores: Scores
-    split: SplitFigures
 
     @property
     def epochs(self) -> float:
@@ -76,66 +74,46 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class Options(SceneOptions):
     """What the command line said."""
 
-    data: Path
-    work: Path
     out: Path
     minutes: tuple[float, ...]
-    seeds: int
     train_share: float
-    window: int
-    components: int
-    threads: int
-    device: str
 
 
 def options() -> Options:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, help="folder with the scene; written if missing")
-    parser.add_argument("--work", type=Path, default=Path("scene-runs"), help="finished runs")
+    parser = arguments(__doc__, window=25, components=30)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     parser.add_argument("--minutes", type=float, nargs="+", default=[3.0, 6.0])
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train-share", type=float, default=0.3)
-    parser.add_argument("--window", type=int, default=25)
-    parser.add_argument("--components", type=int, default=30)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = vars(parser.parse_args())
     return Options(**{**given, "minutes": tuple(given["minutes"])})
 
 
-def indian_pines(folder: Path) -> Scene:
-    """The scene in `folder`; Indian Pines is written there first if there is no such folder."""
-    if not folder.exists():
-        write_sample("indian-pines", folder)
-    return open_scene(folder)
-
-
-def labels_of(scene: Scene) -> Labels:
-    """(H, W): 0 unlabelled, k the class k - 1 of the scene."""
-    if scene.labels is None:
-        sys.exit(f"{scene.name} has no labels, and training needs some.")
-    return scene.labels
-
-
 def run_all(scene: Scene, asked: Options) -> list[Run]:
     """Train both ways for all minutes; everything with one seed before the next seed."""
+    setting = (
+        f"{scene.fingerprint[:8]}-{asked.train_share:g}-{asked.window}x{asked.components}"
+        f"-{asked.threads}-{asked.device}"
+    )
     jobs = [
         (seed, minutes, training)
         for seed in range(asked.seeds)
         for minutes in asked.minutes
         for training in TRAININGS
     ]
-    runs = []
-    for number, (seed, minutes, training) in enumerate(jobs, 1):
-        run = run_one(scene, training, minutes, seed, asked)
+    runs: list[Run] = []
+    for seed, minutes, training in jobs:
+        run = made_once(
+            Run,
+            asked.work / "dense_training" / setting / f"{training}-{minutes:g}m-{seed}.json",
+            partial(run_one, scene, training, minutes, seed, asked),
+        )
         runs.append(run)
         print(
-            f"{number}/{len(jobs)}: {NAMES[training]}, {minutes:g} minutes, seed {seed}: "
+            f"{len(runs)}/{len(jobs)}: {NAMES[training]}, {minutes:g} minutes, seed {seed}: "
             f"OA {run.scores.overall:.2%} of {run.scores.n}",
             file=sys.stderr,
         )
@@ -143,45 +121,24 @@ def run_all(scene: Scene, asked: Options) -> list[Run]:
 
 
 def run_one(scene: Scene, training: Training, minutes: float, seed: int, asked: Options) -> Run:
-    """The training of one kind for so many minutes with one seed, made or from the work folder."""
-    setting = (
-        f"{scene.fingerprint[:8]}-{asked.train_share:g}-{asked.window}x{asked.components}"
-        f"-{asked.threads}-{asked.device}"
-    )
-    result = asked.work / "dense_training" / setting / f"{training}-{minutes:g}m-{seed}.json"
-    if result.exists():
-        return from_json(Run, result.read_bytes(), source=str(result))
+    """The training of one kind for so many minutes with one seed."""
     labels = labels_of(scene)
     split = random_split(labels, window=asked.window, seed=seed, train_share=asked.train_share)
     source = reduced_source(scene, split, asked.components)
-    network = hybridsn(
-        bands=asked.components, window=asked.window, num_classes=len(scene.classes)
-    ).build(seed)
+    network = new_network(scene, asked, seed)
     plan = planned(network, source, training, minutes, seed, asked)
-    with tempfile.TemporaryDirectory() as folder:
-        deadline = time.monotonic() + 60 * minutes
-        trained = train_scene(network, source, plan, Path(folder), deadline=deadline)
-    run = Run(
+    made = trained(network, source, plan, deadline=time.monotonic() + 60 * minutes)
+    return Run(
         training=training,
         minutes=minutes,
         seed=seed,
-        steps=trained.steps,
-        pixels=pixels_seen(source, plan, trained.steps),
-        seconds=trained.seconds,
+        steps=made.steps,
+        pixels=pixels_seen(source, plan, made.steps),
+        seconds=made.seconds,
         precision=plan.precision,
-        scores=test_scores(network, source, labels, split, len(scene.classes)),
+        scores=test_scores(network, source, scene, split),
         split=split_figures(split, labels, len(scene.classes)),
     )
-    result.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(result, to_json(run))
-    return run
-
-
-def reduced_source(scene: Scene, split: SceneSplit, components: int) -> SceneSource:
-    """Principal components of the training pixels, whitened; the training pixels as targets."""
-    reduction = fit_bands(scene, split.train, components=components)
-    targets = np.where(split.train, labels_of(scene).astype(np.int64) - 1, -1)
-    return SceneSource(bands=reduce_scene(scene, reduction), targets=targets)
 
 
 def planned(
@@ -218,14 +175,6 @@ def pixels_seen(source: SceneSource, plan: SceneTrainConfig, steps: int) -> int:
     return sum(len(sampler.draw(step).targets) for step in range(steps))
 
 
-def test_scores(
-    network: PatchNetwork, source: SceneSource, labels: Labels, split: SceneSplit, classes: int
-) -> Scores:
-    """Scores on the test pixels of the map that the network makes of the scene."""
-    named = network_map(network, source.bands)
-    return score(named[split.test] - 1, labels[split.test] - 1, classes)
-
-
 def of(training: Training, minutes: float, runs: Sequence[Run]) -> list[Run]:
     """The runs of one training and length, by seed."""
     found = [run for run in runs if (run.training, run.minutes) == (training, minutes)]
@@ -247,9 +196,7 @@ def rows(runs: Sequence[Run], asked: Options) -> list[tuple[str, ...]]:
                     f"{statistics.fmean(run.steps for run in found):,.0f}",
                     f"{statistics.fmean(run.pixels for run in found):,.0f}",
                     f"{statistics.fmean(run.epochs for run in found):.1f}",
-                    spread_cell([100 * run.scores.overall for run in found]),
-                    spread_cell([100 * run.scores.average for run in found]),
-                    spread_cell([run.scores.kappa for run in found], decimals=4),
+                    *score_cells(found),
                     f"{per_thousand:.3g} (x{base / per_thousand:.2f})",
                 )
             )
@@ -259,15 +206,8 @@ def rows(runs: Sequence[Run], asked: Options) -> list[tuple[str, ...]]:
 def page(runs: Sequence[Run], scene: Scene, asked: Options) -> list[str]:
     """The page, line by line."""
     titles = (
-        "minutes planned (taken)",
-        "training",
-        "steps",
-        "labelled pixels seen",
-        "epochs",
-        "test OA, %",
-        "test AA, %",
-        "kappa",
-        "s per 1,000 labelled pixels (times faster)",
+        *("minutes planned (taken)", "training", "steps", "labelled pixels seen", "epochs"),
+        *("test OA, %", "test AA, %", "kappa", "s per 1,000 labelled pixels (times faster)"),
     )
     return [
         "# HybridSN, trained densely and patch by patch for equal minutes",
@@ -278,7 +218,7 @@ def page(runs: Sequence[Run], scene: Scene, asked: Options) -> list[str]:
         "both get the same minutes.",
         "",
         "```",
-        command(asked),
+        command("dense_training", asked, ("minutes", "seeds", "train_share")),
         "```",
         "",
         "![OA on test pixels by minutes of training](images/dense_training.svg)",
@@ -288,28 +228,14 @@ def page(runs: Sequence[Run], scene: Scene, asked: Options) -> list[str]:
     ]
 
 
-def command(asked: Options) -> str:
-    """The command that prints the page."""
-    minutes = " ".join(f"{value:g}" for value in asked.minutes)
-    return (
-        f"python recipes/dense_training.py INDIAN_PINES --minutes {minutes} --seeds {asked.seeds} "
-        f"--train-share {asked.train_share:g} --window {asked.window} --components "
-        f"{asked.components} --threads {asked.threads} --device {asked.device} "
-        "> recipes/dense_training.md"
-    )
-
-
 def conditions(runs: Sequence[Run], scene: Scene, asked: Options) -> list[str]:
     """What stands below the table: split, leakage, training, machine."""
-    splits = [run.split for run in runs]
     plan = SceneTrainConfig()
     return [
         f"{scene.name}, {100 * asked.train_share:g} % of each class drawn at random to train on "
-        f"({sum(splits[0].train):,} pixels), tested on the others (n = {runs[0].scores.n:,}). "
-        f"**Random splits leak**: {leak_range([split.leakage.centre for split in splits])} of test "
-        "windows hold a training centre, "
-        f"{leak_range([split.leakage.window for split in splits])} share pixels with a "
-        "training window; the accuracies compare with papers and say little of another scene.",
+        f"({sum(runs[0].split.train):,} pixels), tested on the others (n = {runs[0].scores.n:,}). "
+        f"**Random splits leak**: {leak_sentence(runs)}; the accuracies compare with papers and "
+        "say little of another scene.",
         "",
         f"Window {asked.window}, {asked.components} whitened principal components of the training "
         f"pixels. Each row is a training of its own, whose cosine ends with its minutes. Dense: "
@@ -318,9 +244,8 @@ def conditions(runs: Sequence[Run], scene: Scene, asked: Options) -> list[str]:
         f"{plan.batch_size} windows a step, every training pixel once an epoch. Both: AdamW, rate "
         f"{plan.learning_rate:g}, turned and mirrored at random, in "
         f"{' or '.join(sorted({run.precision for run in runs}))}, the faster as timed. "
-        f"Seeds 0 to {asked.seeds - 1} "
-        "draw split, weights and batches; ± is the standard deviation over them "
-        f"(n = {asked.seeds}); other figures are means.",
+        f"Seeds 0 to {asked.seeds - 1} draw split, weights and batches; ± is the standard "
+        f"deviation over them (n = {asked.seeds}); other figures are means.",
         "",
         machine_line(("torch",), asked.threads),
     ]

@@ -9,38 +9,51 @@ made again.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import safetensors.torch
-from dense_training import indian_pines, labels_of, reduced_source, test_scores
-from plotting import gain_cell, machine_line, spread_cell, table
+from plotting import gain_cell, machine_line, table
+from scenes import (
+    FEWEST,
+    OFF_END,
+    POOL_SHARE,
+    SceneOptions,
+    SeedRun,
+    arguments,
+    command,
+    few_labels,
+    indian_pines,
+    labels_of,
+    leak_sentence,
+    made_once,
+    new_network,
+    reduced_source,
+    score_cells,
+    test_scores,
+    trained,
+    two_scenes,
+)
 
 from pocketvision.data.scene.leakage import class_counts, split_figures
-from pocketvision.data.scene.scene import ArrayCube, Scene
-from pocketvision.data.scene.splits import SceneSplit, blocks_split, random_split
+from pocketvision.data.scene.scene import Scene
+from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.mapping.methods import network_map
-from pocketvision.models.hybridsn import hybridsn
 from pocketvision.models.patch import PatchNetwork
 from pocketvision.report.scene_rows import leak_range
-from pocketvision.scene_record import Scores, SplitFigures
 from pocketvision.storage import from_json, to_json, write_atomic
-from pocketvision.train.scene import train_scene
 from pocketvision.train.scene_config import SceneTrainConfig
 
 Start = Literal["scratch", "transfer"]
 
 STARTS: tuple[Start, ...] = ("scratch", "transfer")
 LABELS = (5, 10, 20, 50)  # of each class
-FEWEST = 100  # labelled pixels of a class in its scene; smaller classes are left out
-OFF_END = 20  # bands that the second scene lacks at its end
-POOL_SHARE = 0.5  # of the second scene's labelled pixels, in blocks from which labels are drawn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,116 +66,30 @@ class Pretraining:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class Run(SeedRun):
     """A network trained on few labels of scene B and scored on its test pixels."""
 
     start: Start
     labels: int
-    seed: int
-    scores: Scores
-    split: SplitFigures
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class Options(SceneOptions):
     """What the command line said."""
 
-    data: Path
-    work: Path
     labels: tuple[int, ...]
-    seeds: int
     source_steps: int
     steps: int
-    window: int
-    components: int
-    threads: int
-    device: str
 
 
 def options() -> Options:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, help="folder with the scene; written if missing")
-    parser.add_argument("--work", type=Path, default=Path("scene-runs"), help="finished runs")
+    parser = arguments(__doc__, window=9, components=15)
     parser.add_argument("--labels", type=int, nargs="+", default=LABELS, help="of each class")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--source-steps", type=int, default=1000, help="of training on scene A")
     parser.add_argument("--steps", type=int, default=300, help="of each training on scene B")
-    parser.add_argument("--window", type=int, default=9)
-    parser.add_argument("--components", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = vars(parser.parse_args())
     return Options(**{**given, "labels": tuple(given["labels"])})
-
-
-def two_scenes(scene: Scene, window: int) -> tuple[Scene, Scene]:
-    """The northern part with the even bands, the southern part with the odd ones but the last.
-
-    The rows between are left out, so that no window of one part reaches into one of the other. A
-    class belongs to the part where it has more pixels, and is unlabelled in the other one.
-    """
-    height, _, bands = scene.cube.shape
-    north, south = slice(0, (height - window + 1) // 2), slice((height + window) // 2, height)
-    labels, classes = labels_of(scene), len(scene.classes)
-    rows = np.arange(height)[:, None] + np.zeros_like(labels)
-    in_north = class_counts(labels, classes, rows < north.stop)
-    in_south = class_counts(labels, classes, rows >= south.start)
-    ours = [k for k in range(classes) if in_north[k] > in_south[k] and in_north[k] >= FEWEST]
-    theirs = [k for k in range(classes) if in_south[k] >= max(in_north[k], FEWEST)]
-    return (
-        part(scene, "A", north, range(0, bands, 2), ours),
-        part(scene, "B", south, range(1, bands - OFF_END, 2), theirs),
-    )
-
-
-def part(scene: Scene, name: str, rows: slice, bands: range, classes: Sequence[int]) -> Scene:
-    """Some rows, bands and classes of a scene as one of its own; other pixels are unlabelled."""
-    cube = scene.cube.rows(rows.start, rows.stop)[..., bands.start : bands.stop : bands.step]
-    labels = np.zeros_like(labels_of(scene)[rows])
-    for new, old in enumerate(classes, 1):
-        labels[labels_of(scene)[rows] == old + 1] = new
-    return Scene(
-        name=name,
-        cube=ArrayCube(array=np.ascontiguousarray(cube)),
-        labels=labels,
-        classes=tuple(scene.classes[k] for k in classes),
-        class_ids=tuple(scene.class_ids[k] for k in classes),
-        colours=tuple(scene.colours[k] for k in classes),
-        no_data=scene.no_data,
-    )
-
-
-def few_labels(scene: Scene, per_class: int, window: int, seed: int) -> SceneSplit:
-    """`per_class` training pixels of each class, drawn in blocks away from the test pixels.
-
-    Blocks and test pixels depend on the seed alone: they are the same whatever `per_class`, and no
-    test window shares a pixel with a window in the blocks. More labels contain the fewer.
-    """
-    labels = labels_of(scene)
-    pool = blocks_split(
-        labels,
-        train_share=POOL_SHARE,
-        window=window,
-        seed=seed,
-        guard="full",
-        classes=scene.classes,
-    )
-    drawn = random_split(
-        np.where(pool.train, labels, 0).astype(np.int16),
-        window=window,
-        seed=seed,
-        train_per_class=per_class,
-    )
-    return replace(pool, train=drawn.train)
-
-
-def new_network(scene: Scene, asked: Options, seed: int) -> PatchNetwork:
-    """HybridSN for the classes of a scene, with new weights."""
-    return hybridsn(
-        bands=asked.components, window=asked.window, num_classes=len(scene.classes)
-    ).build(seed)
 
 
 def config(asked: Options, steps: int, seed: int) -> SceneTrainConfig:
@@ -197,11 +124,9 @@ def pretrained(scene: Scene, seed: int, asked: Options) -> tuple[PatchNetwork, P
         test=np.zeros_like(labelled),
     )
     source = reduced_source(scene, everything, asked.components)
-    with tempfile.TemporaryDirectory() as folder:
-        plan = config(asked, asked.source_steps, seed)
-        trained = train_scene(network, source, plan, Path(folder))
+    made = trained(network, source, config(asked, asked.source_steps, seed))
     named = network_map(network, source.bands)[labelled] == labels[labelled]
-    found = Pretraining(seed=seed, named=float(named.mean()), seconds=trained.seconds)
+    found = Pretraining(seed=seed, named=float(named.mean()), seconds=made.seconds)
     weights.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(weights, safetensors.torch.save(network.state_dict()))
     write_atomic(result, to_json(found))
@@ -211,28 +136,21 @@ def pretrained(scene: Scene, seed: int, asked: Options) -> tuple[PatchNetwork, P
 def run_one(
     scene: Scene, source: PatchNetwork, start: Start, per_class: int, seed: int, asked: Options
 ) -> Run:
-    """One training on few labels of scene B, made or from the work folder."""
-    result = work_folder(scene, asked) / f"{start}-{per_class}-{asked.steps}-{seed}.json"
-    if result.exists():
-        return from_json(Run, result.read_bytes(), source=str(result))
-    labels, classes = labels_of(scene), len(scene.classes)
+    """One training on few labels of scene B."""
     split = few_labels(scene, per_class, asked.window, seed)
     pixels = reduced_source(scene, split, asked.components)
     network = new_network(scene, asked, seed)
     if start == "transfer":
         take_all_but_last_layer(network, source)
-    with tempfile.TemporaryDirectory() as folder:
-        trained = train_scene(network, pixels, config(asked, asked.steps, seed), Path(folder))
-    run = Run(
+    made = trained(network, pixels, config(asked, asked.steps, seed))
+    return Run(
         start=start,
         labels=per_class,
         seed=seed,
-        scores=test_scores(network, pixels, labels, split, classes),
-        split=split_figures(split, labels, classes),
-        seconds=trained.seconds,
+        scores=test_scores(network, pixels, scene, split),
+        split=split_figures(split, labels_of(scene), len(scene.classes)),
+        seconds=made.seconds,
     )
-    write_atomic(result, to_json(run))
-    return run
 
 
 def take_all_but_last_layer(network: PatchNetwork, source: PatchNetwork) -> None:
@@ -252,21 +170,24 @@ def work_folder(scene: Scene, asked: Options) -> Path:
 
 def run_all(a: Scene, b: Scene, asked: Options) -> tuple[list[Pretraining], list[Run]]:
     """Train on A, then on few labels of B from both starts; one seed before the next."""
-    sources, runs = [], []
-    work_folder(b, asked).mkdir(parents=True, exist_ok=True)
+    sources: list[Pretraining] = []
+    runs: list[Run] = []
     for seed in range(asked.seeds):
         network, found = pretrained(a, seed, asked)
         sources.append(found)
         print(f"seed {seed}: names {found.named:.2%} of A's labelled pixels", file=sys.stderr)
-        for per_class in asked.labels:
-            for start in STARTS:
-                run = run_one(b, network, start, per_class, seed, asked)
-                runs.append(run)
-                print(
-                    f"seed {seed}, {per_class} labels a class, {start}: OA "
-                    f"{run.scores.overall:.2%} of {run.scores.n}",
-                    file=sys.stderr,
-                )
+        for per_class, start in product(asked.labels, STARTS):
+            run = made_once(
+                Run,
+                work_folder(b, asked) / f"{start}-{per_class}-{asked.steps}-{seed}.json",
+                partial(run_one, b, network, start, per_class, seed, asked),
+            )
+            runs.append(run)
+            print(
+                f"seed {seed}, {per_class} labels a class, {start}: OA "
+                f"{run.scores.overall:.2%} of {run.scores.n}",
+                file=sys.stderr,
+            )
     return sources, runs
 
 
@@ -281,19 +202,13 @@ def rows(runs: Sequence[Run], asked: Options) -> list[tuple[str, ...]]:
     cells: list[tuple[str, ...]] = []
     for per_class in asked.labels:
         scratch, transfer = (of(start, per_class, runs) for start in STARTS)
-        overall = [[100 * run.scores.overall for run in found] for found in (scratch, transfer)]
-        average = [[100 * run.scores.average for run in found] for found in (scratch, transfer)]
-        kappa = [[run.scores.kappa for run in found] for found in (scratch, transfer)]
-        cells.append(
-            (
-                f"{per_class}",
-                number_range([sum(run.split.train) for run in scratch]),
-                *(spread_cell(values) for values in overall),
-                gain_cell(overall[1], overall[0]),
-                *(spread_cell(values) for values in average),
-                *(spread_cell(values, decimals=4) for values in kappa),
-            )
+        overall, average, kappa = zip(score_cells(scratch), score_cells(transfer), strict=True)
+        gain = gain_cell(
+            [100 * run.scores.overall for run in transfer],
+            [100 * run.scores.overall for run in scratch],
         )
+        labels = number_range([sum(run.split.train) for run in scratch])
+        cells.append((f"{per_class}", labels, *overall, gain, *average, *kappa))
     return cells
 
 
@@ -308,15 +223,9 @@ def page(
 ) -> list[str]:
     """The page, line by line."""
     titles = (
-        "labels a class",
-        "labels in all",
-        "OA from scratch, %",
-        "OA from A, %",
-        "gain in OA, points",
-        "AA from scratch, %",
-        "AA from A, %",
-        "kappa from scratch",
-        "kappa from A",
+        *("labels a class", "labels in all", "OA from scratch, %", "OA from A, %"),
+        *("gain in OA, points", "AA from scratch, %", "AA from A, %"),
+        *("kappa from scratch", "kappa from A"),
     )
     return [
         "# From one scene to another with other bands and classes",
@@ -329,7 +238,7 @@ def page(
         "That flatters transfer; between two flights expect less.",
         "",
         "```",
-        command(asked),
+        command("scene_transfer", asked, ("labels", "seeds", "source_steps", "steps")),
         "```",
         "",
         *table(("scene", "pixels", "bands", "classes (labelled pixels)"), map(scene_row, (a, b))),
@@ -347,20 +256,8 @@ def scene_row(scene: Scene) -> tuple[str, ...]:
     return scene.name, f"{height} x {width}", f"{bands}", names
 
 
-def command(asked: Options) -> str:
-    """The command that prints the page."""
-    return (
-        f"python recipes/scene_transfer.py INDIAN_PINES --labels "
-        f"{' '.join(str(n) for n in asked.labels)} --seeds {asked.seeds} --source-steps "
-        f"{asked.source_steps} --steps {asked.steps} --window {asked.window} --components "
-        f"{asked.components} --threads {asked.threads} --device {asked.device} "
-        "> recipes/scene_transfer.md"
-    )
-
-
 def conditions(sources: Sequence[Pretraining], runs: Sequence[Run], asked: Options) -> list[str]:
     """What stands below the tables: split, leakage, training, machine."""
-    splits = [run.split for run in runs]
     plan = config(asked, asked.steps, 0)
     return [
         "A has the even bands of the north, B the odd ones of the south without the last "
@@ -368,11 +265,8 @@ def conditions(sources: Sequence[Pretraining], runs: Sequence[Run], asked: Optio
         f"{FEWEST} pixels in its part to none. B's labels are drawn at random in blocks of "
         f"{2 * asked.window} px that hold about {100 * POOL_SHARE:g} % of its labelled pixels "
         "(half of a class's pixels there where it has fewer than twice as many); test pixels lie "
-        "outside, "
-        f"n = {number_range([run.scores.n for run in runs])} by seed and the same in all rows. "
-        f"{leak_range([split.leakage.centre for split in splits])} of test windows hold a "
-        f"training centre, {leak_range([split.leakage.window for split in splits])} share pixels "
-        "with a training window.",
+        f"outside, n = {number_range([run.scores.n for run in runs])} by seed and the same in all "
+        f"rows. {leak_sentence(runs)}.",
         "",
         f"Window {asked.window}, {asked.components} whitened components; {asked.source_steps:,} "
         f"steps on A, after which {leak_range([found.named for found in sources])} of its labelled "

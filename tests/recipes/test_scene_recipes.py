@@ -20,9 +20,10 @@ from pocketvision.data.samples import write_sample
 from pocketvision.data.scene.leakage import leakage
 from pocketvision.data.scene.reading import open_scene
 from pocketvision.data.scene.scene import Scene
+from pocketvision.models.hybridsn import hybridsn
 from pocketvision.models.patch import PatchNetwork
 from pocketvision.report.text import percent
-from pocketvision.scene_record import SceneRecord
+from pocketvision.scene_record import Leakage, SceneRecord
 from pocketvision.storage import to_json
 from pocketvision.train.crops import SceneSource
 from pocketvision.train.scene_config import SceneTrainConfig
@@ -40,6 +41,7 @@ def load(name: str, folder: str) -> ModuleType:
         sys.path.remove(str(ROOT / folder))
 
 
+scenes = load("scenes", "recipes")
 dense = load("dense_training", "recipes")
 transfer = load("scene_transfer", "recipes")
 plotting = load("plotting", "recipes")
@@ -78,13 +80,13 @@ def run(
     return printed
 
 
-def forbid(monkeypatch: pytest.MonkeyPatch, recipe: ModuleType) -> None:
-    """From now on a training of `recipe` fails the test."""
+def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a training fails the test."""
 
     def fail(*_: object, **__: object) -> None:
         pytest.fail("a finished run was made again")
 
-    monkeypatch.setattr(recipe, "train_scene", fail)
+    monkeypatch.setattr(scenes, "train_scene", fail)
 
 
 def table_rows(page: str, first: str) -> list[list[str]]:
@@ -103,24 +105,111 @@ def dense_words(corner: Path, tmp_path: Path, *minutes: str) -> list[object]:
     ]
 
 
+def transfer_options(work: Path) -> Any:
+    return transfer.Options(
+        data=work,
+        work=work,
+        labels=(5, 8),
+        seeds=1,
+        source_steps=1,
+        steps=1,
+        window=9,
+        components=13,
+        threads=1,
+        device="cpu",
+    )
+
+
+# scenes
+
+
+def test_scene_without_labels_is_refused(corner: Path) -> None:
+    unlabelled = dataclasses.replace(open_scene(corner), labels=None)
+    with pytest.raises(SystemExit, match="has no labels, and training needs some"):
+        scenes.labels_of(unlabelled)
+
+
+def test_scene_is_written_where_there_is_none(tmp_path: Path) -> None:
+    assert scenes.indian_pines(tmp_path / "new").cube.shape == (145, 145, 200)
+
+
+def test_two_scenes_share_no_class_band_or_window(scene: Scene) -> None:
+    a, b = scenes.two_scenes(scene, 9)
+    assert not set(a.classes) & set(b.classes)
+    assert a.classes == (
+        *("Corn-notill", "Corn-mintill", "Corn", "Hay-windrowed", "Soybean-notill"),
+        *("Soybean-clean", "Buildings-Grass-Trees-Drives"),
+    )
+    assert b.classes == (
+        *("Grass-pasture", "Grass-trees", "Soybean-mintill", "Wheat", "Woods"),
+    )  # fmt: skip
+    assert a.cube.shape == (68, 145, 100)
+    assert b.cube.shape == (68, 145, 90)
+    cube = scene.cube.rows(0, 145)
+    np.testing.assert_array_equal(a.cube.rows(0, 68), cube[:68, :, ::2])
+    np.testing.assert_array_equal(b.cube.rows(0, 68), cube[77:, :, 1:180:2])  # 9 rows from A
+    assert a.fingerprint != b.fingerprint
+
+
+def test_labels_of_a_part_are_those_of_its_classes(scene: Scene) -> None:
+    assert scene.labels is not None
+    for part, rows in zip(scenes.two_scenes(scene, 9), (slice(0, 68), slice(77, 145)), strict=True):
+        for number, name in enumerate(part.classes, 1):
+            there = scene.labels[rows] == scene.classes.index(name) + 1
+            np.testing.assert_array_equal(part.labels == number, there)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_few_labels_leak_nothing_and_more_hold_the_fewer(scene: Scene, seed: int) -> None:
+    _, b = scenes.two_scenes(scene, 9)
+    splits = [scenes.few_labels(b, per_class, 9, seed) for per_class in (5, 50)]
+    few, many = splits
+    np.testing.assert_array_equal(few.test, many.test)
+    assert not (few.train & ~many.train).any()
+    assert np.bincount(b.labels[few.train]).tolist() == [0, 5, 5, 5, 5, 5]
+    assert all(np.bincount(b.labels[few.test], minlength=6)[1:] > 0)
+    assert [leakage(split).window for split in splits] == [0, 0]
+
+
+def test_command_names_its_options_and_those_of_all() -> None:
+    asked = transfer_options(Path())
+    assert scenes.command("scene_transfer", asked, ("labels", "source_steps")) == (
+        "python recipes/scene_transfer.py INDIAN_PINES --labels 5 8 --source-steps 1 --window 9 "
+        "--components 13 --threads 1 --device cpu > recipes/scene_transfer.md"
+    )
+
+
+def test_what_is_made_is_made_once(tmp_path: Path) -> None:
+    calls = []
+
+    def make() -> Leakage:
+        calls.append(1)
+        return Leakage(centre=0.25, window=0.5)
+
+    for _ in range(2):
+        kept = scenes.made_once(Leakage, tmp_path / "runs" / "one.json", make)
+        assert kept == Leakage(centre=0.25, window=0.5)
+    assert len(calls) == 1
+
+
 # dense_training
 
 
 def test_dense_training_end_to_end_and_again(
     corner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    words = dense_words(corner, tmp_path, "0.004", "0.008")
+    words = dense_words(corner, tmp_path, "0.001", "0.002")
     page = run(dense, words, monkeypatch, capsys)
     rows = table_rows(page, "minutes planned (taken)")
     assert [row[1] for row in rows] == ["dense", "patch by patch"] * 2
     assert all(0 <= float(row[5].split(" ± ")[0]) <= 100 for row in rows)
     assert [row[8][-7:] for row in rows[1::2]] == ["(x1.00)"] * 2
-    assert "--minutes 0.004 0.008 --seeds 2 --train-share 0.3" in page
+    assert "--minutes 0.001 0.002 --seeds 2 --train-share 0.3" in page
     assert "Random splits leak" in page
     assert "torch " in page.splitlines()[-1]
     picture = tmp_path / "images" / "dense_training.svg"
     drawn = picture.read_bytes()
-    forbid(monkeypatch, dense)
+    forbid_training(monkeypatch)
     again = run(dense, words, monkeypatch, capsys)
     assert table_rows(again, "minutes planned (taken)") == rows
     assert picture.read_bytes() == drawn
@@ -169,61 +258,11 @@ def test_seen_pixels_of_crops_are_all_that_they_hold() -> None:
     assert dense.pixels_seen(source, plan, 4) == 4 * 3 * 18
 
 
-def test_scene_without_labels_is_refused(corner: Path) -> None:
-    unlabelled = dataclasses.replace(open_scene(corner), labels=None)
-    with pytest.raises(SystemExit, match="has no labels, and training needs some"):
-        dense.labels_of(unlabelled)
-
-
-def test_scene_is_written_where_there_is_none(tmp_path: Path) -> None:
-    assert dense.indian_pines(tmp_path / "new").cube.shape == (145, 145, 200)
-
-
 # scene_transfer
 
 
-def test_two_scenes_share_no_class_band_or_window(scene: Scene) -> None:
-    a, b = transfer.two_scenes(scene, 9)
-    assert not set(a.classes) & set(b.classes)
-    assert a.classes == (
-        *("Corn-notill", "Corn-mintill", "Corn", "Hay-windrowed", "Soybean-notill"),
-        *("Soybean-clean", "Buildings-Grass-Trees-Drives"),
-    )
-    assert b.classes == (
-        *("Grass-pasture", "Grass-trees", "Soybean-mintill", "Wheat", "Woods"),
-    )  # fmt: skip
-    assert a.cube.shape == (68, 145, 100)
-    assert b.cube.shape == (68, 145, 90)
-    cube = scene.cube.rows(0, 145)
-    np.testing.assert_array_equal(a.cube.rows(0, 68), cube[:68, :, ::2])
-    np.testing.assert_array_equal(b.cube.rows(0, 68), cube[77:, :, 1:180:2])  # 9 rows from A
-    assert a.fingerprint != b.fingerprint
-
-
-def test_labels_of_a_part_are_those_of_its_classes(scene: Scene) -> None:
-    assert scene.labels is not None
-    for part, rows in zip(
-        transfer.two_scenes(scene, 9), (slice(0, 68), slice(77, 145)), strict=True
-    ):
-        for number, name in enumerate(part.classes, 1):
-            there = scene.labels[rows] == scene.classes.index(name) + 1
-            np.testing.assert_array_equal(part.labels == number, there)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_few_labels_leak_nothing_and_more_hold_the_fewer(scene: Scene, seed: int) -> None:
-    _, b = transfer.two_scenes(scene, 9)
-    splits = [transfer.few_labels(b, per_class, 9, seed) for per_class in (5, 50)]
-    few, many = splits
-    np.testing.assert_array_equal(few.test, many.test)
-    assert not (few.train & ~many.train).any()
-    assert np.bincount(b.labels[few.train]).tolist() == [0, 5, 5, 5, 5, 5]
-    assert all(np.bincount(b.labels[few.test], minlength=6)[1:] > 0)
-    assert [leakage(split).window for split in splits] == [0, 0]
-
-
 def test_transfer_keeps_all_but_the_last_layer() -> None:
-    spec = transfer.hybridsn(bands=13, window=9, num_classes=3)
+    spec = hybridsn(bands=13, window=9, num_classes=3)
     source, network = spec.build(0), spec.with_classes(5).build(1)
     new = network.head.classifier.weight.clone()
     transfer.take_all_but_last_layer(network, source)
@@ -252,7 +291,7 @@ def test_scene_transfer_end_to_end_and_again(
     assert [row[0] for row in table_rows(page, "scene")] == ["A", "B"]
     assert "cut out of one" in page
     assert "0 % of test windows hold a training centre, 0 % share" in page
-    forbid(monkeypatch, transfer)
+    forbid_training(monkeypatch)
     assert table_rows(run(transfer, words, monkeypatch, capsys), "labels a class") == rows
 
 
@@ -260,21 +299,10 @@ def test_transfer_starts_from_the_network_of_scene_a(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights that are read again are those that were trained."""
-    asked = transfer.Options(
-        data=tmp_path,
-        work=tmp_path,
-        labels=(5,),
-        seeds=1,
-        source_steps=1,
-        steps=1,
-        window=9,
-        components=13,
-        threads=1,
-        device="cpu",
-    )
-    a, _ = transfer.two_scenes(scene, 9)
+    asked = transfer_options(tmp_path)
+    a, _ = scenes.two_scenes(scene, 9)
     made: PatchNetwork = transfer.pretrained(a, 0, asked)[0]
-    forbid(monkeypatch, transfer)
+    forbid_training(monkeypatch)
     read: PatchNetwork = transfer.pretrained(a, 0, asked)[0]
     for name, weight in made.state_dict().items():
         assert torch.equal(weight, read.state_dict()[name])

@@ -33,6 +33,10 @@ def test_leakage_is_said_in_words() -> None:
     assert scene_rows.leak_words(Leakage(centre=0, window=0.25)) == (
         "0 % of test windows hold a training centre; 25.0 % share pixels with a training window"
     )
+    assert scene_rows.leak_sentence(Leakage(centre=0.0001, window=1)) == (
+        "Of the test windows under 0.1 % hold a training centre and 100 % share pixels with a "
+        "training window."
+    )
     assert scene_rows.leak_range([0, 0]) == "0 %"
     assert scene_rows.leak_range([0.974, 0.961]) == "96.1 % to 97.4 %"
 

@@ -122,6 +122,14 @@ def leak_words(leakage: Leakage) -> str:
     )
 
 
+def leak_sentence(leakage: Leakage) -> str:
+    """Both leakage figures as a sentence, to follow the one that holds the accuracy."""
+    return (
+        f"Of the test windows {share(leakage.centre)} hold a training centre and "
+        f"{share(leakage.window)} share pixels with a training window."
+    )
+
+
 def spread_percent(one: Spread) -> str:
     """'87.3 ± 1.2 %', or '87.3 %' of a single run."""
     if one.std is None:

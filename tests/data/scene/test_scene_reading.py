@@ -256,7 +256,13 @@ def test_mask_that_cannot_be_read(tmp_path: Path) -> None:
         read_mask(tmp_path / "mask.png", (3, 4, 5))
 
 
+def test_empty_folder_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"' is empty; put a cube in it, such as cube\.npy or .*$"):
+        open_scene(tmp_path)
+
+
 def test_folders_that_do_not_say_which_cube(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(DataError, match=r"has no file with a cube\.\nExpected a cube and labels"):
         open_scene(tmp_path)
     np.save(tmp_path / "a.npy", CUBE)

@@ -88,8 +88,10 @@ def readable(path: str | Path) -> Iterator[None]:
 def in_folder(root: Path) -> tuple[Source, Source | None]:
     """The files of a folder by name, cube.* and labels.*; else by what they hold.
 
-    Raises: DataError: no cube, several, or several label maps.
+    Raises: DataError: an empty folder, no cube, several, or several label maps.
     """
+    if not any(root.iterdir()):
+        raise DataError(f"{str(root)!r} is empty; put a cube in it, such as cube.npy or cube.hdr.")
     files = [Source(path, "") for path in sorted(root.iterdir()) if _is_readable(path)]
     cubes = [file for file in files if _stem(file) == "cube"] or [
         file for file in files if file.path.suffix.lower() != ".png" and _cubes(file.shapes())
