@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,16 +147,13 @@ def test_longest_unused_stores_go_first(
 def subset(samples: Samples, turn: int) -> Samples:
     """The same files in another order: another store of the same size."""
     order = np.roll(np.arange(len(samples)), turn)
-    return Samples(
-        root=samples.root,
-        paths=tuple(samples.paths[row] for row in order),
-        labels=samples.labels[order],
-        splits=tuple(samples.splits[row] for row in order),
-        classes=samples.classes,
-        hashes=tuple(samples.hashes[row] for row in order),
-        shorter_sides=samples.shorter_sides[order],
-        split_origins=samples.split_origins,
+    index = replace(
+        samples.index,
+        paths=[samples.paths[row] for row in order.tolist()],
+        labels=samples.index.labels[order],
+        hashes=samples.index.hashes[order],
     )
+    return replace(samples, index=index, split_codes=samples.split_codes[order])
 
 
 def test_abandoned_builds_are_removed(samples: Samples, pixels_folder: Path) -> None:
@@ -174,7 +172,7 @@ def test_store_above_the_limit(samples: Samples, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("POCKETVISION_CACHE_LIMIT", "100B")
     with pytest.raises(
         DataError,
-        match=r"need 600 B, but the cache may take 100 B; raise \$POCKETVISION_CACHE_LIMIT",
+        match=r"need 600 B, but the cache may take 100 B \(\$POCKETVISION_CACHE_LIMIT\); make room",
     ):
         pixel_store(samples, 5)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections import Counter
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pocketvision.data.cache import _path
 from pocketvision.data.images import Samples, scan
 from pocketvision.errors import DataError
 
@@ -117,9 +119,10 @@ def test_no_test_split_when_val_holds_everything(tmp_path: Path) -> None:
 def test_seed_changes_the_split_and_nothing_else(tmp_path: Path) -> None:
     fill(tmp_path, {"a": 40, "b": 40})
     first, again, other = scan(tmp_path), scan(tmp_path), scan(tmp_path, seed=1)
-    assert (first.splits, first.fingerprint) == (again.splits, again.fingerprint)
-    assert first.paths == other.paths
-    assert first.splits != other.splits
+    assert list(first.splits) == list(again.splits)
+    assert first.fingerprint == again.fingerprint
+    assert list(first.paths) == list(other.paths)
+    assert list(first.splits) != list(other.splits)
     assert first.fingerprint != other.fingerprint
 
 
@@ -133,8 +136,8 @@ def test_renaming_and_moving_changes_nothing(tmp_path: Path) -> None:
         shutil.copy(path, target)
     second = scan(tmp_path / "two")
     assert len(second) == len(first)
-    assert second.hashes == first.hashes
-    assert second.splits == first.splits
+    assert list(second.hashes) == list(first.hashes)
+    assert list(second.splits) == list(first.splits)
     assert second.fingerprint == first.fingerprint
 
 
@@ -158,6 +161,18 @@ def test_fingerprint_depends_on_labels_contents_and_splits(tmp_path: Path) -> No
     other = scan(tmp_path).fingerprint
     (tmp_path / "b").rename(tmp_path / "c")
     assert len({first, more, other, scan(tmp_path).fingerprint}) == 4
+
+
+def test_fingerprint_and_splits_are_those_of_version_0_1(tmp_path: Path) -> None:
+    """Records and pixel stores made then are still found."""
+    for label in "ab":
+        for number in range(40):
+            write(tmp_path / label / f"{number}.bmp", number + 100 * (label == "b" and number > 9))
+    samples = scan(tmp_path, seed=3)
+    assert samples.fingerprint.startswith("86877924dc79b77375d4aa6d4115be48")
+    assert _path(samples, 96).stem.startswith("e25cc27dc0280e7462158b366a026231")
+    splits = hashlib.sha256(" ".join(samples.splits).encode()).hexdigest()
+    assert splits.startswith("0e1440856079de73533bd3f5251e8c2a")
 
 
 def test_only_images_in_class_folders_count(tmp_path: Path) -> None:

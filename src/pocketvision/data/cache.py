@@ -7,6 +7,7 @@ what all stores take together ("20GB" when unset): those unused the longest are 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -20,10 +21,10 @@ import numpy.typing as npt
 
 from pocketvision.budget import format_size, parse_size
 from pocketvision.data.images import Samples
+from pocketvision.data.index import Index
 from pocketvision.data.pixels import load_pixels
 from pocketvision.data.threads import Progress, decode_all
 from pocketvision.errors import ConfigError, DataError
-from pocketvision.storage import sha256_bytes
 
 FORMAT_VERSION = 2  # of the stores; another version never reads this one's
 DEFAULT_LIMIT = "20GB"
@@ -44,20 +45,50 @@ def store_bytes(n: int, side: int) -> int:
     return n * side * side * 3
 
 
+def is_stored(samples: Samples, side: int) -> bool:
+    """True if the store of these images is there already."""
+    return _is_whole(_path(samples, side), store_bytes(len(samples), side))
+
+
+def shortage(n: int, side: int) -> str:
+    """Why a store of `n` images would not fit, in half a sentence; empty where it would."""
+    needed, limit = store_bytes(n, side), _limit()
+    if needed > limit:
+        return (
+            f"the decoded images need {format_size(needed)}, but the cache may take "
+            f"{format_size(limit)} ($POCKETVISION_CACHE_LIMIT)"
+        )
+    folder = cache_folder() / "pixels"
+    removable = sum(_facts(store)[1] for store in folder.glob("*.u8"))
+    room = shutil.disk_usage(_nearest(folder)).free + removable
+    if needed > room:
+        return (
+            f"the decoded images need {format_size(needed)}, but the disk of {str(folder)!r} has "
+            f"{format_size(room)} free ($POCKETVISION_CACHE names another)"
+        )
+    return ""
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return folder if folder.exists() else _nearest(folder.parent)
+
+
 def pixel_store(samples: Samples, side: int, progress: Progress | None = None) -> PixelStore:
     """All images at `side`, decoded now or found in the cache.
 
-    Returns: (N, side, side, 3) uint8, RGB, read-only; row i is `load_pixels(samples.paths[i])`.
+    Returns: (N, side, side, 3) uint8, RGB, read-only; row i is `load_pixels` of image i.
     The key is the content of the files in order, so renamed or moved files find their store.
     progress: called with (done, all) while it is built.
     Raises: DataError: an image that changed since `scan`, or too little room. ConfigError: a limit
         that is no size.
     """
-    folder = cache_folder() / "pixels"
-    path = folder / f"{_key(samples, side)}.u8"
-    needed = store_bytes(len(samples), side)
+    path = _path(samples, side)
+    folder, needed = path.parent, store_bytes(len(samples), side)
     try:
         if not _is_whole(path, needed):
+            if reason := shortage(len(samples), side):
+                raise DataError(f"{reason[0].upper()}{reason[1:]}; make room, or raise the limit.")
             folder.mkdir(parents=True, exist_ok=True)
             _make_room(path, needed)
             _build(path, samples, side, progress)
@@ -70,8 +101,16 @@ def pixel_store(samples: Samples, side: int, progress: Progress | None = None) -
         ) from error
 
 
-def _key(samples: Samples, side: int) -> str:
-    return sha256_bytes(f"{FORMAT_VERSION} {side} {' '.join(samples.hashes)}".encode())
+def decode_row(index: Index, side: int, row: int) -> npt.NDArray[np.uint8]:
+    """One image, (side, side, 3) uint8. Raises: DataError: it is not what was indexed."""
+    return load_pixels(BytesIO(index.read_unchanged(row)), side)
+
+
+def _path(samples: Samples, side: int) -> Path:
+    key = hashlib.sha256(f"{FORMAT_VERSION} {side}".encode())
+    for content in samples.hashes:
+        key.update(f" {content}".encode())
+    return cache_folder() / "pixels" / f"{key.hexdigest()}.u8"
 
 
 def _is_whole(path: Path, needed: int) -> bool:
@@ -85,7 +124,7 @@ def _build(path: Path, samples: Samples, side: int, progress: Progress | None) -
     try:
         with os.fdopen(handle, "wb") as file:
             decode_all(
-                partial(_decode, samples, side),
+                partial(decode_row, samples.index, side),
                 range(len(samples)),
                 lambda pixels: file.write(pixels.tobytes()),
                 progress,
@@ -98,48 +137,19 @@ def _build(path: Path, samples: Samples, side: int, progress: Progress | None) -
         raise
 
 
-def _decode(samples: Samples, side: int, row: int) -> npt.NDArray[np.uint8]:
-    path = samples.root / samples.paths[row]
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{str(path)!r} could be read when it was scanned, but not now ({error.strerror}); "
-            f"scan the folder again."
-        ) from error
-    if sha256_bytes(data) != samples.hashes[row]:
-        raise DataError(f"{str(path)!r} was changed after it was scanned; scan the folder again.")
-    return load_pixels(BytesIO(data), side)
-
-
 def _make_room(path: Path, needed: int) -> None:
-    """Remove abandoned and, as far as the cap demands, the longest unused stores, never `path`.
-
-    Raises: DataError: the cap or the disk is too small for `needed` bytes.
-    """
+    """Remove abandoned and, as far as room demands, the longest unused stores, never `path`."""
     folder, limit = path.parent, _limit()
-    if needed > limit:
-        raise DataError(
-            f"The decoded images need {format_size(needed)}, but the cache may take "
-            f"{format_size(limit)}; raise $POCKETVISION_CACHE_LIMIT, or use a smaller resolution."
-        )
     for half in folder.glob(".*.tmp"):
         if time.time() - _facts(half)[0] > ABANDONED_S:
             _remove(half)
     stores = sorted((*_facts(store), store) for store in folder.glob("*.u8") if store != path)
     taken = sum(size for _, size, _ in stores)
     for _, size, store in stores:
-        if taken + needed <= limit:
+        if taken + needed <= limit and needed <= shutil.disk_usage(folder).free:
             break
         _remove(store)
         taken -= size
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DataError(
-            f"The decoded images need {format_size(needed)}, but the disk of {str(folder)!r} has "
-            f"{format_size(free)} free; make room, let $POCKETVISION_CACHE name a folder "
-            f"elsewhere, or use a smaller resolution."
-        )
 
 
 def _limit() -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pocketvision.data.folders import SPLITS
 from pocketvision.data.images import SHARE_SET_ASIDE
 from pocketvision.data.scene.facts import FACTS_FILE, SceneFacts
 from pocketvision.data.splits import split_by_content
@@ -71,15 +72,13 @@ def _write_digits(folder: Path) -> None:
     """
     digits = require("sklearn.datasets", "samples").load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    labels = digits.target.tolist()
-    splits = split_by_content(
-        [sha256_bytes(image.tobytes()) for image in images],
-        labels,
-        {"test": SHARE_SET_ASIDE, "val": SHARE_SET_ASIDE},
-        seed=0,
-    )
-    for number, (image, label, split) in enumerate(zip(images, labels, splits, strict=True), 1):
-        class_folder = folder / split / str(label)
+    hashes = [bytearray.fromhex(sha256_bytes(image.tobytes())) for image in images]
+    shares = {"test": SHARE_SET_ASIDE, "val": SHARE_SET_ASIDE}
+    splits = split_by_content(np.array(hashes, dtype=np.uint8), digits.target, shares, seed=0)
+    for number, (image, label, split) in enumerate(
+        zip(images, digits.target, splits, strict=True), 1
+    ):
+        class_folder = folder / SPLITS[split] / str(label)
         class_folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(class_folder / f"digit-{number:04d}.png")
 

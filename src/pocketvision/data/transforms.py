@@ -59,10 +59,12 @@ def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
     Shape: (N, H, W, 3) uint8 or float, 0..255 -> (N, 3, H, W) float, channels_last.
     """
-    mean = torch.tensor(preprocessing.mean, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=pixels.device).view(1, 3, 1, 1)
-    images = (pixels.permute(0, 3, 1, 2).float() - mean).div_(std)
-    return images.contiguous(memory_format=torch.channels_last)
+    n, height, width, _ = pixels.shape
+    # Whole rows at once: loops over the three channels of a pixel would be too short to be fast.
+    mean = torch.tensor(preprocessing.mean, device=pixels.device).repeat(width)
+    std = torch.tensor(preprocessing.std, device=pixels.device).repeat(width)
+    rows = (pixels.reshape(n, height, 3 * width).float() - mean).div_(std)
+    return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
 
 
 def eval_batch(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -147,8 +149,9 @@ def _random_crops(
 
 def _random_flips(images: Tensor, probability: float, rng: np.random.Generator) -> Tensor:
     """(N, H, W, 3) -> same, some of them mirrored."""
-    mirrored = torch.from_numpy(rng.random(len(images)) < probability).to(images.device)
-    return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(2), images)
+    mirrored = (rng.random(len(images)) < probability).tolist()
+    pairs = zip(images, mirrored, strict=True)
+    return torch.stack([image.flip(1) if flip else image for image, flip in pairs])
 
 
 def _random_colours(images: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
