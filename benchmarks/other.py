@@ -1,7 +1,12 @@
-"""Importing other implementations, which may be absent or built for another PyTorch."""
+"""Importing other implementations, which may be absent or built for another PyTorch.
+
+Lightning imports torchvision where it is installed: a script that uses both imports this module
+before any of pocketvision.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import warnings
@@ -47,3 +52,7 @@ def _declare_nms() -> None:
         schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         library.define(schema)  # type: ignore[no-untyped-call]
     _LIBRARIES.append(library)
+
+
+with contextlib.suppress(AbsentError):
+    import_other("torchvision")

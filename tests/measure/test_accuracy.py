@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pocketvision.errors import ConfigError, DataError, GateError
+from pocketvision.intervals import Z
 from pocketvision.measure.accuracy import (
-    Z,
     accuracy,
     compare,
     confusion,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketvision.errors import ConfigError
+from pocketvision.measure import latency as module
 from pocketvision.measure.latency import (
     FINAL,
     PLANNING,
@@ -20,9 +24,26 @@ from pocketvision.measure.latency import (
     relative_width,
     summarise,
 )
+from pocketvision.record import Conditions
 
 PROTOCOL = LatencyProtocol(warmup_runs=3, rounds=8, min_runs=4, max_runs=50, seconds=0.1, retries=0)
 MS = 1_000_000
+QUIET = Conditions(load=0.1, governor=None, steal=0.0, busy=0.0, throttled=0, pinned=True)
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    under(QUIET, monkeypatch)
+
+
+def under(conditions: Conditions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure as if these had been the conditions."""
+
+    @contextlib.contextmanager
+    def watch(threads: int) -> Iterator[list[Conditions]]:
+        yield [conditions]
+
+    monkeypatch.setattr(module, "watch_conditions", watch)
 
 
 class Bench:
@@ -156,6 +177,74 @@ def test_what_stays_noisy_says_so() -> None:
     assert bench.log.count("a") == 3 * (1 + 4 * 3)
 
 
+def test_outlier_moves_neither_the_median_nor_the_verdict() -> None:
+    bench = Bench()
+    session = bench.session("a", lambda run: 5000 * MS if run == 20 else 2 * MS)
+    found = measure_latency({"a": session}, PROTOCOL, 1, clock=bench.clock)["a"]
+    assert (found.low_ms, found.median_ms, found.high_ms) == (2.0, 2.0, 2.0)
+    assert found.noise == ""
+
+
+def test_noise_names_what_the_machine_did_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    under(replace(QUIET, throttled=3, busy=0.4), monkeypatch)
+    bench = Bench()
+    generator = np.random.default_rng(0)
+    sessions = {
+        "wide": bench.session("wide", lambda _: 100 * MS * generator.uniform(1, 20)),
+        "calm": bench.session("calm", lambda _: 100 * MS),
+    }
+    found = measure_latency(sessions, PROTOCOL, 1, clock=bench.clock)
+    assert found["wide"].noise.endswith(
+        "of the median (at most 20% can be trusted): other processes took 40% of the cores, the "
+        "cores were throttled 3 times; stop other programs, let the machine cool and measure again"
+    )
+    assert found["calm"].noise == "", "a busy machine alone spoils nothing"
+
+
+def drifting(before_ms: float, after_ms: float, rounds: int = 8) -> np.ndarray:
+    """Rounds of five runs with 2 % of noise, the second half at another level."""
+    generator = np.random.default_rng(0)
+    levels = np.repeat([before_ms, after_ms], [rounds // 2, rounds - rounds // 2])
+    return np.asarray(levels[:, None] * generator.normal(1, 0.02, (rounds, 5)))
+
+
+@pytest.mark.parametrize(
+    ("before_ms", "after_ms", "sentence"),
+    [(10, 11.5, "1[3-7]% longer than the first"), (10, 8.5, "1[3-7]% less than the first")],
+)
+def test_drift_is_named(before_ms: float, after_ms: float, sentence: str) -> None:
+    throttled = replace(QUIET, throttled=1)
+    found = summarise(drifting(before_ms, after_ms), threads=1, conditions=throttled)
+    assert re.search(
+        rf"^the second half of the rounds took {sentence} \(at most 10% can be trusted\): "
+        r"the cores were throttled once; let",
+        found.noise,
+    )
+    assert relative_width(found) < 0.2
+
+
+def test_small_or_accidental_changes_are_no_drift() -> None:
+    assert summarise(drifting(10, 10.8), threads=1, conditions=QUIET).noise == ""
+    assert summarise(drifting(10, 11.5, rounds=4), threads=1, conditions=QUIET).noise == ""
+    generator = np.random.default_rng(0)
+    found = [
+        summarise(generator.normal(10, 0.8, (20, 1)), threads=1, conditions=QUIET).noise
+        for _ in range(200)
+    ]
+    assert sum("second half" in noise for noise in found) <= 2
+
+
+def test_drift_is_timed_again_and_the_steady_time_counts() -> None:
+    """The machine slows down for good in the first attempt: narrow, and yet not to be trusted."""
+    bench = Bench()
+    slow_from = 3 + 4 * 5
+    session = bench.session("a", lambda run: 115 * MS if run >= slow_from else 100 * MS)
+    retrying = replace(PROTOCOL, retries=1)
+    found = measure_latency({"a": session}, retrying, 1, clock=bench.clock)["a"]
+    assert (found.median_ms, found.noise) == (115.0, "")
+    assert bench.log.count("a") == 2 * (3 + 8 * 5)
+
+
 def test_errors_pass_and_collection_is_restored() -> None:
     bench = Bench()
 
@@ -191,13 +280,13 @@ def test_progress_counts_rounds_and_nothing_needs_no_time() -> None:
 )
 def test_figures_are_ordered_and_scale(times: list[list[float]]) -> None:
     table = np.array(times)
-    found = summarise(table, threads=1)
+    found = summarise(table, threads=1, conditions=QUIET)
     slack = 1e-9 * table.max()
     assert table.min() - slack <= found.low_ms <= found.median_ms <= found.high_ms
     assert found.high_ms <= table.max() + slack
     assert found.median_ms <= found.p95_ms + slack
     assert found.runs == table.size
-    doubled = summarise(2 * table, threads=1)
+    doubled = summarise(2 * table, threads=1, conditions=QUIET)
     np.testing.assert_allclose(
         (doubled.low_ms, doubled.median_ms, doubled.high_ms),
         (2 * found.low_ms, 2 * found.median_ms, 2 * found.high_ms),
@@ -210,7 +299,7 @@ def test_interval_covers_the_true_median_when_rounds_differ() -> None:
     hits = 0
     for trial in range(300):
         rounds = generator.normal(10, 1, (20, 1)) + generator.normal(0, 0.1, (20, 25))
-        found = summarise(rounds, threads=1, seed=trial)
+        found = summarise(rounds, threads=1, conditions=QUIET, seed=trial)
         hits += found.low_ms <= 10 <= found.high_ms
     assert 0.88 < hits / 300 < 0.99
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketvision.errors import ConfigError, DataError, GateError, check_shape, in_range
+from pocketvision.intervals import Z, wilson
 from pocketvision.record import Accuracy, Comparison
 
-Z = NormalDist().inv_cdf(0.975)
 BISECTIONS = 60
 
 Logits = NDArray[np.floating]  # (N, K)
@@ -23,20 +22,11 @@ def accuracy(correct: int, n: int) -> Accuracy:
     """Top-1 accuracy with its 95 % Wilson interval.
 
     Raises: ConfigError: n below 1, correct outside 0..n.
-    Source: Wilson, Probable inference, JASA 22 (1927); without continuity correction.
     """
     in_range("n", n, 1, math.inf)
     in_range("correct", correct, 0, n)
-    share = correct / n
-    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return Accuracy(
-        top1=share,
-        low=0.0 if correct == 0 else max(0.0, centre - half),
-        high=1.0 if correct == n else min(1.0, centre + half),
-        correct=correct,
-        n=n,
-    )
+    low, high = wilson(correct, n)
+    return Accuracy(top1=correct / n, low=low, high=high, correct=correct, n=n)
 
 
 def compare(

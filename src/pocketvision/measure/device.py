@@ -31,8 +31,18 @@ def machine() -> Machine:
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         versions=_versions(PACKAGES),
-        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else -1.0,
+        load=-1.0 if (load := load_average()) is None else load,
     )
+
+
+def load_average() -> float | None:
+    """Processes that ran or waited, mean of the last minute; None where the system has none."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    try:
+        return os.getloadavg()[0]
+    except OSError:  # some containers
+        return None
 
 
 def machine_key() -> str:
@@ -52,6 +62,11 @@ def machine_key() -> str:
     return sha256_bytes(to_json(parts).encode())[:16]
 
 
+def can_pin(threads: int) -> bool:
+    """True where this process can be kept to as many cores as it has threads."""
+    return hasattr(os, "sched_setaffinity") and available_cores() >= threads
+
+
 @contextlib.contextmanager
 def pinned(threads: int) -> Iterator[None]:
     """Keep every thread of this process on the first `threads` cores of its affinity.
@@ -62,7 +77,7 @@ def pinned(threads: int) -> Iterator[None]:
     """
     if threads < 1:
         raise ConfigError(f"threads={threads} is out of range; expected at least 1.")
-    if not hasattr(os, "sched_setaffinity") or available_cores() <= threads:
+    if not can_pin(threads) or available_cores() == threads:
         yield
         return
     before = os.sched_getaffinity(0)

@@ -1,7 +1,8 @@
-"""The timing protocol: interleaved, repeated, with an interval.
+"""The timing protocol: interleaved, repeated, with an interval and a verdict.
 
 Candidates are timed in turns, in another order each round, so that a machine that slows down slows
-all of them; the interval comes from whole rounds, so that it contains what changes between them.
+all of them; the interval comes from whole rounds, so that it contains what changes between them. A
+figure that cannot be trusted says so, with the reason as far as the system gives one.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketvision.errors import in_range
+from pocketvision.measure.conditions import explain, watch_conditions
 from pocketvision.measure.device import pinned
-from pocketvision.record import Latency
+from pocketvision.record import Conditions, Latency
 
 Run = Callable[[], object]  # one run of a session, the input being in memory
 Clock = Callable[[], int]  # nanoseconds
 Progress = Callable[[int, int], None]  # rounds done, rounds in all
 
 NOISY_SHARE = 0.2  # of the median: a wider interval is not to be trusted
+DRIFT_SHARE = 0.1  # of the first half of the rounds: a greater change is not either
+DRIFT_ROUNDS = 6  # with fewer, chance looks like drift
 RESAMPLES = 400
 NANOSECONDS_PER_MS = 1e6
 
@@ -74,7 +78,8 @@ def measure_latency(
     sessions: name -> a call that runs once, for example partial(session.run, pixels); what it
     raises is passed on. threads: those of the sessions; the process is kept to as many cores.
     batch: images per run, for the record. A session whose interval is wider than a fifth of its
-    median is timed again, protocol.retries times at most; the narrowest counts.
+    median, or that became slower or faster by a tenth meanwhile, is timed again, protocol.retries
+    times at most; the narrowest without such noise counts, or else the narrowest.
     """
     with _undisturbed(threads):
         best = _measure(sessions, protocol, threads, batch, seed, progress, clock)
@@ -84,8 +89,12 @@ def measure_latency(
                 break
             again = _measure(noisy, protocol, threads, batch, seed + attempt, progress, clock)
             for name, latency in again.items():
-                best[name] = min(best[name], latency, key=relative_width)
+                best[name] = min(best[name], latency, key=_doubt)
     return best
+
+
+def _doubt(latency: Latency) -> tuple[bool, float]:
+    return bool(latency.noise), relative_width(latency)
 
 
 def relative_width(latency: Latency) -> float:
@@ -94,24 +103,22 @@ def relative_width(latency: Latency) -> float:
 
 
 def summarise(
-    times_ms: NDArray[np.float64], *, threads: int, batch: int = 1, seed: int = 0
+    times_ms: NDArray[np.float64],
+    *,
+    threads: int,
+    conditions: Conditions,
+    batch: int = 1,
+    seed: int = 0,
 ) -> Latency:
     """The figures of one session: pooled median and 95th percentile, bootstrap interval by rounds.
 
-    times_ms: float (rounds, runs).
+    times_ms: float (rounds, runs). conditions: while they were taken; they explain noise.
     """
     generator = np.random.default_rng(seed)
     rounds = len(times_ms)
     medians = [np.median(times_ms[generator.integers(0, rounds, rounds)]) for _ in range(RESAMPLES)]
     median = float(np.median(times_ms))
     low, high = np.percentile(medians, (2.5, 97.5))
-    share = (high - low) / max(median, 1e-9)
-    noise = ""
-    if share > NOISY_SHARE:
-        noise = (
-            f"the 95 % interval spans {share:.0%} of the median (at most {NOISY_SHARE:.0%} can be "
-            "trusted); stop other programs and measure again"
-        )
     return Latency(
         median_ms=median,
         p95_ms=float(np.percentile(times_ms, 95)),
@@ -121,8 +128,50 @@ def summarise(
         runs=times_ms.size,
         threads=threads,
         batch=batch,
-        noise=noise,
+        noise=_noise((high - low) / max(median, 1e-9), _drift(times_ms, generator), conditions),
     )
+
+
+def _drift(times_ms: NDArray[np.float64], generator: np.random.Generator) -> float:
+    """Change of the median from the first half of the rounds to the second, as a share.
+
+    times_ms: float (rounds, runs). 0 where chance explains it: where the 95 % bootstrap intervals
+    of the halves, by rounds, meet.
+    """
+    if len(times_ms) < DRIFT_ROUNDS:
+        return 0.0
+    halves = np.array_split(np.median(times_ms, axis=1), 2)
+    (low, high), (next_low, next_high) = (_interval(half, generator) for half in halves)
+    if next_low <= high and low <= next_high:
+        return 0.0
+    first, second = (float(np.median(half)) for half in halves)
+    return second / max(first, 1e-9) - 1
+
+
+def _interval(
+    rounds_ms: NDArray[np.float64], generator: np.random.Generator
+) -> tuple[float, float]:
+    count = len(rounds_ms)
+    resampled = rounds_ms[generator.integers(0, count, (RESAMPLES, count))]
+    low, high = np.percentile(np.median(resampled, axis=1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _noise(width: float, change: float, conditions: Conditions) -> str:
+    """Why the figure cannot be trusted; empty where it can."""
+    facts = []
+    if width > NOISY_SHARE:
+        facts.append(
+            f"the 95 % interval spans {width:.0%} of the median (at most {NOISY_SHARE:.0%} can be "
+            "trusted)"
+        )
+    if abs(change) > DRIFT_SHARE:
+        direction = "longer" if change > 0 else "less"
+        facts.append(
+            f"the second half of the rounds took {abs(change):.0%} {direction} than the first (at "
+            f"most {DRIFT_SHARE:.0%} can be trusted)"
+        )
+    return f"{' and '.join(facts)}: {explain(conditions)}" if facts else ""
 
 
 def _measure(
@@ -138,16 +187,21 @@ def _measure(
     names = list(sessions)
     runs = {name: _runs_per_round(sessions[name], protocol, clock) for name in names}
     times: dict[str, list[list[int]]] = {name: [] for name in names}
-    for done in range(protocol.rounds):
-        for index in generator.permutation(len(names)):
-            name = names[index]
-            sessions[name]()  # after another session, caches are cold
-            times[name].append(_times(sessions[name], runs[name], clock))
-        if progress is not None:
-            progress(done + 1, protocol.rounds)
+    with watch_conditions(threads) as seen:
+        for done in range(protocol.rounds):
+            for index in generator.permutation(len(names)):
+                name = names[index]
+                sessions[name]()  # after another session, caches are cold
+                times[name].append(_times(sessions[name], runs[name], clock))
+            if progress is not None:
+                progress(done + 1, protocol.rounds)
     return {
         name: summarise(
-            np.array(times[name]) / NANOSECONDS_PER_MS, threads=threads, batch=batch, seed=seed
+            np.array(times[name]) / NANOSECONDS_PER_MS,
+            threads=threads,
+            conditions=seen[0],
+            batch=batch,
+            seed=seed,
         )
         for name in names
     }
