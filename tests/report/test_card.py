@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 from records import BUDGET, FRUIT, HOSTILE, NO_BUDGET, full_record, latency
+from whole_records import missed_record, whole_record
 
 from pocketvision.record import Verdict
 from pocketvision.report.card import render_card
@@ -119,3 +120,25 @@ def test_run_py_is_named_only_where_it_lies() -> None:
     record = full_record()
     shipped = replace(record.shipped, files={"model.xml": "0" * 64, "model.bin": "1" * 64})
     assert "run.py" not in render_card(replace(record, shipped=shipped))
+
+
+def test_what_a_record_holds_more_is_said() -> None:
+    card = render_card(whole_record())
+    for words in (
+        "| Throughput | 612 images/s (95 % interval 598 to 625) | 8 images in one run, 1 thread |",
+        "| Calibration error (ECE) | 6.1 %; 1.8 % with logits divided by 1.38 | test;",
+        "- error: 3 images of test lie in train as well; take them out of train.",
+        "- warning in training: Train is 9.7 points above val",
+    ):
+        assert words in card
+    assert "val was set aside by content" not in card  # a note
+    assert "trusted as probabilities" not in card
+    assert "trusted as probabilities" in render_card(full_record())
+
+
+def test_a_card_of_nothing_shipped_does_not_say_how_to_run_it() -> None:
+    card = render_card(missed_record())
+    assert "**Budget missed.**" in card
+    assert "Nothing was shipped: the figures are those of the file that came nearest" in card
+    assert "## How to run" not in card
+    assert "test; the file that came nearest, from image files" in card

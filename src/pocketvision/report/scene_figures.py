@@ -1,10 +1,10 @@
-"""The figures of a scene's report as plotly JSON; colours and words as in `figures`."""
+"""The figures of a scene's report as plotly JSON; colours and words as in `plots`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pocketvision.report.figures import Figure, Plot, confusion_matrix, plot_layout
+from pocketvision.report.plots import Figure, Plot, confusion_matrix, plot_layout
 from pocketvision.report.scene_rows import MethodRow, method_rows
 from pocketvision.report.text import percent, plotly_text
 from pocketvision.scene_record import Curve, SceneRecord, Spread

@@ -18,13 +18,8 @@ from plotly.offline import get_plotlyjs
 from pocketvision.errors import check_shape
 from pocketvision.record import BudgetSummary
 from pocketvision.report import scene_rows, text
-from pocketvision.report.html import (
-    Bar,
-    embedded,
-    measured_bars,
-    most_frequent_confusions,
-    step_rows,
-)
+from pocketvision.report.plots import embedded
+from pocketvision.report.rows import Bar, measured_bars, most_frequent_confusions, step_rows
 from pocketvision.report.scene_figures import scene_figures
 from pocketvision.report.scene_pictures import (
     SPLIT_COLOURS,

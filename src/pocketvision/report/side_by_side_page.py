@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from pocketvision.report.figures import (
+from pocketvision.report.plots import (
     SYMBOLS,
     Figure,
     Plot,
+    embedded,
     intervals,
     logarithmic_ticks,
     plot_layout,
 )
-from pocketvision.report.html import embedded
 from pocketvision.report.side_by_side import Side, SideBySide, TimedFile
 from pocketvision.report.templates import FOLDER, template
 from pocketvision.report.text import clipped, megabytes, millions, percent, plotly_text, significant
