@@ -40,12 +40,12 @@ demo-hyperspectral: $(VENV)/.scenes
 	$(BIN)/pocketvision fit demo/pines --task hyperspectral --time 5m --out demo/scene
 	$(BIN)/pocketvision map demo/scene demo/pines/cube.npy --out demo/map.png
 
-# Lint, types, and the default tests.
+# Lint, types, and the default tests, in two processes of one thread each.
 test: $(VENV)/.tests
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 slow: $(VENV)/.tests
 	$(BIN)/pytest -m slow

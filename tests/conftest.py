@@ -25,4 +25,6 @@ def _brief_timing() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in ("fitting.variants", "fitting.verify", "mapping.files", "mapping.verify"):
             patch.setattr(f"pocketvision.{module}.FINAL", PLANNING)
+        patch.setattr("pocketvision.measure.throughput.FINAL", PLANNING)
+        patch.setattr("pocketvision.measure.throughput.BATCHED", PLANNING)
         yield

@@ -65,6 +65,36 @@ def test_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monkey
     assert os.listdir(path.parent) == ["file.txt"]
 
 
+def test_write_into_a_folder_that_vanished_does_not_make_it_anew(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.write_into(tmp_path / "gone" / "file.txt", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_stopped_the_writing_is_raised_where_nothing_can_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    def refuse(*_: object) -> None:
+        raise OSError("read-only")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        storage.write_atomic(tmp_path / "file.txt", "text")
+
+
+def test_half_written_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in (".run.json.abc12345.part", "deep/.last.ckpt.0_xyz123.part", "kept.part", "kept"):
+        (tmp_path / name).write_text("")
+    storage.remove_parts(tmp_path)
+    left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
+    assert left == ["deep", "kept", "kept.part"]
+
+
 def test_hash_of_file_and_bytes_agree(tmp_path: Path) -> None:
     storage.write_atomic(tmp_path / "a", b"abc")
     assert storage.sha256_file(tmp_path / "a") == storage.sha256_bytes(b"abc")

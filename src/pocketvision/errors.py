@@ -4,6 +4,7 @@ PocketvisionError            every error a user can cause; exit code 2
 ├── ConfigError              an option or a specification outside what is allowed
 ├── DataError                images, labels or folders that cannot be used
 ├── ArtefactError            a file or folder of ours that is missing, foreign or altered
+├── StorageError             a disk that is full, a folder that vanished or cannot be written
 ├── MissingExtraError        an optional dependency that is not installed
 ├── GateError                a gate failed: accuracy, budget as measured, verify; exit code 1
 └── BudgetError              no candidate can meet the budget; exit code 3
@@ -33,6 +34,10 @@ class DataError(PocketvisionError, ValueError):
 
 class ArtefactError(PocketvisionError):
     """A file or folder of ours that is missing, foreign or altered."""
+
+
+class StorageError(PocketvisionError):
+    """A disk that is full, a folder that vanished or cannot be written."""
 
 
 class MissingExtraError(PocketvisionError, ImportError):

@@ -58,9 +58,9 @@ class Conditions:
     """How quiet the machine was while it measured; None: the system does not say.
 
     load: 1-minute average when it began. governor: of the cores' frequency, such as "performance".
-    steal: share of the time that a hypervisor gave to others. busy: share of the time of all cores
-    that other processes took. throttled: events of thermal throttling. pinned: kept to as many
-    cores as threads.
+    steal: share of the cores' working time that a hypervisor gave to others. busy: share of all
+    time of the cores that other processes took. throttled: events of thermal throttling. pinned:
+    kept to as many cores as threads.
     """
 
     load: float | None
@@ -193,6 +193,18 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class IntegerWork:
+    """Convolutions and matrix products of a file that run in integers, as the runtime executes it.
+
+    layers: how many do, `of` how many. share: of their multiply-accumulates, 0..1.
+    """
+
+    layers: int
+    of: int
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Shipped:
     """What lies in model/.
 
@@ -205,6 +217,7 @@ class Shipped:
     options: dict[str, str]
     files: dict[str, str]
     size_bytes: int
+    integers: IntegerWork | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

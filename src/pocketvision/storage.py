@@ -5,6 +5,7 @@ Reading is strict: unknown keys, missing keys and wrong types are errors that sa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -17,6 +18,7 @@ from pocketvision.errors import ArtefactError
 
 T = TypeVar("T")
 
+PART = ".part"  # the end of the names of files that are being written
 
 _adapters: dict[object, pydantic.TypeAdapter[Any]] = {}  # building one takes milliseconds
 
@@ -56,10 +58,18 @@ def from_json(
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is either there whole or not at all; an existing one is replaced."""
-    data = content.encode() if isinstance(content, str) else content
+    """Write a file so that it is either there whole or not at all; an existing one is replaced.
+
+    Its folder is made if it is not there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    write_into(path, content)
+
+
+def write_into(path: Path, content: str | bytes) -> None:
+    """As `write_atomic`, in a folder that must be there: one that vanished is not made anew."""
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -68,8 +78,16 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        # What stopped the writing is what is raised, even where the rest cannot be removed.
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes had half written anywhere in `folder`; none may write now."""
+    for part in folder.rglob(f".*{PART}"):
+        part.unlink(missing_ok=True)
 
 
 def sha256_bytes(data: bytes) -> str:

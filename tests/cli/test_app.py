@@ -74,7 +74,17 @@ def test_help_needs_little_time() -> None:
 def test_help_names_every_verb(run: Run) -> None:
     answer = run("--help")
     assert answer.code == 0
-    for verb in ("fit", "predict", "verify", "models", "describe", "compare", "measure", "sample"):
+    for verb in (
+        "fit",
+        "predict",
+        "verify",
+        "reproduce",
+        "models",
+        "describe",
+        "compare",
+        "measure",
+        "sample",
+    ):
         assert f" {verb} " in answer.out
     assert run("--version").out.strip() == "0.1.0"
 
@@ -273,7 +283,7 @@ def test_open_axes_can_be_given(run: Run, tmp_path: Path) -> None:
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "m.onnx")
     assert "give its shape, for example x=N,N,4" in run("measure", tmp_path / "m.onnx").err
     timed = run("measure", tmp_path / "m.onnx", "--shape", "x=1,8,4", "--json")
-    assert json.loads(timed.out)["median_ms"] > 0
+    assert json.loads(timed.out)["latency"]["median_ms"] > 0
     wrong = run("measure", tmp_path / "m.onnx", "--shape", "1x8x4")
     assert wrong.code == 2
     assert "shape '1x8x4' is not understood; write it like x=1,3,224,224" in wrong.err
@@ -334,7 +344,7 @@ def test_whole_job_from_the_command_line(run: Run, tmp_path: Path) -> None:
     verified = run("verify", out, photos, "--latency", "500ms", "--json")
     assert verified.code == 0
     assert json.loads(verified.out)["passed"] is True
-    timed = json.loads(run("measure", out / "model" / "model.onnx", "--json").out)
+    timed = json.loads(run("measure", out / "model" / "model.onnx", "--json").out)["latency"]
     assert 0 < timed["low_ms"] <= timed["median_ms"] <= timed["high_ms"]
     (out / "model" / "run.py").write_text("altered")
     tampered = run("verify", out, photos)

@@ -16,7 +16,7 @@ from small_runs import QUICK, Told, write_photos
 
 from pocketvision.budget import Budget
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, DataError, GateError
-from pocketvision.fitting import pipeline, plan, ranking, start, variants
+from pocketvision.fitting import choice, pipeline, plan, ranking, start, variants
 from pocketvision.fitting.artefact import Artefact, load, read_state
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.measure import accuracy, latency
@@ -271,8 +271,20 @@ def test_file_that_fails_its_gate_is_not_shipped(
         GateError, match=r"cannot be shipped within .*: f32 on onnxruntime loses 50"
     ):
         run_fit(config, tmp_path / "out")
-    assert not (tmp_path / "out" / "model").exists()
-    assert read_state(tmp_path / "out").status == "failed"
+    out = tmp_path / "out"
+    assert not (out / "model").exists()
+    assert read_state(out).status == "failed"
+    record = from_json(Record, (out / "record.json").read_bytes(), source="record.json")
+    assert record.verdict.met is False
+    assert "f32 on onnxruntime loses 50.00 points (limit 1)" in record.verdict.sentence
+    assert "Of the file that came nearest: mobilenet_v1" in record.verdict.sentence
+    assert record.shipped.files == {}
+    assert not any(one.shipped for one in record.variants)
+    assert not any(one.chosen for one in record.tried)
+    assert record.headline.n == sum(map(sum, record.confusion))
+    assert "Budget missed" in (out / "report.html").read_text()
+    with pytest.raises(ArtefactError, match=r"missed its gate or its budget, .*report\.html says"):
+        load(out)
     with pytest.raises(ConfigError, match="holds a run that failed its gate or budget; nothing"):
         run_fit(config, tmp_path / "out")
 
@@ -282,7 +294,7 @@ def test_budget_missed_as_measured_steps_to_the_next_candidate(
 ) -> None:
     first: list[str] = []
 
-    def slow_at_first(run: object, network: object) -> list[variants.Built]:
+    def slow_at_first(run: object, network: object) -> list[choice.Built]:
         built = variants.build_variants(run, network)  # type: ignore[arg-type]
         if not first:
             first.append(built[0].variant.runtime)
@@ -321,11 +333,11 @@ def test_float_file_that_answers_differently_fails_its_gate() -> None:
         reference="float",
         split="val",
     )
-    assert variants.passes(same, "f32", 0.0)
+    assert choice.passes(same, "f32", 0.0)
     differs = replace(same, agreement=0.75)
-    assert not variants.passes(differs, "f32", 100.0)
-    assert variants.passes(differs, "int8", 0.0)
-    assert variants.passes(replace(same, drop=0.07), "int8", 7.0), "0.07 is 7 points, not more"
+    assert not choice.passes(differs, "f32", 100.0)
+    assert choice.passes(differs, "int8", 0.0)
+    assert choice.passes(replace(same, drop=0.07), "int8", 7.0), "0.07 is 7 points, not more"
 
 
 def test_options_beside_weights_must_agree_with_them(
@@ -426,6 +438,18 @@ def test_foreign_folder_is_no_artefact(tmp_path: Path) -> None:
         load(tmp_path / "nothing")
     with pytest.raises(ArtefactError, match=r"it holds no record\.json; was it made by `fit`"):
         load(tmp_path)
+
+
+def test_record_holds_the_gap_between_training_images_and_val(fitted: Artefact) -> None:
+    record = fitted.record
+    assert record.train_top1 is not None
+    assert record.val_top1 is not None
+    splits = {split.name: sum(split.counts) for split in record.data.splits}
+    assert record.train_top1.n == splits["train"]
+    assert record.val_top1.n == splits["val"]
+    reference = next(v.comparison for v in record.variants if v.comparison)
+    assert record.val_top1 == reference.reference_accuracy
+    assert record.alarms == ()
 
 
 def test_record_reads_back(fitted: Artefact) -> None:

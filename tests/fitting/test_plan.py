@@ -20,7 +20,7 @@ from pocketvision.fitting.candidates import (
     select_names,
     thin,
 )
-from pocketvision.fitting.variants import Built, choose_variant
+from pocketvision.fitting.choice import Built, choose_variant
 from pocketvision.models import registry
 from pocketvision.record import Latency, Tried, Variant
 from pocketvision.runtimes.registry import get_runtime

@@ -29,7 +29,8 @@ from pocketvision.mapping.pipeline import run_scene_fit
 from pocketvision.mapping.run import SceneRun
 from pocketvision.mapping.verify import verify_scene
 from pocketvision.record import Verdict
-from pocketvision.report.scene_rows import leak_words
+from pocketvision.report.scene_rows import leak_sentence
+from pocketvision.report.text import percent
 from pocketvision.runtimes.scene_export import TILE
 from pocketvision.scene_record import MethodRun
 from pocketvision.storage import sha256_file
@@ -115,7 +116,7 @@ def test_leakage_stands_beside_the_accuracy(fitted: SceneArtefact, scene: Path) 
     split = blocks_split(labels, train_share=0.3, window=9, seed=0)
     assert fitted.record.splits[0].leakage == leakage(split)
     assert fitted.record.splits[0].leakage.centre == 0
-    assert leak_words(leakage(split)) in fitted.record.verdict.sentence
+    assert leak_sentence(leakage(split)) in fitted.record.verdict.sentence
 
 
 def test_pages_escape_names(fitted: SceneArtefact) -> None:
@@ -337,7 +338,8 @@ def verdict_of(fitted: SceneArtefact, budget: Budget, spent_s: float, steps: int
         state=replace(fitted.state, runs=runs),
     )
     shipped = next(file for file in record.files if file.shipped)
-    return finish._verdict(run, shipped, record.shipped, record.headline, "leaks")  # type: ignore[arg-type]
+    leaks = record.splits[0].leakage
+    return finish._verdict(run, shipped, record.shipped, record.headline, leaks)  # type: ignore[arg-type]
 
 
 def test_verdict_holds_the_time_against_what_was_asked(fitted: SceneArtefact) -> None:
@@ -354,7 +356,7 @@ def test_verdict_names_the_pixel_and_a_shortened_training(fitted: SceneArtefact)
     shipped = next(file for file in fitted.record.files if file.shipped)
     latency = format_latency(shipped.pixel_latency.median_ms)
     sentence = verdict_of(fitted, Budget(), 0).sentence
-    assert f"(AA {fitted.record.headline.average:.1%}" in sentence
+    assert f"(AA {percent(fitted.record.headline.average)}, kappa" in sentence
     assert f"takes {latency} for one pixel from its window" in sentence
     assert "The time held" not in sentence
     cut = verdict_of(fitted, Budget(time_s=600), 600, steps=41).sentence

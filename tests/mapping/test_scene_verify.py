@@ -11,7 +11,7 @@ import pytest
 from small_scenes import SCENE_JSON, small_cube, small_labels, write_scene
 
 from pocketvision.errors import ArtefactError, ConfigError, DataError
-from pocketvision.fitting.verify import Check, Verification
+from pocketvision.fitting.checks import Check, Verification
 from pocketvision.mapping import verify as module
 from pocketvision.mapping.artefact import SceneArtefact
 from pocketvision.mapping.verify import verify_scene
@@ -49,11 +49,13 @@ def check(found: Verification, name: str) -> Check:
 def test_untouched_artefact_passes_every_check(fitted: SceneArtefact, scene: Path) -> None:
     found = verify_scene(fitted.folder, scene)
     assert [(c.name, c.passed) for c in found.checks] == [
+        ("seal", True),
         ("files", True),
         ("size", True),
         ("accuracy", True),
         ("latency", True),
         ("latency, tile", True),
+        ("versions", None),
     ]
     assert "0 % of test windows hold a training centre" in check(found, "accuracy").note
     assert check(found, "latency").note.startswith("pixels a run: 1;")
@@ -73,8 +75,24 @@ def test_altered_model_fails_and_is_not_run(copy: Path, scene: Path) -> None:
     data[len(data) // 2] ^= 1
     file.write_bytes(bytes(data))
     found = verify_scene(copy, scene)
-    assert [(c.name, c.passed) for c in found.checks] == [("files", False)]
+    assert [(c.name, c.passed) for c in found.checks] == [("seal", True), ("files", False)]
     assert check(found, "files").found == "altered, missing or added: model.onnx"
+
+
+def test_what_lies_beside_the_model_is_sealed(copy: Path, fitted: SceneArtefact) -> None:
+    (copy / "classes.npy").write_bytes(b"others")
+    write_atomic(copy / "record.json", to_json(replace(fitted.record, command="another")))
+    found = verify_scene(copy)
+    assert check(found, "seal").found == "altered or missing: classes.npy, record.json"
+    assert not found.passed
+
+
+def test_without_the_scene_the_rest_is_checked(fitted: SceneArtefact) -> None:
+    found = verify_scene(fitted.folder)
+    assert found.passed
+    assert found.not_checked == ("accuracy",)
+    assert check(found, "accuracy").note == "needs the scene: verify FOLDER SCENE"
+    assert check(found, "latency").passed
 
 
 def test_altered_script_fails(copy: Path, scene: Path) -> None:
@@ -164,17 +182,22 @@ def test_labels_can_be_given_where_they_lie_now(
         verify_scene(copy, scene, labels=scene / "labels.npy", mask="m.npy")
 
 
+def slower(recorded: Latency, factor: float) -> Latency:
+    """Certain, and that many times the recorded upper bound."""
+    ms = factor * recorded.high_ms
+    return replace(recorded, low_ms=ms, median_ms=ms, high_ms=ms, noise="")
+
+
 def test_slower_machine_fails_only_beyond_both_intervals(
     fitted: SceneArtefact, scene: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tile, pixel = shipped(fitted).latency, shipped(fitted).pixel_latency
     for factor, passed in ((1.14, True), (1.16, False)):
-        slow = replace(pixel, low_ms=factor * pixel.high_ms)
-        timed(monkeypatch, tile, slow)
+        timed(monkeypatch, tile, slower(pixel, factor))
         found = verify_scene(fitted.folder, scene)
         assert check(found, "latency").passed is passed
         assert check(found, "latency, tile").passed
-        timed(monkeypatch, replace(tile, low_ms=factor * tile.high_ms), pixel)
+        timed(monkeypatch, slower(tile, factor), pixel)
         assert check(verify_scene(fitted.folder, scene), "latency, tile").passed is passed
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import StoredPixels
 from pocketvision.data.transforms import Augmentation
-from pocketvision.errors import ConfigError, GateError
+from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
 from pocketvision.train import trainer
+from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
 from pocketvision.train.classify import build_optimizer, class_weights
 from pocketvision.train.config import TrainConfig
@@ -34,7 +37,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> PixelSource:
     pixels = (noise + 150 * labels[:, None, None, None]).astype(np.uint8)
     path = tmp_path_factory.mktemp("store") / "pixels"
     pixels.tofile(path)
-    return PixelSource(store=path, rows=24, side=32, indices=np.arange(24), labels=labels)
+    stored = StoredPixels(path=path, rows=24, side=32)
+    return PixelSource(pixels=stored, indices=np.arange(24), labels=labels)
 
 
 def network(seed: int = 0) -> Network:
@@ -180,8 +184,67 @@ def test_loss_that_is_no_number_stops_the_training(source: PixelSource, tmp_path
     net = network()
     with torch.no_grad():
         next(net.parameters()).fill_(float("nan"))
-    with pytest.raises(GateError, match=r"training loss became nan at step 1; lower the learning"):
+    with pytest.raises(Diverged, match=r"The training loss became nan at step 1\."):
         run(net, source, tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_training_goes_on_at_a_lowered_rate(source: PixelSource, tmp_path: Path) -> None:
+    """As after a divergence: the checkpoint has the old rate, the configuration the new one."""
+
+    def interrupt(done: int, total: int, note: str) -> None:
+        if done == 8:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(network(), source, tmp_path, on_step=interrupt)
+    whole = run(network(), source, tmp_path / "whole")
+    lowered = run(network(), source, tmp_path, replace(CONFIG, learning_rate=1e-3))
+    rates = [[epoch.learning_rate for epoch in result.epochs] for result in (whole, lowered)]
+    assert rates[1][:2] == rates[0][:2]
+    assert rates[1][2:] == pytest.approx([rate / 10 for rate in rates[0][2:]])
+
+
+def test_dropout_of_a_training_that_goes_on_is_that_of_an_unbroken_one(
+    source: PixelSource, tmp_path: Path
+) -> None:
+    spec = registry.spec("mobilenet_v3_small", width=0.35, resolution=32, num_classes=2)
+    assert any(m.p for m in spec.build().modules() if isinstance(m, torch.nn.Dropout))
+    config = replace(CONFIG, epochs=2)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    unbroken = spec.build(seed=0)
+    run(unbroken, source, tmp_path / "a", config)
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers are untouched"
+
+    def interrupt(done: int, total: int, note: str) -> None:
+        if done == 5:
+            raise Interrupted
+
+    torch.manual_seed(2)
+    with pytest.raises(Interrupted):
+        run(spec.build(seed=0), source, tmp_path / "b", config, on_step=interrupt)
+    resumed = spec.build(seed=0)
+    run(resumed, source, tmp_path / "b", config)
+    for name, tensor in unbroken.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def test_checkpoint_that_is_not_of_a_training_is_refused(
+    source: PixelSource, tmp_path: Path
+) -> None:
+    torch.save({"state_dict": object()}, tmp_path / CHECKPOINT)
+    with pytest.raises(ArtefactError, match="holds more than tensors and plain values"):
+        run(network(), source, tmp_path)
+
+
+def test_divergence_in_another_process_is_the_same_here() -> None:
+    raised = "Traceback ...\npocketvision.train.alarms.Diverged: The training loss became nan.\n"
+    with pytest.raises(Diverged, match=r"^The training loss became nan\.$"):
+        trainer._raise_as_here(ProcessRaisedException(raised, 0, 1))
+    other = ProcessRaisedException("Traceback ...\nValueError: something else\n", 0, 1)
+    with pytest.raises(ProcessRaisedException, match="something else"):
+        trainer._raise_as_here(other)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])

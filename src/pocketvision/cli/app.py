@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pocketvision.cli import display, doctor, networks, options, scenes
-from pocketvision.errors import ConfigError, PocketvisionError
+from pocketvision.cli import display, doctor, gates, networks, options, scenes
+from pocketvision.errors import PocketvisionError
 
 app = typer.Typer(
     name="pocketvision",
@@ -97,6 +96,7 @@ def fit(
     device: options.DeviceOption = "auto",
     devices: options.Devices = 1,
     skip_bad: options.SkipBad = False,
+    only: options.Only = None,
     labels: options.Labels = None,
     no_data: options.NoData = None,
     split: options.Split = "blocks",
@@ -171,6 +171,7 @@ def fit(
         accelerator=device,
         devices=devices,
         skip_bad=skip_bad,
+        only=None if only is None else str(only),
         seed=seed,
     )
     try:
@@ -213,42 +214,6 @@ def predict(
 
 
 @app.command()
-def verify(
-    folder: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
-    data: Annotated[Path, typer.Argument(help="The images or the scene it was fitted to.")],
-    latency: Annotated[
-        str | None,
-        typer.Option(help="Limit on this machine, of an image or a pixel, such as 5ms."),
-    ] = None,
-    labels: options.Labels = None,
-    mask: options.Mask = None,
-    json: options.Json = False,
-) -> None:
-    """Check a fitted network on this machine against its record; exit code 1 if it fails."""
-    from pocketvision.fitting.verify import verify as verify_photos
-    from pocketvision.mapping.artefact import is_scene_folder
-    from pocketvision.mapping.verify import verify_scene
-
-    reporter = display.TerminalReporter()
-    if is_scene_folder(folder):
-        found = verify_scene(
-            folder, data, latency=latency, labels=labels, mask=mask, reporter=reporter
-        )
-    else:
-        if labels is not None or mask is not None:
-            raise ConfigError(
-                f"{folder} holds a network for photos; --labels and --mask are for scenes."
-            )
-        found = verify_photos(folder, data, latency=latency, reporter=reporter)
-    if json:
-        display.print_json({**asdict(found), "passed": found.passed})
-    else:
-        display.print_verification(found)
-    if not found.passed:
-        raise typer.Exit(1)
-
-
-@app.command()
 def sample(
     name: Annotated[
         str,
@@ -265,6 +230,8 @@ def sample(
     display.out.print(f"Wrote {write_sample(name, folder)}", highlight=False)
 
 
+app.command()(gates.verify)
+app.command()(gates.reproduce)
 app.command()(networks.models)
 app.command()(networks.describe)
 app.command()(networks.compare)

@@ -18,9 +18,12 @@ from pocketvision.budget import format_latency, format_size, format_time
 
 if TYPE_CHECKING:
     from pocketvision.fitting.artefact import Artefact, Prediction
+    from pocketvision.fitting.checks import Verification
     from pocketvision.fitting.reporter import Advance
-    from pocketvision.fitting.verify import Verification
-    from pocketvision.record import Latency
+    from pocketvision.measure.throughput import Timing
+    from pocketvision.record import Conditions, Latency, Throughput
+
+NOTE_WIDTH = 72  # of the remarks in a table: they alone may take several lines
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -122,13 +125,51 @@ def memory_text(peak_bytes: int | None) -> str:
 
 
 def latency_text(latency: Latency) -> str:
-    """'0.213 ms (0.211 to 0.216), p95 0.25 ms, 1 thread'."""
+    """'0.213 ms (0.211 to 0.216), p95 0.25 ms, 1 thread', or why it cannot be said."""
+    if latency.noise:
+        low, high = format_latency(latency.low_ms), format_latency(latency.high_ms)
+        return f"too noisy to say, between {low} and {high}: {latency.noise}"
     threads = f"{latency.threads} thread{'s' if latency.threads > 1 else ''}"
-    text = (
+    return (
         f"{format_latency(latency.median_ms)} ({latency.low_ms:.3g} to {latency.high_ms:.3g}), "
         f"p95 {format_latency(latency.p95_ms)}, {threads}"
     )
-    return f"{text}; {latency.noise}" if latency.noise else text
+
+
+def throughput_text(found: Throughput) -> str:
+    """'732 images/s (725 to 741), 8 a run', or why it cannot be said."""
+    low, high = f"{found.low:,.4g}", f"{found.high:,.4g}"
+    if found.latency.noise:
+        return f"too noisy to say, between {low} and {high} images/s: {found.latency.noise}"
+    return f"{found.images_per_s:,.4g} images/s ({low} to {high}), {found.latency.batch} a run"
+
+
+def conditions_text(conditions: Conditions) -> str:
+    """'load 0.42, governor performance, steal 0%, other processes 3%, ...'; '?' is not said."""
+
+    def known(value: float | None, form: str) -> str:
+        return "?" if value is None else format(value, form)
+
+    pinned = "pinned" if conditions.pinned else "not pinned"
+    return (
+        f"load {known(conditions.load, '.2f')}, governor {conditions.governor or '?'}, "
+        f"steal {known(conditions.steal, '.1%')}, other processes {known(conditions.busy, '.1%')}, "
+        f"throttled {known(conditions.throttled, 'd')}, {pinned}"
+    )
+
+
+def print_timing(timing: Timing) -> None:
+    """One line a figure; what was not measured is left out."""
+    lines = [f"Latency     {latency_text(timing.latency)}"]
+    if timing.throughput is not None:
+        lines.append(f"Throughput  {throughput_text(timing.throughput)}")
+    if timing.decode_ms is not None:
+        lines.append(f"Decoding    {timing.decode_ms:.2g} ms an image file, not in the latency")
+    if timing.peak_bytes is not None:
+        lines.append(f"Memory      {memory_text(timing.peak_bytes)}")
+    lines.append(f"Conditions  {conditions_text(timing.conditions)}")
+    for line in lines:
+        out.print(line, highlight=False, markup=False)
 
 
 def print_predictions(predictions: dict[str, Prediction], top: int) -> None:
@@ -144,6 +185,7 @@ def print_predictions(predictions: dict[str, Prediction], top: int) -> None:
 def print_verification(found: Verification) -> None:
     """The table of checks, and the verdict."""
     grid = table("", "check", "result", "recorded", "found", "")
+    grid.columns[-1].max_width = NOTE_WIDTH
     words: dict[bool | None, str] = {
         True: "[green]pass[/]",
         False: "[bold red]FAIL[/]",
@@ -151,9 +193,11 @@ def print_verification(found: Verification) -> None:
     }
     for check in found.checks:
         texts = (escape(t) for t in (check.recorded, check.found, check.note))
-        grid.add_row(check.name, words[check.passed], *texts)
+        word = "-" if check.name in found.not_checked else words[check.passed]
+        grid.add_row(check.name, word, *texts)
     show(grid)
     where = (
         "the recorded machine" if found.same_machine else "another machine than the recorded one"
     )
-    out.print(f"{'pass' if found.passed else 'FAIL'} (on {where})", highlight=False)
+    left = f"; not checked: {', '.join(found.not_checked)}" if found.not_checked else ""
+    out.print(f"{'pass' if found.passed else 'FAIL'} (on {where}){left}", highlight=False)

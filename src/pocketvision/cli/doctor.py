@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,21 +11,163 @@ import typer
 from rich.markup import escape
 
 from pocketvision.cli import display, options
+from pocketvision.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pocketvision.data.doctor import PhotoFindings
+    from pocketvision.data.index import Index
     from pocketvision.data.scene.doctor import SceneFindings
+    from pocketvision.record import Finding
+
+# Parameters that only one kind of data has.
+OF_PHOTOS = ("fix", "only")
+OF_SCENES = ("labels", "no_data", "window", "train_share", "seed")
 
 
 def doctor(
-    data: Annotated[Path, typer.Argument(help="A scene: folder or cube file.")],
+    context: typer.Context,
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of class folders, or of train/ val/ test/; or a scene: folder or cube."
+        ),
+    ],
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a clean list for `fit --only`; images are never touched.", metavar="FILE"
+        ),
+    ] = None,
+    only: options.Only = None,
     labels: options.Labels = None,
     no_data: options.NoData = None,
-    window: Annotated[int, typer.Option(help="Side in pixels that leakage is told for.")] = 25,
-    train_share: Annotated[float, typer.Option(help="Of the labelled pixels.")] = 0.3,
-    seed: Annotated[int, typer.Option(help="Of the splits that are looked at.")] = 0,
+    window: Annotated[
+        int,
+        typer.Option(
+            help="Side in pixels that leakage is told for.", rich_help_panel=options.SCENES
+        ),
+    ] = 25,
+    train_share: options.TrainShare = 0.3,
+    seed: Annotated[
+        int,
+        typer.Option(help="Of the splits that are looked at.", rich_help_panel=options.SCENES),
+    ] = 0,
     json: options.Json = False,
 ) -> None:
-    """Examine a hyperspectral scene: bands, labels, leakage of a split; exit code 1 on findings."""
+    """Examine images or a scene before training; exit code 1 on findings."""
+    from pocketvision.data.scene.kind import is_scene
+
+    if is_scene(data):
+        _refuse(context, OF_PHOTOS, "photos", f"{data} is a scene")
+        exit_code = _examine_scene(
+            data,
+            labels=labels,
+            no_data=no_data,
+            window=window,
+            train_share=train_share,
+            seed=seed,
+            json=json,
+        )
+    else:
+        _refuse(context, OF_SCENES, "scenes", f"{data} holds no cube")
+        exit_code = _examine_photos(data, fix, only, json)
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], others: str, why: str) -> None:
+    """Raises: ConfigError: an option was given that has no meaning for the data."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = name.replace("_", "-")
+            raise ConfigError(f"--{option} is an option for {others}, and {why}; leave it away.")
+
+
+def _examine_photos(data: Path, fix: Path | None, only: Path | None, json: bool) -> int:
+    from pocketvision.data.clean import check_new, write_clean_list
+    from pocketvision.data.doctor import examine_index
+    from pocketvision.data.index import read_index
+
+    if fix is not None:
+        check_new(fix)
+    reporter = display.TerminalReporter()
+    with reporter.progress("Reading images") as advance:
+        index = read_index(data, only=only, progress=lambda done, all_: advance(done, all_, ""))
+    with reporter.progress("Comparing images") as advance:
+        found = examine_index(index, lambda done, all_: advance(done, all_, ""))
+    if json:
+        display.print_json(_as_json(index, found))
+    else:
+        print_photo_findings(found)
+    if fix is not None:
+        kept = write_clean_list(fix, index, found.left_out)
+        _print_fix(fix, index, found, kept)
+    return found.exit_code
+
+
+def _as_json(index: Index, found: PhotoFindings) -> dict[str, object]:
+    """Findings and what a clean list leaves out, with all their files."""
+    from pocketvision.data.folders import printable
+
+    return {
+        "folder": found.folder,
+        "images": found.images,
+        "classes": found.classes,
+        "counts": found.counts,
+        "exit_code": found.exit_code,
+        "findings": [{**asdict(one.finding), "files": one.files} for one in found.findings],
+        "left_out": [
+            {"why": rule.why, "files": [printable(index.paths[row]) for row in rule.rows.tolist()]}
+            for rule in found.left_out
+        ],
+    }
+
+
+def _print_fix(fix: Path, index: Index, found: PhotoFindings, kept: int) -> None:
+    """What the clean list leaves out, rule by rule; on standard error, as --json has the other."""
+    unusable = len(index.skipped)
+    lines = [f"  {unusable:,} that cannot be used"] if unusable else []
+    lines += [f"  {len(rule.rows):,} {rule.why}" for rule in found.left_out]
+    say = display.TerminalReporter().say
+    say(f"Wrote {fix}: {kept:,} of {len(index) + unusable:,} files; left out are")
+    for line in lines or ["  none"]:
+        say(line)
+
+
+def print_photo_findings(found: PhotoFindings) -> None:
+    """Images by class and split, and the findings, the gravest first."""
+    totals = ", ".join(f"{name} {sum(row):,}" for name, row in found.counts.items())
+    line = f"{found.folder}: {found.images:,} images, {len(found.classes):,} classes"
+    display.out.print(escape(f"{line}; {totals}." if totals else f"{line}."), highlight=False)
+    grid = display.table("", "class", *(f">{name}" for name in found.counts))
+    for label, name in enumerate(found.classes):
+        shown = name if name.isprintable() else ascii(name)
+        grid.add_row(escape(shown), *(f"{row[label]:,}" for row in found.counts.values()))
+    if found.images:
+        display.show(grid)
+    print_list(one.finding for one in found.findings)
+    if not found.findings:
+        display.out.print("Nothing found.", highlight=False)
+
+
+def print_list(findings: Iterable[Finding]) -> None:
+    """One line a finding."""
+    words = {"error": "[bold red]error[/]", "warning": "[yellow]warning[/]", "note": "note"}
+    for finding in findings:
+        display.out.print(f"{words[finding.severity]}: {escape(finding.sentence)}", highlight=False)
+
+
+def _examine_scene(
+    data: Path,
+    *,
+    labels: str | None,
+    no_data: float | None,
+    window: int,
+    train_share: float,
+    seed: int,
+    json: bool,
+) -> int:
     from pocketvision.data.scene.doctor import examine
     from pocketvision.data.scene.reading import open_scene
 
@@ -35,8 +178,7 @@ def doctor(
         display.print_json(asdict(found))
     else:
         print_findings(found)
-    if found.exit_code:
-        raise typer.Exit(found.exit_code)
+    return found.exit_code
 
 
 def print_findings(found: SceneFindings) -> None:
@@ -64,6 +206,4 @@ def print_findings(found: SceneFindings) -> None:
         counts = (f"{sum(split.train):,}", f"{sum(split.test):,}")
         grid.add_row(split.kind, split.guard, *counts, f"{leak.centre:.1%}", f"{leak.window:.1%}")
     display.show(grid)
-    words = {"error": "[bold red]error[/]", "warning": "[yellow]warning[/]", "note": "note"}
-    for finding in found.findings:
-        display.out.print(f"{words[finding.severity]}: {escape(finding.sentence)}", highlight=False)
+    print_list(found.findings)

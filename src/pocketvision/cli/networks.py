@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pocketvision.cli import display, options, tables
+from pocketvision.errors import ConfigError
 
 
 def models(
@@ -122,23 +123,44 @@ def compare(
 
 
 def measure(
-    file: Annotated[Path, typer.Argument(help="Any ONNX file.")],
+    path: Annotated[Path, typer.Argument(help="Any ONNX file, or a folder that `fit` wrote.")],
+    batch: Annotated[
+        int, typer.Option(help="Images at a time for the throughput; 1 leaves it out.")
+    ] = 1,
     shape: Annotated[
         list[str] | None,
         typer.Option(help="Of an input with open axes: x=1,3,224,224; may be repeated."),
     ] = None,
-    threads: options.Threads = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads; a fitted folder has its own.", show_default="1"),
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Time an ONNX file on this machine: median, p95 and the 95 % interval of the median."""
-    from pocketvision.measure.onnxfile import measure_file, parse_shapes
+    """Time an ONNX file or a fitted network on this machine, with 95 % intervals."""
+    reporter = display.TerminalReporter()
+    if path.is_dir():
+        from pocketvision.fitting.measuring import measure_fitted
 
-    shapes = parse_shapes(shape or [])
-    with display.TerminalReporter().progress("Measuring") as advance:
-        latency = measure_file(
-            file, threads, shapes=shapes, progress=lambda done, total: advance(done, total, "")
-        )
-    if json:
-        display.print_json(asdict(latency))
+        if shape or threads is not None:
+            raise ConfigError(
+                f"{path} is measured under the options it was recorded with; --shape and "
+                "--threads are for ONNX files."
+            )
+        timing = measure_fitted(path, batch=batch, reporter=reporter)
     else:
-        display.out.print(display.latency_text(latency), highlight=False)
+        from pocketvision.measure.onnxfile import measure_file, parse_shapes
+
+        shapes = parse_shapes(shape or [])
+        with reporter.progress("Measuring") as advance:
+            timing = measure_file(
+                path,
+                1 if threads is None else threads,
+                shapes=shapes,
+                batch=batch,
+                progress=lambda done, total: advance(done, total, ""),
+            )
+    if json:
+        display.print_json(asdict(timing))
+    else:
+        display.print_timing(timing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -111,6 +112,10 @@ DeviceOption = Annotated[
 ]
 Devices = Annotated[int, typer.Option(help="How many of them.", rich_help_panel=TRAINING)]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")]
+Only = Annotated[
+    Path | None,
+    typer.Option(help="Clean list, as `doctor --fix` writes: other images are left out."),
+]
 Labels = Annotated[
     str | None,
     typer.Option(

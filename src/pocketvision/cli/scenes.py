@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Parameters of `fit` that only one task has.
 OF_PHOTOS = (
     *("memory", "width", "resolution", "runtime", "epochs", "batch_size", "flip", "mixup"),
-    *("cutmix", "min_scale", "class_weights", "tensorboard", "devices", "skip_bad"),
+    *("cutmix", "min_scale", "class_weights", "tensorboard", "devices", "skip_bad", "only"),
 )
 OF_SCENES = (
     *("labels", "no_data", "split", "guard", "train_share", "train_per_class", "mask", "repeats"),

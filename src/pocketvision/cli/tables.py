@@ -195,9 +195,9 @@ def _file_columns(side: Side) -> list[tuple[str, ...]]:
             file.runtime,
             file.precision,
             format_size(file.size_bytes),
-            format_latency(file.latency.median_ms),
+            "too noisy" if file.latency.noise else format_latency(file.latency.median_ms),
             f"{file.latency.low_ms:.3g} to {file.latency.high_ms:.3g}",
-            f"{file.images_per_s:,.4g}",
+            "too noisy" if file.batched.noise else f"{file.images_per_s:,.4g}",
         )
         for file in side.files
     ]

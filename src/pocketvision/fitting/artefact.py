@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -130,14 +131,23 @@ def altered_files(folder: Path, recorded: dict[str, str]) -> list[str]:
     )
 
 
-def read_pixels(image: str | Path | Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """(resolution, resolution, 3) uint8 of one image. Raises: DataError: it cannot be read."""
+def read_pixels(
+    image: str | Path | bytes | Image.Image, preprocessing: Preprocessing, *, where: str = ""
+) -> np.ndarray:
+    """(resolution, resolution, 3) uint8 of one image.
+
+    image: a path, the content of a file, or a Pillow image. where: its name in messages.
+
+    Raises: DataError: it cannot be read.
+    """
+    source = BytesIO(image) if isinstance(image, bytes) else image
+    name = where or (image if isinstance(image, str | Path) else "the image")
     try:
-        pixels = load_pixels(image, preprocessing.side)
+        pixels = load_pixels(source, preprocessing.side)
     except FileNotFoundError as error:
-        raise DataError(f"{image} does not exist.") from error
+        raise DataError(f"{name} does not exist.") from error
     except Exception as error:  # Pillow raises many kinds for broken files
-        raise DataError(f"{image} cannot be read as an image: {error}") from error
+        raise DataError(f"{name} cannot be read as an image: {error}") from error
     return centre_crop(pixels, preprocessing.resolution)
 
 
@@ -177,7 +187,13 @@ def _read_record(folder: Path) -> Record:
             f"{path} has schema version {version}; this pocketvision reads up to "
             f"{SCHEMA_VERSION}: update pocketvision."
         )
-    return from_json(Record, path.read_bytes(), source=str(path))
+    record = from_json(Record, path.read_bytes(), source=str(path))
+    if not record.shipped.files:
+        raise ArtefactError(
+            f"{folder} holds a run that missed its gate or its budget, and nothing to ship; "
+            f"{folder / REPORT} says why."
+        )
+    return record
 
 
 def _read_head(path: Path) -> _Versioned:

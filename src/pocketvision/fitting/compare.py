@@ -22,7 +22,8 @@ from pocketvision.fitting.plan import (
 )
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.measure.device import machine
-from pocketvision.measure.latency import LatencyProtocol, measure_latency
+from pocketvision.measure.latency import measure_latency
+from pocketvision.measure.throughput import BATCHED, MAX_BATCH, as_throughput
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Latency, Precision
@@ -31,15 +32,13 @@ from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import MAX_THREADS, Runtime, Session
 from pocketvision.storage import write_atomic
 
-PROTOCOL = LatencyProtocol(rounds=10, min_runs=2, seconds=1.0)
-MAX_BATCH = 1024
 DEFAULT_RUNTIMES = ("onnxruntime",)
 
 # Rough figures for the forecast.
 _EXPORT_S = 4.0
 _FILE_S = 3.0  # converting or quantizing, and opening
 _MACS_PER_S = 40e9  # of one thread
-_RUNS = PROTOCOL.warmup_runs + PROTOCOL.rounds * (1 + PROTOCOL.min_runs)  # the least of a session
+_RUNS = BATCHED.warmup_runs + BATCHED.rounds * (1 + BATCHED.min_runs)  # the least of a session
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -157,7 +156,7 @@ def _forecast(
     seconds = 0.0
     for candidate in candidates:
         image_s = candidate.count.macs / (_MACS_PER_S * threads)
-        timing = sum(max(PROTOCOL.seconds, _RUNS * images * image_s) for images in (1, batch))
+        timing = sum(max(BATCHED.seconds, _RUNS * images * image_s) for images in (1, batch))
         seconds += _EXPORT_S + each * (_FILE_S + timing)
     return (
         f"Will export {_counted(count, 'untrained network')} and time "
@@ -197,7 +196,7 @@ def _time(
                 size_bytes=file.size_bytes,
                 latency=one,
                 batched=many,
-                images_per_s=1000 * batch / many.median_ms,
+                images_per_s=as_throughput(many).images_per_s,
             ),
         )
         for file, one, many in zip(files, single, batched, strict=True)
@@ -236,7 +235,7 @@ def _in_turns(
     with reporter.progress(title) as advance:
         latencies = measure_latency(
             sessions,
-            PROTOCOL,
+            BATCHED,
             threads,
             batch=batch,
             progress=lambda done, total: advance(done, total, ""),

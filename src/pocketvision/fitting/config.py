@@ -10,7 +10,16 @@ from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import choice, in_range
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.registry import find_models
-from pocketvision.record import Step, Tried
+from pocketvision.record import (
+    Accuracy,
+    Comparison,
+    Conditions,
+    Finding,
+    Latency,
+    Precision,
+    Step,
+    Tried,
+)
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.train.config import TrainConfig
@@ -42,6 +51,7 @@ class FitConfig:
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
     skip_bad: bool = False
+    only: str | None = None  # clean list, as `doctor --fix` writes: other images are left out
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,6 +77,22 @@ class FitConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FileState:
+    """One file of the trained network and what is known of it so far; None: not yet measured.
+
+    path: in candidates/, POSIX form. hashes: name -> SHA-256 of everything that ships with it.
+    """
+
+    runtime: str
+    precision: Precision
+    path: str
+    hashes: dict[str, str]
+    comparison: Comparison | None = None  # with the float network on val
+    latency: Latency | None = None
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunState:
     """run.json: the frozen plan, and how far the run has come."""
 
@@ -85,6 +111,13 @@ class RunState:
     spent_s: float = 0.0  # wall clock of earlier, interrupted parts of this run
     trained: bool = False  # network.safetensors holds the trained network
     start: str = "from scratch"
+    findings: tuple[Finding, ...] = ()  # of the data
+    alarms: tuple[Finding, ...] = ()  # of the training
+    train_top1: Accuracy | None = None  # the trained network on training images
+    val_top1: Accuracy | None = None
+    files: tuple[FileState, ...] = ()  # of the trained network
+    conditions: Conditions | None = None  # while the files were timed
+    seal: dict[str, str] = field(default_factory=dict)  # name -> SHA-256, when the run was done
 
 
 def fit_augmentation(

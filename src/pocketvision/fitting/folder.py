@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from pocketvision.errors import ConfigError
+from pocketvision.budget import format_size
+from pocketvision.errors import ConfigError, StorageError
 from pocketvision.storage import write_atomic
 
 HOLDS = {
@@ -14,6 +18,8 @@ HOLDS = {
     "failed": "a run that failed its gate or budget",
     "unfinished": "an unfinished run with other options",
 }
+
+NOTHING_LEFT_BYTES = 1_000_000
 
 
 def check_writable(out: Path) -> None:
@@ -27,6 +33,49 @@ def check_writable(out: Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def storage_told(out: Path) -> Iterator[None]:
+    """Errors of disks and folders become a sentence that says what to do.
+
+    Raises: StorageError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(_what_to_do(error, out)) from error
+    except RuntimeError as error:  # libraries in C++ do not say that a disk is full
+        if free_bytes(out) > NOTHING_LEFT_BYTES:
+            raise
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
+        raise StorageError(_what_to_do(full, out)) from error
+
+
+def _what_to_do(error: OSError, out: Path) -> str:
+    place = error.filename or out
+    again = "run the same command again" + (": it goes on from here." if out.exists() else ".")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk of {place} is full; make room and {again}"
+    return f"{error.strerror or error}: {place}. When that is put right, {again}"
+
+
+def check_room(out: Path, needed: int) -> None:
+    """Raises: StorageError: the disk has less than `needed` bytes for `out`."""
+    free = free_bytes(out)
+    if free < needed:
+        raise StorageError(
+            f"The output folder {out} can come to take {format_size(needed)}, and its disk has "
+            f"{format_size(free)} free; make room, or give an --out on another disk."
+        )
+
+
+def free_bytes(out: Path) -> int:
+    """What the disk has left on which `out` lies or would be made."""
+    place = out.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
 def taken(out: Path, status: str | None) -> ConfigError:
     """The error for an output folder that is in use; status: of the run in it, if there is one."""
     holds = HOLDS[status] if status else "something else"
@@ -37,7 +86,10 @@ def taken(out: Path, status: str | None) -> ConfigError:
 
 
 def make_folder(out: Path, name: str, content: str) -> None:
-    """Make `out` with one file inside, both at once, so that a run in it can always be resumed."""
+    """Make `out` with one file inside, both at once, so that a run in it can always be resumed.
+
+    What a killed run left of it is removed: the caller holds the lock.
+    """
     building = out.with_name(f".{out.name}.new")
     shutil.rmtree(building, ignore_errors=True)
     write_atomic(building / name, content)

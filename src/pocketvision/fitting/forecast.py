@@ -20,6 +20,7 @@ TRAINING_MARGIN = 0.9  # share of the remaining time that is planned; the rest a
 OVERHEAD_PER_STEP_S = 0.006  # averaging, logging and progress
 OVERHEAD_PER_EPOCH_S = 0.15  # the checkpoint, and starting over
 MAX_PROBES = 5
+PAGES_BYTES = 10_000_000  # report, card, record, learning curves
 
 _DECODE_S = 0.004  # per image and pass
 # After the training; set from the steps that runs on the recipes' machine recorded. Those with a
@@ -35,8 +36,9 @@ _FINISH_S = 10.0  # export, report
 class Workload:
     """How many images each phase sees, and whether training starts from weights.
 
-    stored: images in the pixel cache. resolution: of the network, or the largest there may be.
-    runtimes: how many the files are made for.
+    stored: images in the pixel cache. streamed: why they are decoded anew every epoch instead;
+    empty: they are not. resolution: of the network, or the largest there may be. runtimes: how many
+    the files are made for.
     """
 
     stored: int
@@ -47,6 +49,7 @@ class Workload:
     resolution: int
     batch_size: int
     fine_tuning: bool
+    streamed: str = ""
 
     @property
     def min_epochs(self) -> int:
@@ -61,13 +64,15 @@ class Workload:
 
     @property
     def decode_s(self) -> float:
-        return _DECODE_S * self.stored
+        """Before the first epoch."""
+        return 0.0 if self.streamed else _DECODE_S * self.stored
 
     def epoch_s(self, seconds_per_image: float) -> float:
         """One epoch with its validation, whose images cost about a third of a training step."""
         steps = num_batches(self.train, self.batch_size)
         overhead = OVERHEAD_PER_EPOCH_S + OVERHEAD_PER_STEP_S * steps
-        return seconds_per_image * (self.train + self.val / 3) + overhead
+        decoding = _DECODE_S * (self.train + self.val) if self.streamed else 0.0
+        return seconds_per_image * (self.train + self.val / 3) + decoding + overhead
 
 
 def planning_seconds(candidates: int, runtimes: list[str], *, memory: bool = False) -> float:
@@ -79,6 +84,16 @@ def planning_seconds(candidates: int, runtimes: list[str], *, memory: bool = Fal
     if memory:
         each += sum(MEMORY_SECONDS_PER_CANDIDATE[name] for name in runtimes)
     return candidates * each
+
+
+def out_bytes(parameters: list[int], runtimes: int) -> int:
+    """What the output folder takes at its fullest, with the largest of these networks.
+
+    The network; two checkpoints of four tensors a weight, while one replaces the other; the
+    exported file; every runtime's float and INT8 file; model/; and the pages.
+    """
+    networks = 1 + 2 * 4 + 1 + 1.25 * runtimes + 1
+    return round(PAGES_BYTES + 4 * max(parameters) * networks)
 
 
 def affordable_epochs(workload: Workload, seconds_per_image: float, available_s: float) -> int:
@@ -130,7 +145,11 @@ def forecast_sentence(
     """The first line of a run: what will happen, how long it should take, and how much disk."""
     planning = planning_seconds(unknown, runtimes, memory=budget.memory_bytes is not None)
     finish = workload.finish_s
-    disk = store_bytes(workload.stored, side)
+    disk = format_size(store_bytes(workload.stored, side))
+    cache = f"Disk: up to {disk} of pixel cache."
+    if workload.streamed:
+        reason = workload.streamed
+        cache = f"{reason[0].upper()}{reason[1:]}: they are decoded anew every epoch."
     measuring = f"measure {unknown} candidates ({format_time(planning)})" if unknown else "plan"
     if budget.time_s is None:
         training = f"train for {DEFAULT_EPOCHS} epochs unless --epochs or --time says otherwise"
@@ -139,5 +158,5 @@ def forecast_sentence(
         training = f"train for about {format_time(rest)}"
     return (
         f"Will {measuring}, {training}, then quantize, verify and measure "
-        f"({format_time(finish)}). Disk: up to {format_size(disk)} of pixel cache."
+        f"({format_time(finish)}). {cache}"
     )

@@ -5,7 +5,6 @@ No step goes back up, each writes its result atomically, and run.json says how f
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from pocketvision.budget import (
@@ -19,10 +18,13 @@ from pocketvision.budget import (
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import BudgetError, GateError
 from pocketvision.fitting.artefact import Artefact
+from pocketvision.fitting.choice import choose_variant, missed_sentence, undecided
 from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.folder import check_writable, storage_told
+from pocketvision.fitting.lock import locked
 from pocketvision.fitting.reporter import Reporter, Silent
-from pocketvision.fitting.run import Run
-from pocketvision.fitting.ship import finish
+from pocketvision.fitting.run import Run, keeping_the_clock
+from pocketvision.fitting.ship import finish, finish_missed
 from pocketvision.fitting.start import open_run
 from pocketvision.fitting.training import (
     forget_training,
@@ -30,12 +32,7 @@ from pocketvision.fitting.training import (
     settle,
     time_for_another,
 )
-from pocketvision.fitting.variants import (
-    build_variants,
-    choose_variant,
-    missed_sentence,
-    undecided,
-)
+from pocketvision.fitting.variants import build_variants, forget_latencies
 
 
 def fit(
@@ -105,12 +102,13 @@ def run_fit(
     Raises: as `fit`.
     """
     asked = command or f"run_fit({config!r}, {str(out)!r})"
-    run = open_run(config, out, reporter or Silent(), asked)
-    try:
-        return _work(run)
-    except BaseException:
-        run.save(run.state)  # the time spent until here counts when the run goes on
-        raise
+    reporter = reporter or Silent()
+    with storage_told(out):
+        check_writable(out)
+        with locked(out, reporter.say):
+            run = open_run(config, out, reporter, asked)
+            with keeping_the_clock(run.out, lambda: run.save(run.state)):
+                return _work(run)
 
 
 def _work(run: Run) -> Artefact:
@@ -124,16 +122,18 @@ def _work(run: Run) -> Artefact:
         budget = run.config.budget
         reason = missed_sentence(run.spec.label, built, budget, run.config.max_drop_points)
         if noisy := undecided(built, budget):
+            forget_latencies(run)
             raise GateError(
                 f"The machine is too noisy to say whether {run.spec.label} meets {budget}: between "
                 f"{format_latency(noisy.low_ms)} and {format_latency(noisy.high_ms)}. Stop other "
                 f"programs and run the same command again; it goes on from here."
             )
         if not _next_candidate(run):
-            run.save(replace(run.state, status="failed"))
+            finish_missed(run, network, built, reason)
             raise GateError(
-                f"{reason} The trained network stays in {run.out}; ask for more in another --out, "
-                f"and begin with --weights {run.out} to keep what it learned."
+                f"{reason} The trained network stays in {run.out}, and report.html there shows "
+                f"what was found; ask for more in another --out, and begin with --weights "
+                f"{run.out} to keep what it learned."
             )
         run.reporter.say(f"{reason} Going on with {run.spec.label}.")
 

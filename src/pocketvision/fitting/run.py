@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pocketvision.data.images import Samples
+from pocketvision.errors import StorageError
 from pocketvision.fitting.artefact import RUN
 from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Step
 from pocketvision.runtimes.runtime import Runtime
-from pocketvision.storage import to_json, write_atomic
+from pocketvision.storage import to_json, write_into
 from pocketvision.train.config import TrainConfig
 
 
@@ -62,13 +64,56 @@ class Run:
         return self.state.ranking[self.state.attempt]
 
     def save(self, state: RunState) -> None:
-        """Make `state` the current one and write run.json."""
+        """Make `state` the current one and write run.json.
+
+        Raises: OSError: it cannot be written, or the output folder is not there any more.
+        """
         self.state = replace(state, spent_s=round(self.clock.spent_s, 3))
-        write_atomic(self.out / RUN, to_json(self.state))
+        write_into(self.out / RUN, to_json(self.state))
 
     def add_steps(self, *steps: Step) -> None:
         """Append finished steps to the state and save it."""
-        self.save(replace(self.state, steps=(*self.state.steps, *steps)))
+        self.save(with_steps(self.state, *steps))
+
+    def did(self, name: str) -> bool:
+        """True if the network being trained has this step behind it."""
+        return any(step.name == name for step in _since_training(self.state.steps)[1])
+
+
+@contextmanager
+def keeping_the_clock(out: Path, save: Callable[[], None]) -> Iterator[None]:
+    """Whatever ends the block, the time spent until then counts when the run goes on.
+
+    save: writes run.json of `out` with that time.
+
+    Raises: StorageError: the output folder vanished meanwhile.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OSError):  # what ended the block is what is raised
+            save()
+        if isinstance(error, Exception) and not (out / RUN).exists():
+            raise StorageError(
+                f"{out} was removed or renamed while the run wrote to it. Put it back and run "
+                "the same command again to go on; without it, that begins anew."
+            ) from error
+        raise
+
+
+def with_steps(state: RunState, *steps: Step) -> RunState:
+    """`state` with steps at the end; one that is made again takes along those that were behind."""
+    earlier, current = _since_training(state.steps)
+    names = {step.name for step in steps}
+    kept = itertools.takewhile(lambda step: step.name not in names, current)
+    return replace(state, steps=(*earlier, *kept, *steps))
+
+
+def _since_training(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """Steps up to the last training, and those behind it, of the network it trained."""
+    trained = [number for number, step in enumerate(steps) if step.name == "train"]
+    behind = trained[-1] + 1 if trained else len(steps)
+    return steps[:behind], steps[behind:]
 
 
 @contextmanager

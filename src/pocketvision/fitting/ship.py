@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from pocketvision.budget import format_latency, format_size
-from pocketvision.fitting.artefact import CARD, MODEL, RECORD, REPORT, TRAINING, Artefact
+from pocketvision.fitting.artefact import (
+    CARD,
+    MODEL,
+    RECORD,
+    REPORT,
+    TRAINING,
+    Artefact,
+)
+from pocketvision.fitting.choice import Built, nearest_variant
+from pocketvision.fitting.evidence import collect_evidence
+from pocketvision.fitting.from_files import FileRun, run_on_files
+from pocketvision.fitting.measuring import shipped_throughput
 from pocketvision.fitting.plan import mark_chosen
 from pocketvision.fitting.run import Run, stopwatch
+from pocketvision.fitting.seal import seal_of
 from pocketvision.fitting.standalone import standalone_script
 from pocketvision.fitting.training import SHORTENED, preprocessing_for
-from pocketvision.fitting.variants import Built, card_of
-from pocketvision.fitting.verify import FileRun, run_on_files
+from pocketvision.fitting.variants import card_of
 from pocketvision.measure.accuracy import compare, confusion
 from pocketvision.measure.count import count
 from pocketvision.measure.device import machine
@@ -33,29 +45,41 @@ from pocketvision.record import (
 )
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
+from pocketvision.runtimes.integers import integer_work
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Session
-from pocketvision.storage import sha256_file, to_json, write_atomic
+from pocketvision.storage import from_json, sha256_file, to_json, write_into
 from pocketvision.train.trainer import METRICS, read_metrics
 
 SHIPPED = "shipped"  # the name of the shipped file among those compared
+NEAREST = "nearest"  # and of the one that is shown where none ships
 
 
 def finish(run: Run, network: Network, built: list[Built], chosen: Built) -> Artefact:
     """Write everything that comes out of the run, and mark it done."""
-    shipped = _write_model(run, network, chosen)
-    with stopwatch() as seconds:
-        files = _run_headline(run, network, built, chosen)
-    verification = _compare_files(run, files)
-    split, top1 = run.samples.headline_split, verification[-1].accuracy.top1
-    note = f"from image files: {top1:.1%} on {split}"
-    run.add_steps(Step(name="verify", seconds=seconds[0], note=note))
-    record = _record(run, network, built, chosen, shipped, files, verification)
-    write_atomic(run.out / RECORD, to_json(record))
-    write_atomic(run.out / REPORT, render_report(record))
-    write_atomic(run.out / CARD, render_card(record))
-    run.save(replace(run.state, status="done"))
+    if run.did("verify") and (run.out / RECORD).exists():
+        # It was interrupted behind the last figure.
+        record = from_json(Record, (run.out / RECORD).read_bytes(), source=RECORD)
+    else:
+        shipped = _write_model(run, network, chosen)
+        record = _measure(run, network, built, chosen, shipped)
+    _write_pages(run, record)
+    run.save(replace(run.state, status="done", seal=seal_of(run.out)))
     return Artefact(run.out)
+
+
+def finish_missed(run: Run, network: Network, built: list[Built], reason: str) -> None:
+    """Nothing ships: record and report show what was found, by the file that came nearest."""
+    nearest = nearest_variant(built)
+    shown = _shipped(run, nearest, nearest.path, files={})
+    record = _measure(run, network, built, nearest, shown, reason)
+    _write_pages(run, record)
+    run.save(replace(run.state, status="failed"))
+
+
+def _write_pages(run: Run, record: Record) -> None:
+    write_into(run.out / REPORT, render_report(record))
+    write_into(run.out / CARD, render_card(record))
 
 
 def _write_model(run: Run, network: Network, chosen: Built) -> Shipped:
@@ -70,21 +94,64 @@ def _write_model(run: Run, network: Network, chosen: Built) -> Shipped:
         shutil.copyfile(file, building / file.name)
     card = card_of(run, network)
     script = standalone_script(variant.runtime, variant.precision, threads, card)
-    write_atomic(building / "run.py", script)
+    write_into(building / "run.py", script)
     building.rename(folder)
-    paths = sorted(folder.iterdir())
-    session = runtime.session(folder / runtime.file_name("model"), variant.precision, threads)
+    hashes = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+    return _shipped(run, chosen, folder / runtime.file_name("model"), files=hashes)
+
+
+def _shipped(run: Run, chosen: Built, model: Path, *, files: dict[str, str]) -> Shipped:
+    variant, threads = chosen.variant, run.config.threads
+    session = get_runtime(variant.runtime).session(model, variant.precision, threads)
     return Shipped(
         options=session.describe(),
         runtime=variant.runtime,
         precision=variant.precision,
         threads=threads,
-        files={path.name: sha256_file(path) for path in paths},
-        size_bytes=sum(path.stat().st_size for path in paths),
+        files=files,
+        size_bytes=variant.size_bytes,
+        integers=integer_work(model, variant.runtime, variant.precision, threads),
     )
 
 
-def _run_headline(run: Run, network: Network, built: list[Built], chosen: Built) -> FileRun:
+def _measure(
+    run: Run,
+    network: Network,
+    built: list[Built],
+    chosen: Built,
+    shipped: Shipped,
+    missed: str = "",
+) -> Record:
+    """The figures from image files, and the record of all of them, written.
+
+    missed: why nothing ships; empty: `chosen` does.
+    """
+    subject = SHIPPED if not missed else NEAREST
+    with stopwatch() as seconds:
+        files = _run_headline(run, network, built, chosen, subject)
+        model = chosen.path
+        if not missed:
+            model = run.out / MODEL / get_runtime(shipped.runtime).file_name("model")
+        evidence = collect_evidence(run, network, shipped, model, files.logits[subject])
+        throughput = shipped_throughput(model, shipped, network.spec)
+    verification = _compare_files(run, files, subject)
+    split, top1 = run.samples.headline_split, verification[-1].accuracy.top1
+    note = f"from image files: {top1:.1%} on {split}"
+    run.add_steps(Step(name="verify", seconds=seconds[0], note=note))
+    record = replace(
+        _record(run, network, built, chosen, shipped, files, verification, missed),
+        calibration=evidence.calibration,
+        mistakes=evidence.mistakes,
+        layers=evidence.layers,
+        throughput=throughput,
+    )
+    write_into(run.out / RECORD, to_json(record))
+    return record
+
+
+def _run_headline(
+    run: Run, network: Network, built: list[Built], chosen: Built, subject: str
+) -> FileRun:
     samples = run.samples
     rows = samples.indices(samples.headline_split)
     threads = run.config.threads
@@ -93,10 +160,13 @@ def _run_headline(run: Run, network: Network, built: list[Built], chosen: Built)
         variant = entry.variant
         runtime = get_runtime(variant.runtime)
         shipped = run.out / MODEL / runtime.file_name("model")
-        path = shipped if entry is chosen else entry.path
-        sessions[_subject(entry, chosen)] = runtime.session(path, variant.precision, threads)
+        is_shipped = entry is chosen and subject == SHIPPED
+        path = shipped if is_shipped else entry.path
+        name = subject if entry is chosen else f"{variant.precision} on {variant.runtime}"
+        sessions[name] = runtime.session(path, variant.precision, threads)
     return run_on_files(
-        [samples.root / samples.paths[row] for row in rows],
+        samples,
+        rows,
         samples.labels[rows],
         preprocessing_for(run, network.spec),
         network,
@@ -105,9 +175,9 @@ def _run_headline(run: Run, network: Network, built: list[Built], chosen: Built)
     )
 
 
-def _compare_files(run: Run, files: FileRun) -> tuple[Comparison, ...]:
-    """Every file against the float network, the shipped one last."""
-    names = sorted(files.logits.keys() - {"float"}, key=lambda name: (name == SHIPPED, name))
+def _compare_files(run: Run, files: FileRun, subject: str) -> tuple[Comparison, ...]:
+    """Every file against the float network, `subject` last."""
+    names = sorted(files.logits.keys() - {"float"}, key=lambda name: (name == subject, name))
     return tuple(
         compare(
             files.logits[name],
@@ -121,10 +191,6 @@ def _compare_files(run: Run, files: FileRun) -> tuple[Comparison, ...]:
     )
 
 
-def _subject(built: Built, chosen: Built) -> str:
-    return SHIPPED if built is chosen else f"{built.variant.precision} on {built.variant.runtime}"
-
-
 def _record(
     run: Run,
     network: Network,
@@ -133,18 +199,22 @@ def _record(
     shipped: Shipped,
     files: FileRun,
     verification: tuple[Comparison, ...],
+    missed: str,
 ) -> Record:
     config, samples, spec = run.config, run.samples, network.spec
     counted = count(spec)
     headline = verification[-1].accuracy
     classes = len(samples.classes)
-    matrix = confusion(files.logits[SHIPPED], files.labels, classes)
+    matrix = confusion(files.logits[verification[-1].subject], files.labels, classes)
+    tried = run.state.tried
+    if not missed:
+        tried = mark_chosen(tried, spec.label, shipped.runtime, shipped.precision)
     return Record(
         schema_version=SCHEMA_VERSION,
         created=run.state.created,
         command=run.state.command,
         seed=config.seed,
-        verdict=_verdict(run, chosen.variant, shipped, headline),
+        verdict=_verdict(run, chosen.variant, shipped, headline, missed),
         budget=BudgetSummary(
             latency_ms=config.budget.latency_ms,
             size_bytes=config.budget.size_bytes,
@@ -168,19 +238,26 @@ def _record(
         headline=headline,
         latency=chosen.variant.latency,
         decode_ms=files.decode_ms,
-        variants=tuple(replace(b.variant, shipped=b is chosen) for b in built),
+        variants=tuple(replace(b.variant, shipped=b is chosen and not missed) for b in built),
         verification=verification,
         confusion=tuple(tuple(int(v) for v in row) for row in np.asarray(matrix)),
-        tried=mark_chosen(run.state.tried, spec.label, shipped.runtime, shipped.precision),
+        tried=tried,
         epochs=read_metrics(run.out / TRAINING / METRICS),
         steps=run.state.steps,
         machine=machine(),
         spent_s=round(run.clock.spent_s, 3),
         peak_bytes=chosen.variant.peak_bytes,
+        conditions=run.state.conditions,
+        findings=run.state.findings,
+        alarms=run.state.alarms,
+        train_top1=run.state.train_top1,
+        val_top1=run.state.val_top1,
     )
 
 
-def _verdict(run: Run, variant: Variant, shipped: Shipped, headline: Accuracy) -> Verdict:
+def _verdict(
+    run: Run, variant: Variant, shipped: Shipped, headline: Accuracy, missed: str
+) -> Verdict:
     budget = run.config.budget
     latency, size = format_latency(variant.latency.median_ms), format_size(shipped.size_bytes)
     peak = variant.peak_bytes
@@ -195,6 +272,11 @@ def _verdict(run: Run, variant: Variant, shipped: Shipped, headline: Accuracy) -
     trained = next(step for step in reversed(run.state.steps) if step.name == "train")
     if SHORTENED in trained.note:
         measured = f"{measured} The time allowed {trained.note.split(', ')[1]}."
+    sentences = [measured]
+    sentences += [alarm.sentence for alarm in run.state.alarms if alarm.severity == "error"]
+    if missed:
+        sentence = " ".join([missed, "Of the file that came nearest:", *sentences])
+        return Verdict(met=False, sentence=sentence)
     if budget.is_open:
-        return Verdict(met=None, sentence=measured)
-    return Verdict(met=True, sentence=f"{measured} The budget is {budget}.")
+        return Verdict(met=None, sentence=" ".join(sentences))
+    return Verdict(met=True, sentence=" ".join([*sentences, f"The budget is {budget}."]))

@@ -24,23 +24,26 @@ from pocketvision.fitting.candidates import (
     thin,
 )
 from pocketvision.fitting.config import FitConfig, RunState
+from pocketvision.fitting.data_findings import find_faults
 from pocketvision.fitting.fine_tuning import start_from, weights_specs
-from pocketvision.fitting.folder import check_writable, make_folder, taken
+from pocketvision.fitting.folder import check_room, make_folder, taken
 from pocketvision.fitting.plan import MeasuredCache, measure_candidates
 from pocketvision.fitting.ranking import rank
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock, Run, stopwatch
 from pocketvision.fitting.training import base_config, settle, workload_of
+from pocketvision.intervals import wilson
 from pocketvision.measure.device import machine
 from pocketvision.models.pretrained import is_published
 from pocketvision.record import Step
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Runtime
-from pocketvision.storage import to_json
+from pocketvision.storage import remove_parts, to_json
 from pocketvision.train.trainer import check_devices
 
 PLANNING_SHARE = 0.15  # of the time asked for; fewer candidates are measured when it is short
 MIN_CANDIDATES = 6
+FEW_HEADLINE_IMAGES = 100
 
 
 def open_run(config: FitConfig, out: Path, reporter: Reporter, command: str) -> Run:
@@ -49,11 +52,10 @@ def open_run(config: FitConfig, out: Path, reporter: Reporter, command: str) -> 
     command: how the run was asked for, for the record.
 
     Raises: ConfigError: `out` holds something else. DataError: unusable images. BudgetError:
-    nothing meets the budget; then `out` is not made.
+    nothing meets the budget; then `out` is not made. StorageError: the disk has too little room.
     """
     clock = Clock(config.budget.time_s)
     earlier = _unfinished_state(out, config)
-    check_writable(out)
     runtimes = _runtimes(config)
     samples = _scan(config, reporter)
     check_devices(base_config(config), len(samples.indices("train")))
@@ -65,6 +67,7 @@ def open_run(config: FitConfig, out: Path, reporter: Reporter, command: str) -> 
             "another --out, or remove the folder."
         )
     reporter.say(f"Going on with the unfinished run in {out}.")
+    remove_parts(out)
     clock.earlier_s = earlier.spent_s
     return Run(
         config=config,
@@ -96,6 +99,7 @@ def _scan(config: FitConfig, reporter: Reporter) -> Samples:
             config.data,
             seed=config.seed,
             skip_bad=config.skip_bad,
+            only=config.only,
             progress=lambda done, total: advance(done, total, ""),
         )
 
@@ -118,6 +122,7 @@ def _begin(
     clock: Clock,
     command: str,
 ) -> Run:
+    findings = find_faults(samples, reporter)
     candidates = _candidates(config, samples, runtimes, reporter)
     if config.weights is not None and not is_published(config.weights):
         # Weights of another network are refused now, not after the measurements. (Published ones
@@ -130,9 +135,10 @@ def _begin(
         runtimes=runtimes,
         reporter=reporter,
         clock=clock,
-        state=_first_state(config, samples, command),
+        state=replace(_first_state(config, samples, command), findings=findings),
     )
     _say_forecast(run, candidates)
+    check_room(out, forecast.out_bytes([c.count.parameters for c in candidates], len(runtimes)))
     _refuse_too_short(run, candidates)
     with stopwatch() as seconds:
         tried = measure_candidates(
@@ -217,6 +223,12 @@ def _say_forecast(run: Run, candidates: list[Candidate]) -> None:
     say(f"{len(samples.paths)} images, {len(samples.classes)} classes ({counts}).")
     if samples.headline_split == "val":
         say("Too few images for a test split: figures will be on val, which also selects.")
+    headline = len(samples.indices(samples.headline_split))
+    if headline < FEW_HEADLINE_IMAGES:
+        say(
+            f"Figures will rest on {headline} images of {samples.headline_split}: even if all are "
+            f"named right, no more than {wilson(headline, headline)[0]:.0%} can be claimed (95 %)."
+        )
     if config.budget.is_open:
         say("No --latency, --size or --memory: only the time to train limits the network.")
     if config.weights is None:

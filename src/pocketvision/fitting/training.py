@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from pocketvision.budget import format_time
-from pocketvision.data.cache import pixel_store
+from pocketvision.data.cache import shortage
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.errors import BudgetError
+from pocketvision.data.stream import Pixels, open_pixels
+from pocketvision.errors import BudgetError, GateError
 from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import TRAINING
 from pocketvision.fitting.candidates import as_candidate
 from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.examination import examine
 from pocketvision.fitting.fine_tuning import start_from, weights_preprocessing
 from pocketvision.fitting.forecast import Workload
 from pocketvision.fitting.reporter import Advance, Silent
@@ -25,7 +26,9 @@ from pocketvision.models.pretrained import is_published
 from pocketvision.models.weights import load as load_network
 from pocketvision.models.weights import save as save_network
 from pocketvision.record import Step
+from pocketvision.train.alarms import DIVERGED, Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.batches import PixelSource
+from pocketvision.train.checkpoint import is_whole, read_training
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.trainer import CHECKPOINT, TrainResult, faster_threads, train
 
@@ -46,6 +49,9 @@ def workload_of(run: Run, resolution: int | None = None) -> Workload:
     """The images each phase will see; without a resolution, at the largest of the ranking."""
     samples = run.samples
     largest = max((spec.resolution for spec in run.state.ranking), default=0)
+    side = Preprocessing.for_resolution(
+        resolution or largest or 1, int(np.median(samples.shorter_sides))
+    ).side
     return Workload(
         stored=len(samples),
         train=len(samples.indices("train")),
@@ -55,6 +61,7 @@ def workload_of(run: Run, resolution: int | None = None) -> Workload:
         resolution=resolution or largest,
         batch_size=run.config.batch_size,
         fine_tuning=run.config.weights is not None,
+        streamed=shortage(len(samples), side),
     )
 
 
@@ -139,24 +146,18 @@ def timed(run: Run, spec: ArchSpec) -> tuple[TrainConfig, float]:
 def run_training(run: Run) -> Network:
     """Train the current network, or go on with its training; it is saved in the output folder.
 
-    Raises: GateError: the loss became NaN or infinite.
+    Raises: GateError: the loss became NaN or infinite, twice; the run has failed then.
     """
-    spec = run.spec
-    preprocessing = preprocessing_for(run, spec)
     if run.state.trained:
+        _forget_checkpoint(run)
         return load_network(run.out)[0]
+    preprocessing = preprocessing_for(run, run.spec)
     with run.reporter.progress("Decoding images") as advance:
-        store = pixel_store(
+        pixels = open_pixels(
             run.samples, preprocessing.side, lambda done, total: advance(done, total, "")
         )
-    network = spec.build(seed=run.config.seed)
-    # Of a file all was said when the run began; published weights are downloaded only now.
-    published = run.config.weights is not None and is_published(run.config.weights)
-    start = start_from(run.config.weights, network, run.reporter if published else Silent())
-    if run.state.train is None:
-        run.save(replace(run.state, train=_freeze(run), start=start))
     with stopwatch() as seconds:
-        result = _train(run, network, preprocessing, store)
+        network, result = _train_on(run, preprocessing, pixels)
     save_network(network, run.out, classes=run.samples.classes, preprocessing=preprocessing)
     last = result.epochs[-1] if result.epochs else None
     step = Step(
@@ -165,9 +166,74 @@ def run_training(run: Run) -> Network:
         top1=last.val_top1 if last else None,
         note=_training_note(run, result),
     )
-    run.save(replace(run.state, trained=True, steps=(*run.state.steps, step)))
-    (run.out / TRAINING / CHECKPOINT).unlink(missing_ok=True)
+    found = examine(run, network, preprocessing, pixels)
+    for alarm in found.alarms:
+        run.reporter.say(alarm.sentence)
+    run.save(
+        replace(
+            run.state,
+            trained=True,
+            steps=(*run.state.steps, step),
+            alarms=(*run.state.alarms, *found.alarms),
+            train_top1=found.train_top1,
+            val_top1=found.val_top1,
+        )
+    )
+    _forget_checkpoint(run)
     return network
+
+
+def _forget_checkpoint(run: Run) -> None:
+    (run.out / TRAINING / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _train_on(
+    run: Run, preprocessing: Preprocessing, pixels: Pixels
+) -> tuple[Network, TrainResult]:
+    """Train; after a divergence go back to the last checkpoint, once, at a lower learning rate.
+
+    Raises: GateError: it diverged again; the run has failed then.
+    """
+    while True:
+        network = run.spec.build(seed=run.config.seed)
+        # Of a file all was said when the run began; published weights are downloaded only now.
+        published = run.config.weights is not None and is_published(run.config.weights)
+        start = start_from(run.config.weights, network, run.reporter if published else Silent())
+        if run.state.train is None:
+            run.save(replace(run.state, train=_freeze(run), start=start))
+        _check_checkpoint(run)
+        try:
+            return network, _train(run, network, preprocessing, pixels)
+        except Diverged as error:
+            _step_back(run, error)
+
+
+def _check_checkpoint(run: Run) -> None:
+    path = run.out / TRAINING / CHECKPOINT
+    if path.exists() and not is_whole(path):
+        run.reporter.say(f"{path} is damaged; the training begins again.")
+        path.unlink()
+
+
+def _step_back(run: Run, error: Diverged) -> None:
+    """Lower the learning rate. Raises: GateError: that was done before."""
+    state, folder = run.state, run.out / TRAINING
+    assert state.train is not None
+    rate = state.train.learning_rate
+    if any(alarm.code == DIVERGED for alarm in state.alarms):
+        run.save(replace(state, status="failed"))
+        raise GateError(
+            f"{error} It had diverged before, and the learning rate is {rate:.3g} since; the run "
+            f"stops. Look for broken images (pocketvision doctor {run.config.data}), or give a "
+            "lower --learning-rate and another --out."
+        ) from error
+    lowered = lowered_rate(rate)
+    is_saved = (folder / CHECKPOINT).exists()
+    epoch = read_training(folder / CHECKPOINT)["epoch"] + 1 if is_saved else 0
+    alarm = divergence_alarm(error, epoch=epoch, rate=rate, lowered=lowered)
+    run.reporter.say(alarm.sentence)
+    train = replace(state.train, learning_rate=lowered)
+    run.save(replace(state, train=train, alarms=(*state.alarms, alarm)))
 
 
 def _freeze(run: Run) -> TrainConfig:
@@ -186,17 +252,12 @@ def warmup(epochs: int) -> float:
     return min(2.0, epochs / 4)
 
 
-def _train(
-    run: Run, network: Network, preprocessing: Preprocessing, store: np.memmap
-) -> TrainResult:
+def _train(run: Run, network: Network, preprocessing: Preprocessing, pixels: Pixels) -> TrainResult:
     config = run.state.train
     assert config is not None
-    side = preprocessing.side
     sources = {
         split: PixelSource(
-            store=Path(str(store.filename)),
-            rows=len(store),
-            side=side,
+            pixels=pixels,
             indices=run.samples.indices(split),
             labels=run.samples.labels[run.samples.indices(split)],
         )
@@ -243,4 +304,15 @@ def _training_note(run: Run, result: TrainResult) -> str:
 def forget_training(run: Run, attempt: int) -> None:
     """Remove what belongs to the network that was given up, and move to another."""
     shutil.rmtree(run.out / TRAINING, ignore_errors=True)
-    run.save(replace(run.state, attempt=attempt, train=None, trained=False))
+    run.save(
+        replace(
+            run.state,
+            attempt=attempt,
+            train=None,
+            trained=False,
+            alarms=(),
+            train_top1=None,
+            val_top1=None,
+            files=(),
+        )
+    )

@@ -1,21 +1,27 @@
-"""The trained network as files: built, gated against the float network on val, and timed."""
+"""The trained network as files: built, gated against the float network on val, and timed.
+
+What is known of a file is saved at once, so that a run that goes on never measures it again.
+"""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pocketvision.budget import Budget, format_latency, format_size
-from pocketvision.data.cache import pixel_store
 from pocketvision.data.pixels import centre_crop
 from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import Pixels, open_pixels
 from pocketvision.errors import GateError
-from pocketvision.fitting.artefact import CANDIDATES, read_pixels
+from pocketvision.fitting.artefact import CANDIDATES, altered_files
+from pocketvision.fitting.choice import Built, choose_variant, passes
+from pocketvision.fitting.config import FileState
 from pocketvision.fitting.footprint import Footprints
+from pocketvision.fitting.from_files import network_logits, pixels_of_row
 from pocketvision.fitting.plan import (
     build_files,
     chosen_precisions,
@@ -23,30 +29,23 @@ from pocketvision.fitting.plan import (
     shipped_bytes,
 )
 from pocketvision.fitting.ranking import fits
-from pocketvision.fitting.run import Run, stopwatch
+from pocketvision.fitting.run import Run, stopwatch, with_steps
 from pocketvision.fitting.training import preprocessing_for
-from pocketvision.fitting.verify import network_logits
 from pocketvision.measure.accuracy import compare
+from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.memory import REPEATS, can_measure_memory
 from pocketvision.models.arch import Network
-from pocketvision.record import Comparison, Latency, Precision, Step, Variant
+from pocketvision.record import Step, Variant
 from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Calibration, FileCard, Session
+from pocketvision.storage import sha256_file
 
 CALIBRATION_IMAGES = 256
 BATCH = 64
 GATE_PROCESSES = 7  # whose highest peak must be within a budget of memory
-FLOAT_AGREEMENT = 0.995  # of an exported float file with the float network
 CHECKED_FILES = 64  # of val, read again from their files
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Built:
-    """One file of the trained network."""
-
-    variant: Variant
-    path: Path
 
 
 def build_variants(run: Run, network: Network) -> list[Built]:
@@ -55,39 +54,16 @@ def build_variants(run: Run, network: Network) -> list[Built]:
     Raises: GateError: no file gives numbers, or image files do not give the pixels that were
     trained on.
     """
-    _forget_files(run)
     pre = preprocessing_for(run, network.spec)
-    card = card_of(run, network)
-    store = pixel_store(run.samples, pre.side)
-    folder = run.out / CANDIDATES
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    with stopwatch() as export_s:
-        exported = folder / "float.onnx"
-        export_onnx(network, exported, card)
-    run.add_steps(Step(name="export", seconds=export_s[0], size_bytes=exported.stat().st_size))
-    with stopwatch() as quantize_s, run.reporter.progress("Quantizing"):
-        files = {
-            (runtime.name, precision): path
-            for runtime in run.runtimes
-            for precision, path in build_files(
-                runtime,
-                exported,
-                folder,
-                chosen_precisions(runtime, run.config.precisions),
-                Calibration(pixels=_calibration_pixels(run, store, pre)),
-            ).items()
-        }
-    run.add_steps(Step(name="quantize", seconds=quantize_s[0]))
-    exported.unlink()
-    return _gate_and_time(run, network, files, store, pre)
-
-
-def _forget_files(run: Run) -> None:
-    """Drop the steps of an interrupted attempt to make the files: they are made anew."""
-    names = [step.name for step in run.state.steps]
-    last = len(names) - names[::-1].index("train")
-    run.save(replace(run.state, steps=run.state.steps[:last]))
+    pixels = open_pixels(run.samples, pre.side)
+    if not _files_as_left(run):
+        _make_files(run, network, pixels, pre)
+    sessions = {_key(file): _open(run, file) for file in run.state.files}
+    _gate(run, network, sessions, pixels, pre)
+    _measure(run, network, sessions)
+    built = [_built(run, network, file) for file in run.state.files]
+    _note_the_best(run, choose_variant(built))
+    return built
 
 
 def card_of(run: Run, network: Network) -> FileCard:
@@ -96,163 +72,229 @@ def card_of(run: Run, network: Network) -> FileCard:
     return FileCard(name=network.spec.label, classes=run.samples.classes, preprocessing=pre)
 
 
-def _gate_and_time(
+def forget_latencies(run: Run) -> None:
+    """What was measured in too much noise is measured again when the run goes on."""
+    files = tuple(replace(file, latency=None) for file in run.state.files)
+    run.save(replace(run.state, files=files))
+
+
+def _key(file: FileState) -> str:
+    return f"{file.precision} on {file.runtime}"
+
+
+def _path(run: Run, file: FileState) -> Path:
+    return run.out / CANDIDATES / file.path
+
+
+def _open(run: Run, file: FileState) -> Session:
+    threads = run.config.threads
+    return get_runtime(file.runtime).session(_path(run, file), file.precision, threads)
+
+
+def _files_as_left(run: Run) -> bool:
+    """True if all files of the network were made before, and are still what they were."""
+    files = run.state.files
+    return bool(files) and not any(
+        altered_files(_path(run, file).parent, file.hashes) for file in files
+    )
+
+
+def _make_files(run: Run, network: Network, pixels: Pixels, pre: Preprocessing) -> None:
+    """Export and quantize into candidates/; an interrupted attempt begins anew."""
+    folder = run.out / CANDIDATES
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    with stopwatch() as export_s:
+        exported = folder / "float.onnx"
+        export_onnx(network, exported, card_of(run, network))
+    size = exported.stat().st_size
+    with stopwatch() as quantize_s, run.reporter.progress("Quantizing"):
+        calibration = Calibration(pixels=_calibration_pixels(run, pixels, pre))
+        files = [
+            FileState(
+                runtime=runtime.name,
+                precision=precision,
+                path=path.relative_to(folder).as_posix(),
+                hashes={file.name: sha256_file(file) for file in runtime.files(path)},
+            )
+            for runtime in run.runtimes
+            for precision, path in build_files(
+                runtime,
+                exported,
+                folder,
+                chosen_precisions(runtime, run.config.precisions),
+                calibration,
+            ).items()
+        ]
+    exported.unlink()
+    made = with_steps(
+        run.state,
+        Step(name="export", seconds=export_s[0], size_bytes=size),
+        Step(name="quantize", seconds=quantize_s[0]),
+    )
+    run.save(replace(made, files=tuple(files)))
+
+
+def _calibration_pixels(run: Run, pixels: Pixels, pre: Preprocessing) -> np.ndarray:
+    """Training images, chosen by the seed, as the network sees them at test time."""
+    rows = run.samples.indices("train")
+    generator = np.random.default_rng(run.config.seed)
+    chosen = generator.permutation(rows)[:CALIBRATION_IMAGES]
+    return np.ascontiguousarray(centre_crop(pixels.take(np.sort(chosen)), pre.resolution))
+
+
+def _gate(
     run: Run,
     network: Network,
-    files: dict[tuple[str, Precision], Path],
-    store: np.ndarray,
+    sessions: dict[str, Session],
+    pixels: Pixels,
     pre: Preprocessing,
-) -> list[Built]:
-    threads = run.config.threads
-    by_name = {runtime.name: runtime for runtime in run.runtimes}
-    sessions = {key: by_name[key[0]].session(path, key[1], threads) for key, path in files.items()}
-    with stopwatch() as gate_s, run.reporter.progress("Comparing with the float network"):
-        _check_pixels(run, store, pre)
-        comparisons = _compare_on_val(run, network, sessions, store, pre)
-    with stopwatch() as measure_s, run.reporter.progress("Measuring") as advance:
-        pixels = noise(1, network.spec)
-        timed = {f"{n} {p}": partial(sessions[n, p].run, pixels) for n, p in comparisons}
-        latencies = measure_latency(
-            timed, FINAL, threads, progress=lambda done, total: advance(done, total, "")
+) -> None:
+    """Compare every file with the float network on val; one without numbers is left out.
+
+    Raises: GateError: none is left, or files give other pixels than were trained on.
+    """
+    if run.did("gate"):
+        return
+    with stopwatch() as seconds, run.reporter.progress("Comparing with the float network"):
+        _check_pixels(run, pixels, pre)
+        rows = run.samples.indices("val")
+        labels = run.samples.labels[rows]
+        parts = np.array_split(rows, -(-len(rows) // BATCH))
+        ungated = [file for file in run.state.files if file.comparison is None]
+        reference, *logits = _answers(
+            [
+                partial(network_logits, network, preprocessing=pre),
+                *(sessions[_key(file)].run for file in ungated),
+            ],
+            pixels.batches(parts),
+            pre,
         )
-        peaks = _peak_memory(run, network, {key: files[key] for key in comparisons})
-    built = []
-    for (name, precision), comparison in comparisons.items():
-        path, latency = files[name, precision], latencies[f"{name} {precision}"]
-        size = shipped_bytes(by_name[name], path, precision, threads, card_of(run, network))
-        peak = peaks.get((name, precision))
-        variant = Variant(
-            runtime=name,
-            precision=precision,
-            size_bytes=size,
-            latency=latency,
-            comparison=comparison,
-            within_budget=fits(latency, size, run.config.budget, peak_bytes=peak),
-            passed_gate=passes(comparison, precision, run.config.max_drop_points),
-            peak_bytes=peak,
-        )
-        built.append(Built(variant=variant, path=path))
-    chosen = choose_variant(built)
-    gate = Step(name="gate", seconds=gate_s[0], note="each file against the float network, on val")
-    measure = Step(name="measure", seconds=measure_s[0])
-    if chosen is not None:
-        v = chosen.variant
-        top1 = None if v.comparison is None else v.comparison.accuracy.top1
-        gate = replace(gate, top1=top1, size_bytes=v.size_bytes)
-        measure = replace(
-            measure,
-            latency_ms=v.latency.median_ms,
-            note=f"the fastest that passes: {v.precision} on {v.runtime}",
-        )
-    run.add_steps(gate, measure)
-    return built
+        for file, found_logits in zip(ungated, logits, strict=True):
+            name = _key(file)
+            try:
+                found = compare(
+                    found_logits,
+                    reference,
+                    labels,
+                    subject=name,
+                    reference="float network",
+                    split="val",
+                )
+            except GateError as error:  # one file without numbers does not stop the others
+                run.reporter.say(f"Left out: {error}")
+                _update(run, file, None)
+            else:
+                _update(run, file, replace(file, comparison=found))
+    if not run.state.files:
+        raise GateError(f"No file of {network.spec.label} gives numbers; it cannot be shipped.")
+    note = "each file against the float network, on val"
+    run.add_steps(Step(name="gate", seconds=seconds[0], note=note))
 
 
-def _peak_memory(
-    run: Run, network: Network, files: dict[tuple[str, Precision], Path]
-) -> dict[tuple[str, Precision], int]:
-    """Peak bytes of every file; nothing where the system does not say and nobody asked."""
-    limited = run.config.budget.memory_bytes is not None
-    if not limited and not can_measure_memory():
-        return {}
-    footprints = Footprints(run.config.threads, GATE_PROCESSES if limited else REPEATS)
-    card = card_of(run, network)
-    by_name = {runtime.name: runtime for runtime in run.runtimes}
-    return {
-        (name, precision): footprints.measure(by_name[name], path, precision, card)
-        for (name, precision), path in files.items()
-    }
+def _answers(
+    predictors: list[Callable[[np.ndarray], np.ndarray]],
+    batches: Iterable[np.ndarray],
+    pre: Preprocessing,
+) -> list[np.ndarray]:
+    """(n, K) logits of each predictor; one batch of pixels is in memory at a time."""
+    logits: list[list[np.ndarray]] = [[] for _ in predictors]
+    for batch in batches:
+        cropped = centre_crop(batch, pre.resolution)
+        for predict, found in zip(predictors, logits, strict=True):
+            found.append(predict(cropped))
+    return [np.concatenate(found) for found in logits]
 
 
-def passes(comparison: Comparison, precision: Precision, max_drop_points: float) -> bool:
-    """The gate of one file, on val: its drop, and for float files that they answer the same."""
-    small = round(100 * comparison.drop, 9) <= max_drop_points
-    return small and (precision != "f32" or comparison.agreement >= FLOAT_AGREEMENT)
+def _update(run: Run, old: FileState, new: FileState | None) -> None:
+    """Save what became known of one file; None: it is left out."""
+    files = [new if file == old else file for file in run.state.files]
+    run.save(replace(run.state, files=tuple(file for file in files if file is not None)))
 
 
-def _check_pixels(run: Run, store: np.ndarray, pre: Preprocessing) -> None:
+def _check_pixels(run: Run, stored: Pixels, pre: Preprocessing) -> None:
     """The gate's numbers hold for image files: some of val are read again and compared.
 
     Raises: GateError: a file gives other pixels than the cache.
     """
     for row in run.samples.indices("val")[:CHECKED_FILES]:
-        file = run.samples.root / run.samples.paths[row]
-        if not np.array_equal(read_pixels(file, pre), centre_crop(store[row], pre.resolution)):
+        pixels = pixels_of_row(run.samples, row, pre)
+        if not np.array_equal(pixels, centre_crop(stored.take(np.array([row]))[0], pre.resolution)):
             raise GateError(
-                f"{file} does not give the pixels it was trained on; if the images have not "
-                "changed, remove the cache folder and fit again."
+                f"{run.samples.where(row)} does not give the pixels it was trained on; if the "
+                "images have not changed, remove the cache folder and fit again."
             )
 
 
-def _compare_on_val(
-    run: Run,
-    network: Network,
-    sessions: dict[tuple[str, Precision], Session],
-    store: np.ndarray,
-    pre: Preprocessing,
-) -> dict[tuple[str, Precision], Comparison]:
-    rows = run.samples.indices("val")
-    labels = run.samples.labels[rows]
-    batches = [
-        centre_crop(store[part], pre.resolution)
-        for part in np.array_split(rows, -(-len(rows) // BATCH))
-    ]
-    reference = np.concatenate([network_logits(network, batch, pre) for batch in batches])
-    comparisons = {}
-    for key, session in sessions.items():
-        name = f"{key[1]} on {key[0]}"
-        logits = np.concatenate([session.run(batch) for batch in batches])
-        try:
-            comparisons[key] = compare(
-                logits, reference, labels, subject=name, reference="float network", split="val"
+def _measure(run: Run, network: Network, sessions: dict[str, Session]) -> None:
+    """Time all files against each other, and take their peak memory."""
+    if run.did("measure") and all(file.latency for file in run.state.files):
+        return
+    with stopwatch() as seconds, run.reporter.progress("Measuring") as advance:
+        if not all(file.latency for file in run.state.files):
+            pixels, threads = noise(1, network.spec), run.config.threads
+            with watch_conditions(threads) as seen:
+                latencies = measure_latency(
+                    {_key(f): partial(sessions[_key(f)].run, pixels) for f in run.state.files},
+                    FINAL,
+                    threads,
+                    progress=lambda done, total: advance(done, total, ""),
+                )
+            found = {key: judged(latency, seen[0]) for key, latency in latencies.items()}
+            timed = tuple(replace(f, latency=found[_key(f)]) for f in run.state.files)
+            run.save(replace(run.state, files=timed, conditions=seen[0]))
+        for old, new in _peaks(run, network):
+            _update(run, old, new)
+    run.add_steps(Step(name="measure", seconds=seconds[0]))
+
+
+def _peaks(run: Run, network: Network) -> Iterator[tuple[FileState, FileState]]:
+    """Each file without and with its peak; nothing where the system does not say it unasked."""
+    limited = run.config.budget.memory_bytes is not None
+    if not limited and not can_measure_memory():
+        return
+    footprints = Footprints(run.config.threads, GATE_PROCESSES if limited else REPEATS)
+    card = card_of(run, network)
+    for file in run.state.files:
+        if file.peak_bytes is None:
+            runtime, path = get_runtime(file.runtime), _path(run, file)
+            yield (
+                file,
+                replace(file, peak_bytes=footprints.measure(runtime, path, file.precision, card)),
             )
-        except GateError as error:  # one file without numbers does not stop the others
-            run.reporter.say(f"Left out: {error}")
-    if not comparisons:
-        raise GateError(f"No file of {network.spec.label} gives numbers; it cannot be shipped.")
-    return comparisons
 
 
-def _calibration_pixels(run: Run, store: np.ndarray, pre: Preprocessing) -> np.ndarray:
-    """Training images, chosen by the seed, as the network sees them at test time."""
-    rows = run.samples.indices("train")
-    generator = np.random.default_rng(run.config.seed)
-    chosen = generator.permutation(rows)[:CALIBRATION_IMAGES]
-    return np.ascontiguousarray(centre_crop(store[np.sort(chosen)], pre.resolution))
+def _built(run: Run, network: Network, file: FileState) -> Built:
+    assert file.comparison is not None
+    assert file.latency is not None
+    config, path = run.config, _path(run, file)
+    runtime, card = get_runtime(file.runtime), card_of(run, network)
+    size = shipped_bytes(runtime, path, file.precision, config.threads, card)
+    variant = Variant(
+        runtime=file.runtime,
+        precision=file.precision,
+        size_bytes=size,
+        latency=file.latency,
+        comparison=file.comparison,
+        within_budget=fits(file.latency, size, config.budget, peak_bytes=file.peak_bytes),
+        passed_gate=passes(file.comparison, file.precision, config.max_drop_points),
+        peak_bytes=file.peak_bytes,
+    )
+    return Built(variant=variant, path=path)
 
 
-def undecided(built: list[Built], budget: Budget) -> Latency | None:
-    """A latency too noisy to say whether the budget is met, of a file that is fine otherwise."""
-    for variant in (entry.variant for entry in built if entry.variant.passed_gate):
-        latency, limit = variant.latency, budget.latency_ms
-        rest = replace(budget, latency_ms=None)
-        light = fits(latency, variant.size_bytes, rest, peak_bytes=variant.peak_bytes)
-        if limit and light and latency.noise and latency.low_ms <= limit < latency.high_ms:
-            return latency
-    return None
-
-
-def choose_variant(built: list[Built]) -> Built | None:
-    """The fastest file that passes its gate within the budget; None when there is none."""
-    passing = [b for b in built if b.variant.passed_gate and b.variant.within_budget]
-    if not passing:
-        return None
-    return min(passing, key=lambda b: b.variant.latency.median_ms)
-
-
-def missed_sentence(label: str, built: list[Built], budget: Budget, max_drop_points: float) -> str:
-    """Why none of the files of a trained network can be shipped."""
-    parts = []
-    for entry in built:
-        v = entry.variant
-        reasons = []
-        if not v.passed_gate and v.comparison is not None:
-            reasons.append(
-                f"loses {100 * v.comparison.drop:.2f} points (limit {max_drop_points:g})"
-            )
-        if not v.within_budget:
-            high = format_latency(v.latency.high_ms)
-            peak = "" if v.peak_bytes is None else f" and {format_size(v.peak_bytes)} of memory"
-            reasons.append(f"measures up to {high} and {format_size(v.size_bytes)}{peak}")
-        parts.append(f"{v.precision} on {v.runtime} {' and '.join(reasons)}")
-    return f"{label} is trained but cannot be shipped within {budget}: {'; '.join(parts)}."
+def _note_the_best(run: Run, chosen: Built | None) -> None:
+    """What gate and measurement gained, in the figures of the file that ships."""
+    gate, measure = (
+        next(step for step in reversed(run.state.steps) if step.name == name)
+        for name in ("gate", "measure")
+    )
+    if chosen is None or measure.note:
+        return
+    v = chosen.variant
+    top1 = None if v.comparison is None else v.comparison.accuracy.top1
+    note = f"the fastest that passes: {v.precision} on {v.runtime}"
+    run.add_steps(
+        replace(gate, top1=top1, size_bytes=v.size_bytes),
+        replace(measure, latency_ms=v.latency.median_ms, note=note),
+    )

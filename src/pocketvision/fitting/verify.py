@@ -1,264 +1,246 @@
-"""Numbers from image files: the float network, the exported file and the shipped file side by side.
-
-`verify` is the release gate: it repeats them on this machine and holds them against the record.
-"""
+"""The release gate: a fitted folder checked again, on this machine, against its own record."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from pocketvision.budget import format_latency, format_size, parse_latency
-from pocketvision.data.images import scan
-from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.data.transforms import normalise
-from pocketvision.errors import DataError
-from pocketvision.fitting.artefact import MODEL, Artefact, read_pixels
+from pocketvision.budget import format_size, parse_latency
+from pocketvision.errors import ArtefactError
+from pocketvision.fitting.artefact import CANDIDATES, MODEL, Artefact, altered_files, read_state
+from pocketvision.fitting.checks import (
+    Check,
+    Verification,
+    conditions_check,
+    figures_check,
+    files_check,
+    latency_check,
+    not_checked,
+    on_recorded_machine,
+    seal_check,
+    size_check,
+    versions_check,
+)
+from pocketvision.fitting.config import RunState
+from pocketvision.fitting.consistency import contradictions
+from pocketvision.fitting.from_files import run_on_files
+from pocketvision.fitting.measuring import shipped_peak_bytes
 from pocketvision.fitting.plan import noise
+from pocketvision.fitting.recorded import recorded_images
 from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.fitting.seal import broken_seals
 from pocketvision.measure.accuracy import compare
-from pocketvision.measure.device import machine
+from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, measure_latency
-from pocketvision.models.arch import Network
-from pocketvision.record import Comparison, Latency, Machine
+from pocketvision.record import Accuracy, Comparison, IntegerWork
+from pocketvision.runtimes.integers import integer_work
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Session
 
-LATENCY_TOLERANCE = 1.15  # beyond both intervals, on the same machine
+CORRECT_TOLERANCE = 0.005  # of the images: other processors round differently
 AGREEMENT_TOLERANCE = 0.01
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileRun:
-    """Logits of several predictors on the same image files.
-
-    logits: name -> (n, K) float32. labels: (n,) int64. decode_ms: median per image file.
-    """
-
-    logits: dict[str, np.ndarray]
-    labels: np.ndarray
-    decode_ms: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One line of the table of `verify`; `passed` is None where it only informs."""
-
-    name: str
-    passed: bool | None
-    recorded: str
-    found: str
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verification:
-    """What `verify` found."""
-
-    checks: tuple[Check, ...]
-    same_machine: bool
-
-    @property
-    def passed(self) -> bool:
-        return all(check.passed is not False for check in self.checks)
-
-
-def network_logits(
-    network: Network, pixels: np.ndarray, preprocessing: Preprocessing
-) -> np.ndarray:
-    """(n, H, W, 3) uint8 -> (n, K) float32 of the float network, in PyTorch."""
-    with torch.inference_mode():
-        images = normalise(torch.from_numpy(pixels), preprocessing)
-        logits: np.ndarray = network.eval()(images).numpy()
-    return logits
-
-
-def run_on_files(
-    files: list[Path],
-    labels: np.ndarray,
-    preprocessing: Preprocessing,
-    network: Network,
-    sessions: dict[str, Session],
-    reporter: Reporter,
-) -> FileRun:
-    """Decode each file once and hand its pixels to the float network ("float") and all sessions.
-
-    Raises: DataError: a file cannot be read.
-    """
-    rows: dict[str, list[np.ndarray]] = {"float": [], **{name: [] for name in sessions}}
-    decoding: list[float] = []
-    with reporter.progress("Verifying from image files") as advance:
-        for number, file in enumerate(files):
-            start = time.perf_counter()
-            pixels = read_pixels(file, preprocessing)[None]
-            decoding.append(time.perf_counter() - start)
-            rows["float"].append(network_logits(network, pixels, preprocessing)[0])
-            for name, session in sessions.items():
-                rows[name].append(session.run(pixels)[0])
-            advance(number + 1, len(files), "")
-    return FileRun(
-        logits={name: np.stack(values) for name, values in rows.items()},
-        labels=labels,
-        decode_ms=float(np.median(decoding)) * 1e3,
-    )
+INTEGER_TOLERANCE = 0.01  # of the multiply-accumulates
+MEMORY_TOLERANCE = 1.25  # on the same machine: processes with one file peak up to a fifth apart
+MEMORY_SLACK_BYTES = 2_000_000
 
 
 def verify(
     folder: str | Path,
-    data: str | Path,
+    data: str | Path | None = None,
     *,
     latency: str | None = None,
     reporter: Reporter | None = None,
 ) -> Verification:
-    """Re-check an artefact on this machine: files, size, accuracy, agreement, latency.
+    """Re-check a fitted folder on this machine: seal, figures, files, integers, images, speed.
 
-    The images are those of the recorded split, found in `data` by content; others are left alone.
-    On another machine than the recorded one latency only informs, unless `latency` gives a limit.
+    data: where the images are; those of the recorded split are found in it by content, others are
+    left alone; None: what needs images is not checked, and the table says so. On another machine
+    than the recorded one latency and memory only inform, unless `latency` gives a limit.
 
-    Raises: ArtefactError: no artefact. DataError: recorded images are missing from `data`.
+    Raises: ArtefactError: no fitted folder. DataError: recorded images are missing from `data`.
     MissingExtraError: its runtime is not installed.
     """
     limit_ms = parse_latency(latency) if latency is not None else None
-    reporter = reporter or Silent()
-    artefact = Artefact(folder)
-    altered = artefact.altered_files()
-    checks = [files_check(len(artefact.shipped.files), altered)]
-    same = on_recorded_machine(artefact.record.machine)
-    runtime = get_runtime(artefact.shipped.runtime)
-    if {file.name for file in runtime.files(artefact.model_file)} & set(altered):
-        # A model that is not the recorded one is not run: nothing is known about it.
-        return Verification(checks=tuple(checks), same_machine=same)
-    checks.append(size_check(artefact.folder / MODEL, artefact.shipped.size_bytes))
-    files, labels = recorded_images(artefact, Path(data))
-    session = artefact.session()
-    run = run_on_files(
-        files, labels, artefact.preprocessing, artefact.network, {"shipped": session}, reporter
-    )
-    found = compare(
-        run.logits["shipped"],
-        run.logits["float"],
-        labels,
-        subject="shipped",
-        reference="float network",
-        split=artefact.record.data.headline_split,
-    )
-    checks += [_accuracy_check(artefact, found), _agreement_check(artefact, found)]
-    threads = artefact.shipped.threads
-    timed = {"shipped": partial(session.run, noise(1, artefact.network.spec))}
-    checks.append(
-        _latency_check(artefact, measure_latency(timed, FINAL, threads)["shipped"], same, limit_ms)
-    )
-    return Verification(checks=tuple(checks), same_machine=same)
+    folder = Path(folder)
+    try:
+        artefact = Artefact(folder)
+    except ArtefactError as error:
+        return _unreadable(folder, error)
+    return _Gate(artefact, reporter or Silent()).run(data, limit_ms)
 
 
-def recorded_images(artefact: Artefact, data: Path) -> tuple[list[Path], np.ndarray]:
-    """Files and labels of the recorded headline split.
+def _unreadable(folder: Path, error: ArtefactError) -> Verification:
+    """What a folder fails with that was sealed and cannot be opened any more.
 
-    Raises: DataError: some of its images are not in `data`, or bear classes of another name.
+    Raises: ArtefactError: it was never sealed, or what cannot be read is not sealed.
     """
-    samples = scan(data, skip_bad=True)
-    wanted = Counter(artefact.state.headline_hashes)
-    # Copies may lie in other splits, under other classes: those of the recorded split come first.
-    split = artefact.record.data.headline_split
-    order = sorted(range(len(samples)), key=lambda row: samples.splits[row] != split)
-    rows = []
-    for row in order:
-        if wanted[samples.hashes[row]] > 0:
-            wanted[samples.hashes[row]] -= 1
-            rows.append(row)
-    missing = wanted.total()
-    if missing:
-        raise DataError(
-            f"{missing} of the {len(rows) + missing} images that carry the recorded accuracy are "
-            f"not in {data} (compared by content); give the folder the network was fitted to."
+    try:
+        seal = read_state(folder).seal
+    except ArtefactError:
+        raise error from None
+    broken = broken_seals(folder, seal)
+    if not broken:
+        raise error
+    opened = Check(name="opened", passed=False, recorded="", found="no", note=str(error))
+    return Verification(checks=(seal_check(len(seal), broken), opened), same_machine=False)
+
+
+class _Gate:
+    """The checks of one fitted folder, in the order of the table."""
+
+    def __init__(self, artefact: Artefact, reporter: Reporter) -> None:
+        self.artefact = artefact
+        self.reporter = reporter
+        self.record = artefact.record
+        self.shipped = artefact.shipped
+        self.state: RunState = artefact.state
+        self.runtime = get_runtime(self.shipped.runtime)
+        self.same_machine = on_recorded_machine(self.record.machine)
+
+    def run(self, data: str | Path | None, limit_ms: float | None) -> Verification:
+        """All checks; those that run the model are left out where its files are not as recorded."""
+        self.runtime.check()
+        checks = list(self._files())
+        altered = self.artefact.altered_files()
+        files = {file.name for file in self.runtime.files(self.artefact.model_file)}
+        if not files & set(altered):  # nothing is known about another model
+            checks += [self._integers(), *self._accuracy(data), *self._speed(limit_ms)]
+        checks.append(versions_check(self.record.machine.versions))
+        return Verification(checks=tuple(checks), same_machine=self.same_machine)
+
+    def _files(self) -> Iterator[Check]:
+        folder, seal = self.artefact.folder, self.state.seal
+        yield seal_check(len(seal), broken_seals(folder, seal))
+        yield figures_check(contradictions(self.artefact, self.state))
+        yield files_check(len(self.shipped.files), self.artefact.altered_files())
+        if (folder / MODEL).is_dir():
+            yield size_check(folder / MODEL, self.shipped.size_bytes)
+
+    def _integers(self) -> Check:
+        recorded, shipped = self.shipped.integers, self.shipped
+        file = self.artefact.model_file
+        found = integer_work(file, shipped.runtime, shipped.precision, shipped.threads)
+        return Check(
+            name="integers",
+            passed=None if recorded is None else found.share >= recorded.share - INTEGER_TOLERANCE,
+            recorded="" if recorded is None else _integers_text(recorded),
+            found=_integers_text(found),
+            note="of the multiply-accumulates, as the runtime executes the shipped file",
         )
-    unknown = sorted({samples.classes[samples.labels[r]] for r in rows} - set(artefact.classes))
-    if unknown:
-        raise DataError(f"{data} has classes the network does not know: {unknown}.")
-    number = {name: k for k, name in enumerate(artefact.classes)}
-    labels = np.array([number[samples.classes[samples.labels[r]]] for r in rows], dtype=np.int64)
-    return [samples.root / samples.paths[r] for r in rows], labels
+
+    def _accuracy(self, data: str | Path | None) -> Iterator[Check]:
+        """Float network, exported float file and shipped file on the recorded images."""
+        recorded = next((c for c in self.record.verification if c.subject == "shipped"), None)
+        if recorded is None:  # the figures have failed for it
+            return
+        if data is None:
+            why = "needs the images: verify FOLDER IMAGES"
+            yield not_checked("accuracy", _accuracy_text(recorded.accuracy), why)
+            yield not_checked("float accuracy", _accuracy_text(recorded.reference_accuracy), why)
+            yield not_checked("agreement", f"{recorded.agreement:.2%}", why)
+            return
+        found = self._compare(data)
+        shipped = found["shipped"]
+        yield _accuracy_check("accuracy", recorded.accuracy, shipped.accuracy)
+        yield _accuracy_check(
+            "float accuracy", recorded.reference_accuracy, shipped.reference_accuracy
+        )
+        yield _agreement_check("agreement", recorded, shipped)
+        for compared in self.record.verification:
+            if compared.subject in found and compared.subject != "shipped":
+                yield _agreement_check("export", compared, found[compared.subject])
+
+    def _compare(self, data: str | Path) -> dict[str, Comparison]:
+        artefact = self.artefact
+        images, rows, labels = recorded_images(artefact, Path(data))
+        sessions = {"shipped": artefact.session(), **self._exported()}
+        files = run_on_files(
+            images,
+            rows,
+            labels,
+            artefact.preprocessing,
+            artefact.network,
+            sessions,
+            self.reporter,
+        )
+        return {
+            name: compare(
+                files.logits[name],
+                files.logits["float"],
+                labels,
+                subject=name,
+                reference="float network",
+                split=self.record.data.headline_split,
+            )
+            for name in sessions
+        }
+
+    def _exported(self) -> dict[str, Session]:
+        """The float file that the shipped one was made from, if candidates/ still holds it."""
+        for file in self.state.files:
+            path = self.artefact.folder / CANDIDATES / file.path
+            wanted = (file.runtime, file.precision) == (self.shipped.runtime, "f32")
+            if wanted and self.shipped.precision != "f32" and path.is_file():
+                if set(altered_files(path.parent, file.hashes)) & file.hashes.keys():
+                    return {}  # another file than the one that was compared
+                session = self.runtime.session(path, file.precision, self.shipped.threads)
+                return {f"f32 on {file.runtime}": session}
+        return {}
+
+    def _speed(self, limit_ms: float | None) -> Iterator[Check]:
+        threads = self.shipped.threads
+        pixels = noise(1, self.artefact.network.spec)
+        with watch_conditions(threads) as conditions:
+            timed = {"shipped": partial(self.artefact.session().run, pixels)}
+            found = measure_latency(timed, FINAL, threads)["shipped"]
+        found = judged(found, conditions[0])
+        yield latency_check(self.record.latency, found, self.same_machine, limit_ms, "latency")
+        recorded = self.record.peak_bytes
+        if recorded is not None:
+            yield self._memory(recorded)
+        yield conditions_check(self.record.conditions, conditions[0])
+
+    def _memory(self, recorded: int) -> Check:
+        found = shipped_peak_bytes(self.artefact)
+        if found is None:
+            return not_checked("memory", format_size(recorded), "this system does not tell")
+        limit = max(MEMORY_TOLERANCE * recorded, recorded + MEMORY_SLACK_BYTES)
+        elsewhere = "another machine: informs only"
+        return Check(
+            name="memory",
+            passed=found <= limit if self.same_machine else None,
+            recorded=format_size(recorded),
+            found=format_size(found),
+            note="fails at more than a quarter and 2 MB above" if self.same_machine else elsewhere,
+        )
 
 
-def on_recorded_machine(recorded: Machine) -> bool:
-    """True where processor, cores and instruction sets are those of the record."""
-    here = machine()
-    return (here.cpu, here.cores, here.features) == (
-        recorded.cpu,
-        recorded.cores,
-        recorded.features,
+def _accuracy_check(name: str, recorded: Accuracy, found: Accuracy) -> Check:
+    allowed = max(1, round(CORRECT_TOLERANCE * recorded.n))
+    same = found.n == recorded.n
+    return Check(
+        name=name,
+        passed=same and found.correct >= recorded.correct - allowed,
+        recorded=_accuracy_text(recorded),
+        found=_accuracy_text(found),
+        note=f"fails at more than {allowed} image{'s' if allowed > 1 else ''} below",
     )
 
 
-def files_check(recorded: int, altered: list[str]) -> Check:
-    """The line on hashes: `recorded` files, and the names of those that are not as they were."""
+def _agreement_check(name: str, recorded: Comparison, found: Comparison) -> Check:
     return Check(
-        name="files",
-        passed=not altered,
-        recorded=f"{recorded} files",
-        found="unchanged" if not altered else f"altered, missing or added: {', '.join(altered)}",
-    )
-
-
-def size_check(model: Path, recorded: int) -> Check:
-    """The line on the bytes of everything in model/."""
-    found = sum(path.stat().st_size for path in model.iterdir())
-    return Check(
-        name="size",
-        passed=found == recorded,
-        recorded=format_size(recorded),
-        found=format_size(found),
-    )
-
-
-def _accuracy_check(artefact: Artefact, found: Comparison) -> Check:
-    recorded = artefact.record.headline
-    return Check(
-        name="accuracy",
-        passed=found.accuracy.top1 >= recorded.low,
-        recorded=f"{recorded.top1:.2%} ({recorded.low:.2%} to {recorded.high:.2%})",
-        found=f"{found.accuracy.top1:.2%} (n = {found.accuracy.n})",
-        note="fails below the recorded interval",
-    )
-
-
-def _agreement_check(artefact: Artefact, found: Comparison) -> Check:
-    recorded = next(c for c in artefact.record.verification if c.subject == "shipped")
-    return Check(
-        name="agreement",
+        name=name,
         passed=found.agreement >= recorded.agreement - AGREEMENT_TOLERANCE,
         recorded=f"{recorded.agreement:.2%}",
         found=f"{found.agreement:.2%}",
-        note="with the float network, image by image",
+        note=f"{recorded.subject} with the float network, image by image",
     )
 
 
-def _latency_check(
-    artefact: Artefact, found: Latency, same_machine: bool, limit_ms: float | None
-) -> Check:
-    recorded = artefact.record.latency
-    if limit_ms is not None:
-        passed, note = found.high_ms <= limit_ms, f"limit {format_latency(limit_ms)}"
-    elif same_machine:
-        passed = found.low_ms <= LATENCY_TOLERANCE * recorded.high_ms
-        note = "fails at more than 15 % beyond both intervals"
-    else:
-        passed, note = None, "another machine: informs only; give --latency to set a limit"
-    return Check(
-        name="latency",
-        passed=passed,
-        recorded=interval(recorded),
-        found=interval(found),
-        note=f"{note}; {found.noise}" if found.noise else note,
-    )
+def _accuracy_text(found: Accuracy) -> str:
+    return f"{found.top1:.2%} ({found.correct} of {found.n})"
 
 
-def interval(latency: Latency) -> str:
-    """'5.1 ms (5.0 to 5.2)'."""
-    return f"{latency.median_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g})"
+def _integers_text(work: IntegerWork) -> str:
+    return f"{work.share:.1%} ({work.layers} of {work.of} layers)"

@@ -171,3 +171,4 @@ class SceneState:
     curves: tuple[Curve, ...] = ()  # of the network to ship
     steps: tuple[Step, ...] = ()
     spent_s: float = 0.0
+    seal: dict[str, str] = field(default_factory=dict)  # name -> SHA-256, when the run was done

@@ -17,6 +17,7 @@ from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import CARD, MODEL, RECORD, REPORT
 from pocketvision.fitting.run import stopwatch
+from pocketvision.fitting.seal import seal_of
 from pocketvision.mapping.artefact import (
     BANDS,
     CLASSES,
@@ -42,11 +43,13 @@ from pocketvision.record import BudgetSummary, Step, Verdict
 from pocketvision.report.scene_card import render_scene_card
 from pocketvision.report.scene_page import ScenePictures, render_scene_report
 from pocketvision.report.scene_pictures import false_colour, map_with_legend, png
-from pocketvision.report.scene_rows import leak_words
+from pocketvision.report.scene_rows import leak_sentence
+from pocketvision.report.text import percent
 from pocketvision.runtimes.scene_onnx import open_scene_session
 from pocketvision.scene_record import (
     SCENE_SCHEMA_VERSION,
     FileFigures,
+    Leakage,
     PatchNetworkSummary,
     SceneRecord,
     SceneSummary,
@@ -81,7 +84,7 @@ def finish(run: SceneRun) -> SceneArtefact:
     )
     write_atomic(run.out / CARD, render_scene_card(record))
     write_atomic(run.out / RECORD, to_json(record))  # the last: with it the folder can be opened
-    run.save(replace(run.state, status="done"))
+    run.save(replace(run.state, status="done", seal=seal_of(run.out)))
     return SceneArtefact(run.out)
 
 
@@ -145,7 +148,7 @@ def _record(
         created=run.state.created,
         command=run.state.command,
         seed=config.seed,
-        verdict=_verdict(run, chosen.figures, shipped, headline, leak_words(splits[0].leakage)),
+        verdict=_verdict(run, chosen.figures, shipped, headline, splits[0].leakage),
         budget=BudgetSummary(
             latency_ms=config.budget.latency_ms,
             size_bytes=config.budget.size_bytes,
@@ -193,15 +196,16 @@ def _record(
 
 
 def _verdict(
-    run: SceneRun, file: FileFigures, shipped: ShippedScene, headline: Scores, leak: str
+    run: SceneRun, file: FileFigures, shipped: ShippedScene, headline: Scores, leakage: Leakage
 ) -> Verdict:
     """What was reached, and whether the time was kept: files over the budget are not shipped."""
     budget, spent_s = run.config.budget, run.clock.spent_s
     sentences = [
-        f"{run.state.spec.label} as {file.precision} names {headline.overall:.1%} of "
-        f"{headline.n:,} test pixels rightly (AA {headline.average:.1%}, kappa "
-        f"{headline.kappa:.3f}; {leak}), takes {format_latency(file.pixel_latency.median_ms)} for "
-        f"one pixel from its window, and {format_size(shipped.size_bytes)}."
+        f"{run.state.spec.label} as {file.precision} names {percent(headline.overall)} of "
+        f"{headline.n:,} test pixels rightly (AA {percent(headline.average)}, kappa "
+        f"{headline.kappa:.3f}), takes {format_latency(file.pixel_latency.median_ms)} for one "
+        f"pixel from its window, and {format_size(shipped.size_bytes)}.",
+        leak_sentence(leakage),
     ]
     if not budget.is_open:
         sentences.append(f"The budget is {budget}.")

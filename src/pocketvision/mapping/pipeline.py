@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pocketvision.fitting.folder import check_writable, storage_told
+from pocketvision.fitting.lock import locked
 from pocketvision.fitting.pipeline import parse_budget
 from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.fitting.run import keeping_the_clock
 from pocketvision.mapping.artefact import SceneArtefact
 from pocketvision.mapping.config import Guard, SceneConfig, SplitKind
 from pocketvision.mapping.finish import finish
@@ -71,10 +74,11 @@ def run_scene_fit(
     Raises: as `fit_scene`.
     """
     asked = command or f"run_scene_fit({config!r}, {str(out)!r})"
-    run = open_run(config, out, reporter or Silent(), asked)
-    try:
-        run_methods(run)
-        return finish(run)
-    except BaseException:
-        run.save(run.state)  # the time spent until here counts when the run goes on
-        raise
+    reporter = reporter or Silent()
+    with storage_told(out):
+        check_writable(out)
+        with locked(out, reporter.say):
+            run = open_run(config, out, reporter, asked)
+            with keeping_the_clock(run.out, lambda: run.save(run.state)):
+                run_methods(run)
+                return finish(run)

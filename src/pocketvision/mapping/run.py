@@ -12,7 +12,7 @@ from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
 from pocketvision.mapping.config import SceneConfig, SceneState
 from pocketvision.record import Step
-from pocketvision.storage import to_json, write_atomic
+from pocketvision.storage import to_json, write_into
 
 
 @dataclass(kw_only=True)
@@ -33,7 +33,7 @@ class SceneRun:
     def save(self, state: SceneState) -> None:
         """Make `state` the current one and write run.json."""
         self.state = replace(state, spent_s=round(self.clock.spent_s, 3))
-        write_atomic(self.out / RUN, to_json(self.state))
+        write_into(self.out / RUN, to_json(self.state))
 
     def add_step(self, step: Step) -> None:
         """Append a finished step to the state and save it."""

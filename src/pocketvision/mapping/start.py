@@ -13,7 +13,7 @@ from pocketvision.data.scene.scene import Scene
 from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting.artefact import RUN
-from pocketvision.fitting.folder import check_writable, make_folder, taken
+from pocketvision.fitting.folder import make_folder, taken
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock, stopwatch
 from pocketvision.mapping.artefact import read_scene_state
@@ -36,7 +36,7 @@ from pocketvision.mapping.reading import (
 from pocketvision.mapping.run import SceneRun
 from pocketvision.measure.device import machine
 from pocketvision.record import Step
-from pocketvision.storage import to_json
+from pocketvision.storage import remove_parts, to_json
 
 
 def open_run(config: SceneConfig, out: Path, reporter: Reporter, command: str) -> SceneRun:
@@ -47,7 +47,6 @@ def open_run(config: SceneConfig, out: Path, reporter: Reporter, command: str) -
     """
     clock = Clock(config.budget.time_s)
     state = _unfinished_state(out, config)
-    check_writable(out)
     window = window_of(config) if state is None else state.spec.window
     with reporter.progress("Reading the scene"):
         scene = read_scene(config, config.data)
@@ -62,6 +61,7 @@ def open_run(config: SceneConfig, out: Path, reporter: Reporter, command: str) -
     else:
         _check_unchanged(state, out, scene, splits)
         reporter.say(f"Going on with the unfinished run in {out}.")
+        remove_parts(out)
         clock.earlier_s = state.spent_s
     return SceneRun(
         config=settled,

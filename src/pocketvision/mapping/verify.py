@@ -7,28 +7,30 @@ from pathlib import Path
 
 import numpy as np
 
-from pocketvision.budget import format_latency, parse_latency
+from pocketvision.budget import parse_latency
 from pocketvision.data.scene.scene import Scene
 from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.errors import ConfigError, DataError
 from pocketvision.fitting.artefact import MODEL
-from pocketvision.fitting.reporter import Reporter, Silent
-from pocketvision.fitting.verify import (
-    LATENCY_TOLERANCE,
+from pocketvision.fitting.checks import (
     Check,
     Verification,
     files_check,
-    interval,
+    latency_check,
+    not_checked,
     on_recorded_machine,
+    seal_check,
     size_check,
+    versions_check,
 )
+from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.fitting.seal import broken_seals
 from pocketvision.mapping.artefact import MODEL_FILE, SceneArtefact
 from pocketvision.mapping.files import measure_files
 from pocketvision.mapping.reading import labels_of, read_scene, split_scene, split_sha256
 from pocketvision.mapping.tiles import classify_scene
 from pocketvision.measure.latency import FINAL
 from pocketvision.measure.scene_scores import score
-from pocketvision.record import Latency
 from pocketvision.report.scene_rows import leak_words
 from pocketvision.scene_record import FileFigures, Scores
 
@@ -37,33 +39,42 @@ ACCURACY_TOLERANCE = 0.002  # of OA: a runtime's rounding moves pixels that were
 
 def verify_scene(
     folder: str | Path,
-    data: str | Path,
+    data: str | Path | None = None,
     *,
     latency: str | None = None,
     labels: str | Path | None = None,
     mask: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> Verification:
-    """Re-check a fitted folder on this machine: files, size, accuracy from the cube, latency.
+    """Re-check a fitted folder on this machine: seal, files, size, accuracy from the cube, latency.
 
-    data: the scene it was fitted to. latency: a limit for one pixel from its window. labels, mask:
-    where these files lie now; None: where they lay for the fit.
+    data: the scene it was fitted to; None: accuracy is not checked, and the table says so. latency:
+    a limit for one pixel from its window. labels, mask: where these files lie now; None: where they
+    lay for the fit.
 
     Raises: ArtefactError: no artefact. DataError: another scene than the recorded one.
     """
     limit_ms = parse_latency(latency) if latency is not None else None
     reporter = reporter or Silent()
     artefact = SceneArtefact(folder)
-    altered = artefact.altered_files()
-    checks = [files_check(len(artefact.record.shipped.files), altered)]
+    altered, seal = artefact.altered_files(), artefact.state.seal
+    checks = [
+        seal_check(len(seal), broken_seals(artefact.folder, seal)),
+        files_check(len(artefact.record.shipped.files), altered),
+    ]
     same = on_recorded_machine(artefact.record.machine)
     if MODEL_FILE in altered:
         # A model that is not the recorded one is not run: nothing is known about it.
         return Verification(checks=tuple(checks), same_machine=same)
     checks.append(size_check(artefact.folder / MODEL, artefact.record.shipped.size_bytes))
-    scene, split = _recorded_scene(artefact, data, labels, mask, reporter)
-    checks.append(_accuracy_check(artefact, _scores(artefact, scene, split, reporter)))
+    if data is None:
+        note = "needs the scene: verify FOLDER SCENE"
+        checks.append(not_checked("accuracy", _scores_text(artefact.record.headline), note))
+    else:
+        scene, split = _recorded_scene(artefact, data, labels, mask, reporter)
+        checks.append(_accuracy_check(artefact, _scores(artefact, scene, split, reporter)))
     checks += _latency_checks(artefact, same, limit_ms)
+    checks.append(versions_check(artefact.record.machine.versions))
     return Verification(checks=tuple(checks), same_machine=same)
 
 
@@ -133,8 +144,8 @@ def _accuracy_check(artefact: SceneArtefact, found: Scores) -> Check:
     return Check(
         name="accuracy",
         passed=found.overall >= recorded.overall - ACCURACY_TOLERANCE and found.n == recorded.n,
-        recorded=f"OA {recorded.overall:.2%}, kappa {recorded.kappa:.4f} (n = {recorded.n})",
-        found=f"OA {found.overall:.2%}, kappa {found.kappa:.4f} (n = {found.n})",
+        recorded=_scores_text(recorded),
+        found=_scores_text(found),
         note=f"from the cube; {leak_words(artefact.record.splits[0].leakage)}; fails "
         f"{ACCURACY_TOLERANCE:.1%} below",
     )
@@ -149,9 +160,9 @@ def _latency_checks(
     tile, pixel = measure_files({key: artefact.session()}, FINAL, artefact.record.shipped.threads)[
         key
     ]
-    checks = [_latency_check("latency", shipped.pixel_latency, pixel, same_machine, limit_ms)]
+    checks = [latency_check(shipped.pixel_latency, pixel, same_machine, limit_ms, "latency")]
     if shipped.form == "dense":
-        checks.append(_latency_check("latency, tile", shipped.latency, tile, same_machine, None))
+        checks.append(latency_check(shipped.latency, tile, same_machine, None, "latency, tile"))
     pixels = (1, shipped.pixels)
     return [
         replace(check, note=f"pixels a run: {count}; {check.note}")
@@ -159,24 +170,8 @@ def _latency_checks(
     ]
 
 
-def _latency_check(
-    name: str, recorded: Latency, found: Latency, same_machine: bool, limit_ms: float | None
-) -> Check:
-    passed: bool | None
-    if limit_ms is not None:
-        passed, note = found.high_ms <= limit_ms, f"limit {format_latency(limit_ms)}"
-    elif same_machine:
-        passed = found.low_ms <= LATENCY_TOLERANCE * recorded.high_ms
-        note = "fails at more than 15 % beyond both intervals"
-    else:
-        passed, note = None, "another machine: informs only; give --latency to set a limit"
-    return Check(
-        name=name,
-        passed=passed,
-        recorded=interval(recorded),
-        found=interval(found),
-        note=note + (f"; {found.noise}" if found.noise else ""),
-    )
+def _scores_text(scores: Scores) -> str:
+    return f"OA {scores.overall:.2%}, kappa {scores.kappa:.4f} (n = {scores.n})"
 
 
 def _shipped(artefact: SceneArtefact) -> FileFigures:

@@ -41,10 +41,12 @@ from pocketvision.runtimes.onnxfile import (
     set_metadata,
     write_model,
 )
+from pocketvision.runtimes.profiling import onnxruntime_operators
 from pocketvision.runtimes.runtime import (
     MAX_THREADS,
     Calibration,
     Logits,
+    OperatorRuns,
     Pixels,
     check_pixels,
 )
@@ -110,6 +112,14 @@ class OnnxRuntime:
             raise ArtefactError(f"{path} is an {stored} file; it cannot be run as {precision}.")
         session = open_session(model, path, threads)
         return OnnxSession(session, _image_shape(model), precision, threads)
+
+    def profile(
+        self, path: Path, precision: Precision, threads: int, pixels: Pixels, runs: int
+    ) -> tuple[OperatorRuns, ...]:
+        self.session(path, precision, threads).run(pixels)  # refuses what does not fit
+        with tempfile.TemporaryDirectory(prefix="profile.") as folder:
+            session = open_session(read_model(path), path, threads, profile=Path(folder) / "run")
+            return onnxruntime_operators(session, pixels, runs)
 
 
 class OnnxSession:
@@ -280,9 +290,13 @@ def _gates_in_integers(graph: onnx.GraphProto) -> None:
     )
 
 
-def open_session(model: onnx.ModelProto, path: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(
+    model: onnx.ModelProto, path: Path, threads: int, *, profile: Path | None = None
+) -> onnxruntime.InferenceSession:
     """Open a model that was read from `path`, with the options every session of ours has.
 
+    profile: how the names of two files begin: one takes the times of all operators, and one
+    (.onnx) the graph as it is executed.
     Raises: ConfigError: impossible threads. ArtefactError: ONNX Runtime cannot run it.
     """
     in_range("threads", threads, 1, MAX_THREADS)
@@ -294,6 +308,10 @@ def open_session(model: onnx.ModelProto, path: Path, threads: int) -> onnxruntim
     options.log_severity_level = 3  # errors; warnings are about graphs a user cannot change
     if threads > 1:
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+        options.optimized_model_filepath = str(profile.with_suffix(".onnx"))
     try:
         # From memory: a path would let a hostile file name others as its weights.
         return onnxruntime.InferenceSession(

@@ -24,11 +24,13 @@ from pocketvision.cpu import cpu
 from pocketvision.errors import ArtefactError, check_shape, choice, in_range, require
 from pocketvision.record import Precision
 from pocketvision.runtimes.onnxfile import check_exported, metadata, read_model
+from pocketvision.runtimes.profiling import openvino_operators
 from pocketvision.runtimes.runtime import (
     MAX_THREADS,
     Calibration,
     FileCard,
     Logits,
+    OperatorRuns,
     Pixels,
     check_pixels,
 )
@@ -105,6 +107,11 @@ class OpenVino:
             raise ArtefactError(f"{path} is {stored} file; it cannot be run as {precision}.")
         return OpenVinoSession(model, precision, threads)
 
+    def profile(
+        self, path: Path, precision: Precision, threads: int, pixels: Pixels, runs: int
+    ) -> tuple[OperatorRuns, ...]:
+        return self.session(path, precision, threads).profile(pixels, runs)
+
 
 class OpenVinoSession:
     """An IR file opened by OpenVINO; see `runtime.Session`. Compiled anew per batch size."""
@@ -142,13 +149,23 @@ class OpenVinoSession:
         logits: Logits = outputs[0]
         return logits
 
+    def profile(self, pixels: Pixels, runs: int) -> tuple[OperatorRuns, ...]:
+        """As `runtime.Runtime.profile`. Raises: ConfigError: other pixels."""
+        check_pixels(pixels, self._shape)
+        return openvino_operators(self._compile(len(pixels), counting=True), pixels, runs)
+
     def describe(self) -> dict[str, str]:
         return dict(self._options)
 
-    def _compile(self, batch: int) -> Any:
+    def executed_graph(self) -> Any:
+        """The graph that runs for one image: after fusion, with the precision of each operator."""
+        return self._requests[1].get_compiled_model().get_runtime_model()
+
+    def _compile(self, batch: int, *, counting: bool = False) -> Any:
         model = self._model.clone()
         model.reshape([batch, *self._shape])
-        return self._core.compile_model(model, "CPU", self._config).create_infer_request()
+        config = self._config | {"PERF_COUNT": counting}
+        return self._core.compile_model(model, "CPU", config).create_infer_request()
 
 
 def read_card(path: Path) -> FileCard:

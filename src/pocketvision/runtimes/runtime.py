@@ -111,6 +111,18 @@ class Calibration:
             raise ConfigError("calibration needs at least one image; got none.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperatorRuns:
+    """One operator as the runtime executes it: after fusion, under the runtime's own names.
+
+    times_ms: of every run; 0 where it took less than the profiler's microsecond.
+    """
+
+    name: str
+    operator: str
+    times_ms: tuple[float, ...]
+
+
 class Session(Protocol):
     """A file opened for running."""
 
@@ -162,6 +174,12 @@ class Runtime(Protocol):
 
     def session(self, path: Path, precision: Precision, threads: int) -> Session:
         """Open a file. Raises: ArtefactError, ConfigError, MissingExtraError."""
+        ...
+
+    def profile(
+        self, path: Path, precision: Precision, threads: int, pixels: Pixels, runs: int
+    ) -> tuple[OperatorRuns, ...]:
+        """What each operator takes in `runs` runs on `pixels`. Raises: as `session`."""
         ...
 
 

@@ -1,37 +1,31 @@
-"""Which images make up which batch, and how they are read from the pixel store."""
+"""Which images make up which batch, and how their pixels are come by."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from pocketvision.data.stream import Pixels
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelSource:
-    """Some rows of a pixel store with their labels; cheap to send to another process.
+    """Some images of a data set with their labels; it can be sent to another process.
 
-    store: file of uint8 (rows, side, side, 3). indices, labels: (n,) int64.
+    indices: (n,) int64, rows of `pixels`. labels: (n,) int64.
     """
 
-    store: Path
-    rows: int
-    side: int
+    pixels: Pixels
     indices: np.ndarray
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.indices)
-
-    def open(self) -> np.ndarray:
-        """uint8 (rows, side, side, 3), read-only and memory-mapped."""
-        shape = (self.rows, self.side, self.side, 3)
-        return np.memmap(self.store, dtype=np.uint8, mode="r", shape=shape)
 
 
 def num_batches(images: int, batch_size: int, world: int = 1) -> int:
@@ -60,9 +54,8 @@ class Batches(IterableDataset[tuple[Tensor, Tensor]]):
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        store = self.source.open()
-        for batch in self.batches:
-            # Sorted rows are read in the order of the file; order within a batch has no effect.
-            chosen = np.sort(batch)
-            pixels = torch.from_numpy(store[self.source.indices[chosen]])
-            yield pixels, torch.from_numpy(self.source.labels[chosen])
+        # Sorted rows are read in the order of the file; order within a batch has no effect.
+        chosen = [np.sort(batch) for batch in self.batches]
+        rows = [self.source.indices[positions] for positions in chosen]
+        for positions, pixels in zip(chosen, self.source.pixels.batches(rows), strict=True):
+            yield torch.from_numpy(pixels), torch.from_numpy(self.source.labels[positions])

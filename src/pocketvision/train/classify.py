@@ -10,11 +10,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import augment, eval_batch
 from pocketvision.models.arch import Network
+from pocketvision.train.alarms import check_loss
 from pocketvision.train.batches import Batches, PixelSource, epoch_batches, num_batches
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.schedule import Schedule
@@ -58,6 +60,8 @@ class Classification(pl.LightningModule):
         pixels, labels = batch
         # Ranks see different images of one step, so each draws its own augmentation.
         step = index * self.trainer.world_size + self.global_rank
+        number = self.trainer.global_step * self.trainer.world_size + self.global_rank
+        torch.manual_seed(self.config.seed * 1_000_003 + number)  # dropout
         images, targets = augment(
             pixels,
             F.one_hot(labels, self.num_classes).float(),
@@ -66,7 +70,14 @@ class Classification(pl.LightningModule):
             key=(self.config.seed, self.current_epoch, step),
         )
         loss = self.loss(self(images), targets)
-        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log(
+            "train_loss",
+            loss.detach(),
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(labels),
+            sync_dist=True,
+        )
         return loss
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -74,6 +85,21 @@ class Classification(pl.LightningModule):
         weight = self.weights if isinstance(self.weights, Tensor) else None
         smoothing = self.config.label_smoothing
         return F.cross_entropy(logits.float(), targets, weight=weight, label_smoothing=smoothing)
+
+    def check_loss(self, loss: float, where: str) -> None:
+        """Raises: Diverged: a mean `loss` of training that cannot be right."""
+        heaviest = self.weights.max().item() if isinstance(self.weights, Tensor) else 1.0
+        check_loss(loss, self.num_classes, heaviest, where)
+
+    def on_train_start(self) -> None:
+        """The learning rate is that of `config`, also where a checkpoint brought another."""
+        rates = self.lr_schedulers()
+        assert isinstance(rates, LambdaLR)
+        rates.base_lrs = [self.config.learning_rate] * len(rates.base_lrs)
+        factor = self.schedule(rates.last_epoch)
+        for group in rates.optimizer.param_groups:
+            group["initial_lr"] = self.config.learning_rate
+            group["lr"] = self.config.learning_rate * factor
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         pixels, labels = batch
@@ -99,7 +125,7 @@ class Classification(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.network, self.config)
-        rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(step))
+        rates = LambdaLR(optimizer, lambda step: self.schedule(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

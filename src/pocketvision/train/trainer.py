@@ -15,28 +15,32 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import augment
-from pocketvision.errors import ConfigError, GateError, require
+from pocketvision.errors import ConfigError, require
 from pocketvision.models.arch import Network
 from pocketvision.record import Epoch
-from pocketvision.storage import write_atomic
+from pocketvision.storage import write_into
+from pocketvision.train.alarms import Diverged
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource
+from pocketvision.train.checkpoint import SafeCheckpoints, read_training
 from pocketvision.train.classify import Classification, batches_per_epoch, build_optimizer
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.schedule import affordable_epochs
 
 OnStep = Callable[[int, int, str], None]  # steps done, steps in all, a note
 
+LOOK_EVERY = 50  # steps
 CHECKPOINT = "last.ckpt"
 METRICS = "metrics.csv"
 
@@ -62,12 +66,14 @@ def train(
 ) -> TrainResult:
     """Fit `network` in place; afterwards it holds the averaged weights, in eval mode, on the CPU.
 
-    `folder` receives metrics.csv and last.ckpt; a last.ckpt that is already there is continued.
-    `deadline` is a `time.monotonic()` value after which no further step is made.
+    `folder` receives metrics.csv and last.ckpt; a last.ckpt that is already there is continued, to
+    the weights an unbroken training has. `deadline` is a `time.monotonic()` value after which no
+    further step is made.
 
-    Raises: GateError: the loss became NaN or infinite.
+    Raises: Diverged: the loss became NaN, infinite or far too large. ArtefactError: a last.ckpt
+    that is not of a training.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     keep_freed_memory()
     lay_out(network, torch.channels_last)
     module = Classification(
@@ -78,7 +84,7 @@ def train(
         trainer = _build_trainer(config, folder, watch)
         resume = folder / CHECKPOINT
         try:
-            with cpu_threads(config.threads):
+            with cpu_threads(config.threads), torch.random.fork_rng(devices=_cuda_devices(config)):
                 trainer.fit(
                     module, ckpt_path=resume if resume.exists() else None, weights_only=True
                 )
@@ -86,13 +92,29 @@ def train(
             if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
                 raise KeyboardInterrupt from stop
             raise
+        except ProcessRaisedException as error:
+            _raise_as_here(error)
     if watch.made_no_step:  # all epochs were made before: take the averaged weights they ended with
-        module.load_state_dict(torch.load(resume, weights_only=True)["state_dict"])
+        module.load_state_dict(read_training(resume)["state_dict"])
     lay_out(network.cpu(), torch.contiguous_format)
     network.eval()
     epochs = read_metrics(folder / METRICS)
     steps = config.epochs * batches_per_epoch(len(train), config)
     return TrainResult(epochs=epochs, stopped_early=not epochs or epochs[-1].steps < steps)
+
+
+def _cuda_devices(config: TrainConfig) -> list[int]:
+    """Those, beside the CPU, whose random state dropout takes over."""
+    return list(range(config.devices)) if _accelerator(config) == "cuda" else []
+
+
+def _raise_as_here(error: ProcessRaisedException) -> NoReturn:
+    """What another process raised, where the caller has to know it; all else as it is."""
+    last = str(error).strip().splitlines()[-1]
+    kind, _, sentence = last.partition(": ")
+    if kind == f"{Diverged.__module__}.{Diverged.__name__}":
+        raise Diverged(sentence) from error
+    raise error
 
 
 def lay_out(network: nn.Module, memory_format: torch.memory_format) -> None:
@@ -243,6 +265,10 @@ class _Watch(Callback):
         # Other processes cannot reach the caller's display; metrics.csv still grows.
         return {**self.__dict__, "on_step": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _hush(_loggers())  # in the other process, which is all training
+        self.__dict__.update(state)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done = [e for e in read_metrics(self.metrics) if e.epoch <= trainer.current_epoch]
         if trainer.is_global_zero:
@@ -263,12 +289,9 @@ class _Watch(Callback):
         self.made_no_step = False
         loss = outputs["loss"]
         # Reading a loss back stalls a GPU, so there it is looked at now and then.
-        looks = trainer.global_step % 50 == 0 or loss.device.type == "cpu"
-        if looks and not bool(torch.isfinite(loss)):
-            raise GateError(
-                f"The training loss became {loss.item()} at step {trainer.global_step}; "
-                "lower the learning rate (--learning-rate) or look for broken images."
-            )
+        if trainer.global_step % LOOK_EVERY == 0 or loss.device.type == "cpu":
+            assert isinstance(pl_module, Classification)
+            pl_module.check_loss(loss.item(), f"at step {trainer.global_step}")
         if self.on_step is not None:
             steps = int(trainer.num_training_batches) * int(trainer.max_epochs or self.epochs)
             self.on_step(trainer.global_step, steps, self.note)
@@ -281,13 +304,14 @@ class _Watch(Callback):
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if isinstance(v, Tensor)}
         if "val_loss" not in values:  # the deadline came within the first epoch
             return
+        assert isinstance(pl_module, Classification)
+        epoch = trainer.current_epoch + 1
+        # Before the checkpoint is written: the last one is always of a training that is well.
+        pl_module.check_loss(values["train_loss"], f"in epoch {epoch}")
         if not math.isfinite(values["val_loss"]):
-            raise GateError(
-                f"The loss on val became {values['val_loss']} after {trainer.current_epoch + 1} "
-                "epochs; lower the learning rate (--learning-rate)."
-            )
+            raise Diverged(f"The loss on val became {values['val_loss']} after {epoch} epochs.")
         line = Epoch(
-            epoch=trainer.current_epoch + 1,
+            epoch=epoch,
             steps=trainer.global_step,
             seconds=round(time.monotonic() - self.start, 3),
             learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
@@ -297,7 +321,6 @@ class _Watch(Callback):
         )
         if trainer.is_global_zero:
             write_metrics(self.metrics, [*read_metrics(self.metrics), line])
-        assert isinstance(pl_module, Classification)
         epochs = self._keep_to_the_time(trainer, pl_module, line)
         self.note = f"epoch {line.epoch}/{epochs}, val top-1 {line.val_top1:.1%}"
 
@@ -325,7 +348,7 @@ def write_metrics(path: Path, epochs: list[Epoch]) -> None:
     writer = csv.writer(text)
     writer.writerow(names)
     writer.writerows([getattr(e, name) for name in names] for e in epochs)
-    write_atomic(path, text.getvalue())
+    write_into(path, text.getvalue())
 
 
 def _build_trainer(config: TrainConfig, folder: Path, watch: _Watch) -> pl.Trainer:
@@ -348,6 +371,7 @@ def _build_trainer(config: TrainConfig, folder: Path, watch: _Watch) -> pl.Train
         precision=_precision(config),
         max_epochs=config.epochs,
         callbacks=callbacks,
+        plugins=[SafeCheckpoints()],
         logger=_tensorboard(folder) if config.tensorboard else False,
         log_every_n_steps=1,
         reload_dataloaders_every_n_epochs=1,
@@ -381,20 +405,28 @@ def _precision(config: TrainConfig) -> Any:
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's banner and the advice that does not apply to in-memory batches."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    loggers = _loggers()
     levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        for message in (
-            ".*does not have many workers.*",
-            ".*IterableDataset. has .__len__. defined.*",
-            ".*Checkpoint directory .* exists and is not empty.*",
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="lightning")
+        _hush(loggers)
         try:
             yield
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+def _loggers() -> list[logging.Logger]:
+    return [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+
+
+def _hush(loggers: list[logging.Logger]) -> None:
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    for message in (
+        ".*does not have many workers.*",
+        ".*IterableDataset. has .__len__. defined.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="lightning")

@@ -1,0 +1,75 @@
+"""Which file of the trained network ships: its gate, the budget, and why none does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pocketvision.budget import Budget, format_latency, format_size
+from pocketvision.fitting.ranking import fits
+from pocketvision.record import Comparison, Latency, Precision, Variant
+
+FLOAT_AGREEMENT = 0.995  # of an exported float file with the float network
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """One file of the trained network."""
+
+    variant: Variant
+    path: Path
+
+
+def passes(comparison: Comparison, precision: Precision, max_drop_points: float) -> bool:
+    """The gate of one file, on val: its drop, and for float files that they answer the same."""
+    small = round(100 * comparison.drop, 9) <= max_drop_points
+    return small and (precision != "f32" or comparison.agreement >= FLOAT_AGREEMENT)
+
+
+def choose_variant(built: list[Built]) -> Built | None:
+    """The fastest file that passes its gate within the budget; None when there is none."""
+    passing = [b for b in built if b.variant.passed_gate and b.variant.within_budget]
+    if not passing:
+        return None
+    return min(passing, key=lambda b: b.variant.latency.median_ms)
+
+
+def nearest_variant(built: list[Built]) -> Built:
+    """Where none can ship, the one to show: the fastest of those that pass, or else that drops
+    least."""
+
+    def distance(entry: Built) -> tuple[bool, float, float]:
+        v = entry.variant
+        drop = 0.0 if v.passed_gate or v.comparison is None else v.comparison.drop
+        return not v.passed_gate, drop, v.latency.median_ms
+
+    return min(built, key=distance)
+
+
+def undecided(built: list[Built], budget: Budget) -> Latency | None:
+    """A latency too noisy to say whether the budget is met, of a file that is fine otherwise."""
+    for variant in (entry.variant for entry in built if entry.variant.passed_gate):
+        latency, limit = variant.latency, budget.latency_ms
+        rest = replace(budget, latency_ms=None)
+        light = fits(latency, variant.size_bytes, rest, peak_bytes=variant.peak_bytes)
+        if limit and light and latency.noise and latency.low_ms <= limit < latency.high_ms:
+            return latency
+    return None
+
+
+def missed_sentence(label: str, built: list[Built], budget: Budget, max_drop_points: float) -> str:
+    """Why none of the files of a trained network can be shipped."""
+    parts = []
+    for entry in built:
+        v = entry.variant
+        reasons = []
+        if not v.passed_gate and v.comparison is not None:
+            reasons.append(
+                f"loses {100 * v.comparison.drop:.2f} points (limit {max_drop_points:g})"
+            )
+        if not v.within_budget:
+            high = format_latency(v.latency.high_ms)
+            peak = "" if v.peak_bytes is None else f" and {format_size(v.peak_bytes)} of memory"
+            reasons.append(f"measures up to {high} and {format_size(v.size_bytes)}{peak}")
+        parts.append(f"{v.precision} on {v.runtime} {' and '.join(reasons)}")
+    return f"{label} is trained but cannot be shipped within {budget}: {'; '.join(parts)}."

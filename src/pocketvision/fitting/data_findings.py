@@ -1,0 +1,27 @@
+"""What `fit` says of its images before it trains on them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pocketvision.data.doctor import examine_index
+from pocketvision.data.images import Samples
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.record import Finding
+
+MOST_SAID = 8
+
+
+def find_faults(samples: Samples, reporter: Reporter) -> tuple[Finding, ...]:
+    """Everything found, with the splits as trained on; errors and warnings are said at once."""
+    index = replace(samples.index, splits=samples.split_codes)
+    with reporter.progress("Examining images") as advance:
+        found = examine_index(index, lambda done, total: advance(done, total, ""))
+    findings = tuple(one.finding for one in found.findings)
+    grave = [one for one in findings if one.severity != "note"]
+    for one in grave[:MOST_SAID]:
+        reporter.say(f"{one.severity.capitalize()}: {one.sentence}")
+    if len(grave) > MOST_SAID:
+        more = len(grave) - MOST_SAID
+        reporter.say(f"and {more} more: pocketvision doctor {found.folder}")
+    return findings

@@ -1,0 +1,123 @@
+"""What the record shows of the shipped file beyond its figures: calibration, mistakes, layers."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pocketvision.data.folders import printable
+from pocketvision.data.images import Samples
+from pocketvision.data.pixels import centre_crop, decode, open_image
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import open_pixels
+from pocketvision.fitting.plan import noise
+from pocketvision.fitting.run import Run
+from pocketvision.fitting.training import preprocessing_for
+from pocketvision.measure.calibration import calibration, softmax
+from pocketvision.measure.profile import profile_layers
+from pocketvision.models.arch import Network
+from pocketvision.record import Calibration, LayerTime, Mistake, Shipped
+from pocketvision.runtimes.registry import get_runtime
+from pocketvision.runtimes.runtime import Session
+
+MISTAKES = 24
+THUMBNAIL_SIDE = 96
+THUMBNAIL_QUALITY = 80  # of JPEG
+TEMPERATURE_IMAGES = 2048  # of val: one number needs no more
+BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """As the fields of the record of the same names."""
+
+    calibration: Calibration
+    mistakes: tuple[Mistake, ...]
+    layers: tuple[LayerTime, ...]
+
+
+def collect_evidence(
+    run: Run, network: Network, shipped: Shipped, model: Path, logits: np.ndarray
+) -> Evidence:
+    """Evidence on one file of the trained network.
+
+    model: the file, which need not lie in model/. logits: (n, K) of it, from the image files of
+    the headline split.
+    """
+    samples, spec = run.samples, network.spec
+    split = samples.headline_split
+    rows = samples.indices(split)
+    runtime = get_runtime(shipped.runtime)
+    if split == "val":
+        val_logits, val_rows = logits, rows
+    else:
+        val_rows = _spread_out(samples.indices("val"), TEMPERATURE_IMAGES)
+        session = runtime.session(model, shipped.precision, shipped.threads)
+        val_logits = _stored_logits(samples, val_rows, session, preprocessing_for(run, spec))
+    return Evidence(
+        calibration=calibration(
+            logits,
+            samples.labels[rows],
+            split=split,
+            val_logits=val_logits,
+            val_labels=samples.labels[val_rows],
+        ),
+        mistakes=worst_mistakes(samples, rows, logits),
+        layers=profile_layers(
+            runtime, model, shipped.precision, shipped.threads, noise(1, network.spec)
+        ),
+    )
+
+
+def worst_mistakes(samples: Samples, rows: np.ndarray, logits: np.ndarray) -> tuple[Mistake, ...]:
+    """Images named wrongly, at most `MISTAKES` of them, the surest first.
+
+    rows: (n,) of `samples`. logits: (n, K).
+    """
+    probabilities = softmax(logits)
+    named, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(named != samples.labels[rows])
+    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]
+    return tuple(
+        Mistake(
+            path=printable(samples.paths[rows[k]]),
+            true=samples.classes[samples.labels[rows[k]]],
+            named=samples.classes[named[k]],
+            probability=float(sure[k]),
+            thumbnail=thumbnail(samples.read(int(rows[k]))),
+        )
+        for k in worst
+    )
+
+
+def thumbnail(content: bytes) -> str:
+    """The whole image of a file as a JPEG of at most `THUMBNAIL_SIDE` pixels a side, base64."""
+    with open_image(io.BytesIO(content)) as image:
+        small = decode(image, THUMBNAIL_SIDE)
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
+    written = io.BytesIO()
+    small.save(written, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+    return base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def _stored_logits(
+    samples: Samples, rows: np.ndarray, session: Session, pre: Preprocessing
+) -> np.ndarray:
+    """(n, K) of the images as they were decoded for training."""
+    parts = np.array_split(rows, -(-len(rows) // BATCH))
+    batches = open_pixels(samples, pre.side).batches(parts)
+    return np.concatenate(
+        [session.run(np.ascontiguousarray(centre_crop(batch, pre.resolution))) for batch in batches]
+    )
+
+
+def _spread_out(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the rows, at even distances."""
+    if len(rows) <= count:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]

@@ -1,0 +1,220 @@
+"""Replay the recipe of a fitted folder, and hold what comes out against what it recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from pocketvision.budget import Budget, format_size
+from pocketvision.data.images import scan
+from pocketvision.errors import ArtefactError, DataError
+from pocketvision.fitting.artefact import RUN, Artefact, read_state
+from pocketvision.fitting.checks import (
+    Check,
+    Verification,
+    latency_check,
+    on_recorded_machine,
+    versions_check,
+)
+from pocketvision.fitting.config import RunState
+from pocketvision.fitting.folder import check_writable, make_folder, storage_told, taken
+from pocketvision.fitting.from_files import run_on_files
+from pocketvision.fitting.lock import locked
+from pocketvision.fitting.pipeline import run_fit
+from pocketvision.fitting.recorded import recorded_images
+from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.measure.accuracy import compare
+from pocketvision.measure.device import machine
+from pocketvision.record import Epoch, Step
+from pocketvision.storage import to_json
+
+# Of top-1: two trainings with other bits differ as two seeds do, and the interval of one comparison
+# knows of the images alone.
+TRAINING_NOISE = 0.01
+
+
+def reproduce(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    command: str = "",
+    reporter: Reporter | None = None,
+) -> Verification:
+    """Train, export and measure again what `folder` records, into `out`, and compare.
+
+    Network, epochs, seeds and the kind of file are the recorded ones; nothing is chosen anew, and
+    no budget is kept. data: where the images lie now; None: where they lay. An interrupted replay
+    goes on when it is called again.
+
+    Raises: ArtefactError: no fitted folder. DataError: other images than the recorded ones.
+    ConfigError: `out` holds something else. MissingExtraError: its runtime is not installed.
+    GateError: the network or its file fails.
+    """
+    reporter = reporter or Silent()
+    first, out = Artefact(folder), Path(out)
+    images = Path(data if data is not None else first.state.config.data)
+    plan = _plan(first, images, command or f"pocketvision.reproduce({str(folder)!r}, {str(out)!r})")
+    with storage_told(out):
+        check_writable(out)
+        with locked(out, reporter.say):
+            _begin(plan, out, images, first.folder)
+    again = run_fit(plan.config, out, reporter, command=plan.command)
+    same = on_recorded_machine(first.record.machine)
+    return Verification(checks=tuple(_checks(first, again, images, reporter)), same_machine=same)
+
+
+def _plan(first: Artefact, images: Path, command: str) -> RunState:
+    """The state of a run that has all of the recorded plan before it, and nothing done."""
+    earlier, shipped = first.state, first.shipped
+    config = replace(
+        earlier.config,
+        data=str(images),
+        budget=Budget(),
+        runtimes=(shipped.runtime,),
+        precisions=(shipped.precision,),
+        threads=shipped.threads,
+    )
+    train = earlier.train
+    if train is None:
+        raise ArtefactError(f"{first.folder / RUN} names no training; it cannot be replayed.")
+    if was_cut_short(first):
+        train = replace(train, epochs=max(1, len(first.record.epochs)))
+    return RunState(
+        status="unfinished",
+        config=config,
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=machine().versions,
+        fingerprint=earlier.fingerprint,
+        headline_hashes=earlier.headline_hashes,
+        tried=earlier.tried,
+        ranking=(earlier.ranking[earlier.attempt],),
+        train=train,
+        steps=(Step(name="plan", seconds=0.0, note=f"taken from {first.folder.name}"),),
+        start=earlier.start,
+        findings=earlier.findings,
+    )
+
+
+def was_cut_short(artefact: Artefact) -> bool:
+    """True if the time asked for ended the recorded training before its planned end."""
+    train = artefact.state.train
+    return train is not None and len(artefact.record.epochs) < train.epochs
+
+
+def _begin(plan: RunState, out: Path, images: Path, folder: Path) -> None:
+    """Make the output folder with the plan in it, unless it holds this replay unfinished.
+
+    Raises: DataError, ConfigError: as `reproduce`.
+    """
+    if out.exists():
+        try:
+            there = read_state(out)
+        except ArtefactError:
+            raise taken(out, None) from None
+        if (there.status, there.ranking, there.train) != ("unfinished", plan.ranking, plan.train):
+            raise taken(out, there.status)
+        return
+    if not images.exists():
+        raise DataError(f"The images lay in {images}, which is not there; say where with --data.")
+    config = plan.config
+    found = scan(images, seed=config.seed, skip_bad=config.skip_bad, only=config.only)
+    if found.fingerprint != plan.fingerprint:
+        raise DataError(
+            f"{images} does not hold the images that {folder} was fitted to (compared by content, "
+            "classes and splits); a replay on others would be another experiment."
+        )
+    make_folder(out, RUN, to_json(plan))
+
+
+def _checks(first: Artefact, again: Artefact, images: Path, reporter: Reporter) -> Iterator[Check]:
+    yield _weights_check(first, again)
+    yield _curves_check(first.record.epochs, again.record.epochs)
+    yield _accuracy_check(first, again, images, reporter)
+    yield _file_check(first, again)
+    same = on_recorded_machine(first.record.machine)
+    yield latency_check(first.record.latency, again.record.latency, same, None, "latency")
+    yield versions_check(first.record.machine.versions)
+
+
+def _weights_check(first: Artefact, again: Artefact) -> Check:
+    recorded, found = first.network.state_dict(), again.network.state_dict()
+    moved = [name for name in recorded if not torch.equal(recorded[name], found[name])]
+    check = Check(
+        name="weights",
+        passed=True,
+        recorded=f"{len(recorded)} tensors",
+        found="equal, bit for bit",
+    )
+    if not moved:
+        return check
+    largest = max(float((recorded[n].double() - found[n].double()).abs().max()) for n in moved)
+    note = (
+        "the time cut the recorded training short"
+        if was_cut_short(first)
+        else "other processors, versions and numbers of threads give other bits"
+    )
+    difference = f"{len(moved)} differ, by up to {largest:.2g}"
+    return replace(check, passed=None, found=difference, note=note)
+
+
+def _curves_check(recorded: tuple[Epoch, ...], found: tuple[Epoch, ...]) -> Check:
+    """The learning curves, seconds aside; they inform."""
+    pairs = zip(recorded, found, strict=False)
+    moved = [a.epoch for a, b in pairs if replace(a, seconds=0.0) != replace(b, seconds=0.0)]
+    same = "equal" if len(recorded) == len(found) else f"{len(found)} epochs, equal so far"
+    return Check(
+        name="curves",
+        passed=None,
+        recorded=_last(recorded),
+        found=f"{_last(found)}, {f'differ from epoch {moved[0]} on' if moved else same}",
+    )
+
+
+def _last(epochs: tuple[Epoch, ...]) -> str:
+    return f"val top-1 {epochs[-1].val_top1:.2%} after {len(epochs)} epochs" if epochs else "none"
+
+
+def _accuracy_check(first: Artefact, again: Artefact, images: Path, reporter: Reporter) -> Check:
+    """Both shipped files on the recorded images, in pairs."""
+    files, rows, labels = recorded_images(first, images)
+    sessions = {"recorded": first.session(), "again": again.session()}
+    run = run_on_files(files, rows, labels, first.preprocessing, again.network, sessions, reporter)
+    found = compare(
+        run.logits["again"],
+        run.logits["recorded"],
+        labels,
+        subject="again",
+        reference="recorded",
+        split=first.record.data.headline_split,
+    )
+    return Check(
+        name="accuracy",
+        passed=found.drop_low <= TRAINING_NOISE and found.drop_high >= -TRAINING_NOISE,
+        recorded=f"{found.reference_accuracy.top1:.2%} (n = {found.accuracy.n})",
+        found=f"{found.accuracy.top1:.2%}, {_points(found.drop)} points "
+        f"({_points(found.drop_high)} to {_points(found.drop_low)})",
+        note=f"same class for {found.agreement:.1%} of the images; fails where the interval of the "
+        f"difference lies beyond {100 * TRAINING_NOISE:g} point",
+    )
+
+
+def _points(drop: float) -> str:
+    """What a drop is as a gain, in points: '+0.25'."""
+    return f"{100 * (0 - drop):+.2f}"
+
+
+def _file_check(first: Artefact, again: Artefact) -> Check:
+    equal = first.shipped.files == again.shipped.files
+    return Check(
+        name="file",
+        passed=True if equal else None,
+        recorded=format_size(first.shipped.size_bytes),
+        found="equal, byte for byte" if equal else format_size(again.shipped.size_bytes),
+        note="everything in model/",
+    )

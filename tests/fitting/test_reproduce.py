@@ -1,0 +1,167 @@
+"""A replay of the recorded recipe: the same weights here, and a verdict where it is not so."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pocketvision.errors import ArtefactError, ConfigError, DataError
+from pocketvision.fitting import pipeline
+from pocketvision.fitting import reproduce as module
+from pocketvision.fitting.artefact import Artefact, read_state
+from pocketvision.fitting.checks import Check, Verification
+from pocketvision.fitting.reporter import Silent
+from pocketvision.fitting.reproduce import reproduce
+from pocketvision.models.weights import save
+from pocketvision.storage import to_json, write_atomic
+
+
+def check(found: Verification, name: str) -> Check:
+    return next(c for c in found.checks if c.name == name)
+
+
+@pytest.fixture(autouse=True)
+def _same_latency(fitted: Artefact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timing is tested elsewhere, and cannot be relied on."""
+
+    def known(recorded: object, found: object, same: bool, limit: object, name: str) -> Check:
+        assert recorded == fitted.record.latency
+        return Check(name=name, passed=True, recorded="", found="")
+
+    monkeypatch.setattr(module, "latency_check", known)
+
+
+def test_replay_gives_the_same_weights_file_and_answers(
+    fitted: Artefact, photos: Path, tmp_path: Path
+) -> None:
+    found = reproduce(fitted.folder, tmp_path / "again")
+    assert found.passed
+    assert found.same_machine
+    assert check(found, "weights").found == "equal, bit for bit"
+    assert check(found, "file").found == "equal, byte for byte"
+    assert check(found, "curves").found.endswith("after 40 epochs, equal")
+    assert ", +0.00 points (" in check(found, "accuracy").found
+    again = Artefact(tmp_path / "again")
+    assert again.state.train == fitted.state.train
+    assert again.record.network == fitted.record.network
+    assert again.record.confusion == fitted.record.confusion
+    assert again.shipped.precision == fitted.shipped.precision
+    assert [step.note for step in again.record.steps if step.name == "plan"] == [
+        "taken from fitted"
+    ]
+    with pytest.raises(ConfigError, match="again exists and holds a finished run; nothing was"):
+        reproduce(fitted.folder, tmp_path / "again")
+
+
+@pytest.fixture
+def other(fitted: Artefact, tmp_path: Path) -> Artefact:
+    """The fitted folder as if its training had come out otherwise."""
+    folder = Path(shutil.copytree(fitted.folder, tmp_path / "other"))
+    with torch.no_grad():
+        network = Artefact(folder).network
+        for parameter in network.head.parameters():
+            parameter.add_(0.25)
+    save(network, folder, classes=fitted.classes, preprocessing=fitted.preprocessing)
+    return Artefact(folder)
+
+
+def test_other_weights_inform_and_name_how_far_they_are(fitted: Artefact, other: Artefact) -> None:
+    found = module._weights_check(fitted, other)
+    assert found.passed is None
+    assert found.found == "2 differ, by up to 0.25"
+    assert found.note == "other processors, versions and numbers of threads give other bits"
+
+
+def test_training_that_the_time_cut_short_is_replayed_for_as_long(
+    fitted: Artefact, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = fitted.state.train
+    assert train is not None
+    longer = replace(fitted.state, train=replace(train, epochs=2 * train.epochs))
+    monkeypatch.setattr(Artefact, "state", longer)
+    assert module.was_cut_short(fitted)
+    plan = module._plan(fitted, photos, "")
+    assert plan.train == train
+    assert plan.config.budget.is_open
+    assert plan.config.budget.time_s is None
+
+
+@pytest.mark.parametrize(
+    ("drop", "low", "high", "passed"),
+    [
+        (0.0, -0.02, 0.02, True),
+        (0.05, 0.009, 0.09, True),
+        (0.05, 0.011, 0.09, False),
+        (-0.05, -0.09, -0.011, False),
+    ],
+)
+def test_accuracy_fails_beyond_the_noise_of_images_and_trainings(
+    fitted: Artefact,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    drop: float,
+    low: float,
+    high: float,
+    passed: bool,
+) -> None:
+    compared = fitted.record.verification[-1]
+    moved = replace(compared, drop=drop, drop_low=low, drop_high=high)
+    monkeypatch.setattr(module, "compare", lambda *_, **__: moved)
+    found = module._accuracy_check(fitted, fitted, photos, Silent())
+    assert found.passed is passed
+    assert f"{100 * (0 - drop):+.2f} points ({-100 * high:+.2f} to " in found.found
+
+
+def test_interrupted_replay_goes_on(
+    fitted: Artefact, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "again"
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "build_variants", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            reproduce(fitted.folder, out, data=photos)
+    assert read_state(out).trained
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "make_folder", None)
+        assert reproduce(fitted.folder, out, data=photos).passed
+
+
+def test_other_images_are_refused_before_anything_is_written(
+    fitted: Artefact, photos: Path, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(photos, tmp_path / "moved"))
+    (moved / "dark below" / "000.png").unlink()
+    with pytest.raises(DataError, match=r"does not hold the images that .*fitted was fitted to"):
+        reproduce(fitted.folder, tmp_path / "again", data=moved)
+    with pytest.raises(DataError, match=r"The images lay in .*gone, which is not there; say where"):
+        reproduce(fitted.folder, tmp_path / "again", data=tmp_path / "gone")
+    assert not (tmp_path / "again").exists()
+
+
+def test_folder_in_use_is_left_alone(
+    fitted: Artefact, other: Artefact, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ConfigError, match="mine exists and holds something else; nothing was cha"):
+        reproduce(fitted.folder, tmp_path / "mine", data=photos)
+    unfinished = replace(fitted.state, status="unfinished", ranking=())
+    write_atomic(tmp_path / "run" / "run.json", to_json(unfinished))
+    with pytest.raises(ConfigError, match="run exists and holds an unfinished run with other opt"):
+        reproduce(fitted.folder, tmp_path / "run", data=photos)
+
+
+def test_folder_without_a_training_is_refused(
+    fitted: Artefact, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ArtefactError, match="is not a fitted network"):
+        reproduce(tmp_path, tmp_path / "again")
+    monkeypatch.setattr(Artefact, "state", replace(fitted.state, train=None))
+    with pytest.raises(ArtefactError, match=r"run\.json names no training; it cannot be replayed"):
+        reproduce(fitted.folder, tmp_path / "again", data=photos)
