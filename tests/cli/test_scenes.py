@@ -6,7 +6,10 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -51,6 +54,13 @@ def called(*words: object) -> int:
     return 0
 
 
+def answered(*words: object) -> Answer:
+    """As `called`, with what it printed; for fixtures, which have no `capsys`."""
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        code = called(*words)
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `pocketvision` and read what it printed."""
@@ -93,27 +103,39 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("data") / "scene", small_cube(), small_labels())
 
 
+class Fit(NamedTuple):
+    """What a `fit` that was interrupted answered, then the same command again, and its folder."""
+
+    stopped: Answer
+    again: Answer
+    folder: Path
+
+
 @pytest.fixture(scope="module")
-def fitted(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that one `fit` of the command line wrote."""
+def fit_in_two(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Fit:
     out = tmp_path_factory.mktemp("out") / "fitted"
-    assert called("fit", scene, "--out", out, "--task", "hyperspectral", *QUICK) == 0
-    return out
+    words = ("fit", scene, "--out", out, "--task", "hyperspectral", *QUICK)
 
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
 
-def test_fit_prints_verdict_methods_and_leakage(run: Run, scene: Path, tmp_path: Path) -> None:
-    """Interrupted in between, the same command goes on."""
-    words = ("fit", scene, "--out", tmp_path / "out", "--task", "hyperspectral", *QUICK)
     with pytest.MonkeyPatch.context() as patch:
-
-        def interrupt(*_: object) -> None:
-            raise KeyboardInterrupt
-
         patch.setattr(pipeline, "finish", interrupt)
-        stopped = run(*words)
+        stopped = answered(*words)
+    return Fit(stopped, answered(*words), out)
+
+
+@pytest.fixture(scope="module")
+def fitted(fit_in_two: Fit) -> Path:
+    """The folder that one `fit` of the command line wrote."""
+    return fit_in_two.folder
+
+
+def test_fit_prints_verdict_methods_and_leakage(fit_in_two: Fit) -> None:
+    """Interrupted in between, the same command goes on."""
+    stopped, answer, _ = fit_in_two
     assert stopped.code == 130
     assert "Interrupted. Run the same command again to go on." in stopped.err
-    answer = run(*words)
     assert answer.code == 0, answer.err
     assert "Going on with the unfinished run" in answer.err
     printed = " ".join(answer.out.split())
