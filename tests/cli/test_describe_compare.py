@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_line import Answer, Run
 
-from pocketvision.cli import app, display
+from pocketvision.cli import display
 from pocketvision.fitting import compare
 from pocketvision.measure.device import machine
 from pocketvision.models import registry
@@ -19,34 +17,11 @@ from pocketvision.record import Latency, Precision
 from pocketvision.report.side_by_side import SideBySide, TimedFile
 
 
-class Answer(NamedTuple):
-    """Exit code, standard output, standard error in one line."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
-
-
 @pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `pocketvision` with these words, in this process, on a wide terminal."""
+def ask(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`run`, on a wide terminal."""
     monkeypatch.setattr(display.out, "_width", 200)
-
-    def call(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["pocketvision", *map(str, words)])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return Answer(code, printed.out, " ".join(printed.err.split()))
-
-    return call
+    return run
 
 
 def lines(answer: Answer) -> list[str]:

@@ -3,43 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Run
 from faulty_photos import FAULTS, PECULIAR, faulty_photos, sound_photos
-
-from pocketvision.cli import app
-
-
-class Answer:
-    """What one command printed, and how it ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, " ".join(err.replace("│", " ").split())
-        assert "Traceback" not in err
-
-
-Run = Callable[..., Answer]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `pocketvision` with these words, in this process."""
-
-    def call(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["pocketvision", *map(str, words)])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return Answer(code, printed.out, printed.err)
-
-    return call
 
 
 @pytest.fixture

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import Run
 
-from pocketvision.cli import app
 from pocketvision.errors import MissingExtraError
 from pocketvision.fitting.checks import Check, Verification
-
-Run = Callable[..., tuple[int, str, str]]
 
 PASSED = Check(name="files", passed=True, recorded="2 files", found="unchanged")
 FAILED = Check(name="seal", passed=False, recorded="4 files", found="altered: [b]x[/b].json")
 GAP = Check(name="accuracy", passed=None, recorded="97%", found="not checked", note="needs images")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `pocketvision` with these words: exit code, standard output, standard error."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pocketvision", *map(str, words)])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return code, printed.out, " ".join(printed.err.split())
-
-    return call
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -14,10 +13,10 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import pytest
+from command_line import Answer, Run, answer, called
 from numpy.typing import NDArray
 from PIL import Image
 
-from pocketvision.cli import app
 from pocketvision.data.scene import matlab
 from pocketvision.data.scene.reading import open_scene
 from pocketvision.errors import MissingExtraError
@@ -32,45 +31,11 @@ QUICK = (
 )
 
 
-class Answer:
-    """What one command printed, and how it ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, " ".join(err.replace("│", " ").split())
-        assert "Traceback" not in err
-
-
-Run = Callable[..., Answer]
-
-
-def called(*words: object) -> int:
-    """The exit code of `pocketvision` with these words, in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["pocketvision", *map(str, words)])
-        try:
-            app.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
-
-
 def answered(*words: object) -> Answer:
     """As `called`, with what it printed; for fixtures, which have no `capsys`."""
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
         code = called(*words)
-    return Answer(code, out.getvalue(), err.getvalue())
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `pocketvision` and read what it printed."""
-
-    def call(*words: object) -> Answer:
-        code = called(*words)
-        printed = capsys.readouterr()
-        return Answer(code, printed.out, printed.err)
-
-    return call
+    return answer(code, out.getvalue(), err.getvalue())
 
 
 def small_labels() -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from small_runs import QUICK, Told, write_photos
 
 from pocketvision.fitting import ship, variants
 from pocketvision.fitting.artefact import RUN, Artefact, load, read_state
+from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.models.arch import Network
 from pocketvision.record import Latency
@@ -121,19 +122,27 @@ def assert_same(artefact: Artefact, whole: Artefact) -> None:
     assert curves[0] == curves[1]
 
 
-def test_what_was_measured_before_the_death_is_not_measured_again(
-    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def die(*_: object) -> None:
+    raise Killed
+
+
+def died_when_all_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[FitConfig, Path]:
+    """A run that was killed between the last measurement and the choice, and its folder."""
     photos = write_photos(tmp_path / "photos", per_class=12)
     config, out = replace(SMALL, data=str(photos), epochs=1), tmp_path / "out"
-
-    def die(*_: object) -> None:
-        raise Killed
-
     with monkeypatch.context() as patch:
         patch.setattr(variants, "_built", die)
         with pytest.raises(Killed):
             run_fit(config, out)
+    return config, out
+
+
+def test_what_was_measured_before_the_death_is_not_measured_again(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = died_when_all_was_measured(tmp_path, monkeypatch)
     files = read_state(out).files
     assert all(file.comparison and file.latency for file in files)
     with monkeypatch.context() as patch:
@@ -146,16 +155,7 @@ def test_what_was_measured_before_the_death_is_not_measured_again(
 def test_file_altered_while_the_run_was_dead_is_made_again(
     tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photos = write_photos(tmp_path / "photos", per_class=12)
-    config, out = replace(SMALL, data=str(photos), epochs=1), tmp_path / "out"
-
-    def die(*_: object) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(variants, "_built", die)
-        with pytest.raises(Killed):
-            run_fit(config, out)
+    config, out = died_when_all_was_measured(tmp_path, monkeypatch)
     file = out / "candidates" / read_state(out).files[0].path
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

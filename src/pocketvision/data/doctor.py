@@ -131,7 +131,11 @@ _FAULTS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
 def _layout(index: Index, counts: Counts) -> Iterator[FileFinding]:
     """What `fit` refuses."""
     if not len(index):
-        yield finding("error", "no-images", "No readable image lies in a class folder.")
+        sentence = (
+            "No readable image lies in a class folder; put the images of each class in a folder "
+            "that has its name."
+        )
+        yield finding("error", "no-images", sentence)
         return
     if len(index.classes) < 2:
         sentence = f"Only one class, {index.classes[0]!r}; put images of others in folders beside."
