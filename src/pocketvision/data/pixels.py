@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
@@ -82,7 +82,7 @@ def decode(image: Image.Image, side: int) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as a new upright 8-bit RGB image.
+    """An image of any mode as an upright 8-bit RGB image: itself, if it is one already.
 
     Raises: ValueError: floating point, 32-bit values above 65535, or a mode Pillow cannot convert.
     """
@@ -94,11 +94,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if upright.has_transparency_data:
         white = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(white, upright.convert("RGBA"))
-    return upright.convert("RGB")
+    # Copies would take as long as a small image takes to decode.
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image
         return ImageOps.exif_transpose(image)
     except Exception:  # a broken EXIF block says nothing about the pixels
         return image

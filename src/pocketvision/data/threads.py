@@ -7,11 +7,14 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from PIL import Image
 
 Progress = Callable[[int, int], None]  # (done, of how many)
+
+GROUP = 8  # items handed to a thread at once: one by one, threads wait for each other's results
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -31,7 +34,8 @@ def decode_all(
     # Warning filters belong to the process: they are set around the threads, never inside them.
     with warnings.catch_warnings():
         heed_bombs_alone()
-        for done, result in enumerate(decode_ahead(work, items, 4 * (os.cpu_count() or 1)), 1):
+        ahead = 4 * GROUP * (os.cpu_count() or 1)
+        for done, result in enumerate(decode_ahead(work, items, ahead), 1):
             use(result)
             if progress is not None:
                 progress(done, len(items))
@@ -40,18 +44,26 @@ def decode_all(
 def decode_ahead(
     work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
 ) -> Iterator[_Result]:
-    """`work(item)` for every item, in order, in one thread per core, `ahead` items before use."""
-    waiting: deque[Future[_Result]] = deque()
+    """`work(item)` for every item, in order, in one thread per core, `ahead` items before use.
+
+    An error of `work` is raised in place of its group's results.
+    """
+    waiting: deque[Future[list[_Result]]] = deque()
+    rest = iter(items)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         try:
-            for item in items:
-                if len(waiting) == ahead:
-                    yield waiting.popleft().result()
-                waiting.append(pool.submit(work, item))
+            while group := list(islice(rest, GROUP)):
+                if len(waiting) * GROUP >= ahead:
+                    yield from waiting.popleft().result()
+                waiting.append(pool.submit(_each, work, group))
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _each(work: Callable[[_Item], _Result], group: list[_Item]) -> list[_Result]:
+    return [work(item) for item in group]
 
 
 def heed_bombs_alone() -> None:
