@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from torch import nn
 
 from pocketvision.errors import ConfigError, at_least, choice, in_range
+from pocketvision.nn.depthwise import DepthwiseConv5
 from pocketvision.nn.layer import Layer, Size
 
 Act = Literal["none", "relu", "relu6", "hswish"]
@@ -167,7 +168,10 @@ class ConvNormAct(nn.Sequential):
     act: nn.Module
 
     def __init__(self, spec: ConvSpec) -> None:
-        conv = nn.Conv2d(
+        depthwise = spec.groups == spec.c_in == spec.c_out > 1
+        plain = spec.padding == "same" and spec.dilation == 1 and spec.norm is not None
+        kind = DepthwiseConv5 if depthwise and plain and spec.kernel == 5 else nn.Conv2d
+        conv = kind(
             spec.c_in,
             spec.c_out,
             spec.kernel,

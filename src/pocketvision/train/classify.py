@@ -173,4 +173,4 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Opti
         return torch.optim.RMSprop(
             groups, lr=config.learning_rate, alpha=0.9, momentum=0.9, eps=1e-3
         )
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
