@@ -221,6 +221,70 @@ class Shipped:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class QuantizedLayer:
+    """A convolution or matrix product of an INT8 file, and what its integers cost.
+
+    name: as in the network's state dict, such as "blocks.3.expand.conv". operator: "conv 1x1",
+    "depthwise 3x3", "linear". low..high: of its input, with `ranges`, the method that set it.
+    weight_spread: the largest scale of its channels over the smallest. sqnr_db: signal over
+    quantization noise of its output inside the INT8 network. alone: when nothing else is in
+    integers: the same of the logits, and what it loses on labelled images; None: not asked for.
+    """
+
+    name: str
+    operator: str
+    macs_share: float  # of the network's products, 0..1
+    low: float
+    high: float
+    ranges: str
+    weight_spread: float
+    in_integers: bool
+    sqnr_db: float
+    alone_sqnr_db: float | None = None
+    alone: Comparison | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """One file that the gate of INT8 looked at: what was done, what it lost, and what it takes.
+
+    kind: "post-training", "layers in float", "after training", "float". latency None: it failed its
+    gate before it was timed. float_layers: names of those left in float.
+    """
+
+    kind: str
+    comparison: Comparison | None
+    latency: Latency | None
+    size_bytes: int
+    passed: bool
+    seconds: float
+    float_layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantization:
+    """How a network became INT8 on one runtime, layer by layer, and how its gate was passed.
+
+    judged_by: "labels": the loss of top-1; "agreement": images without labels, the share of them on
+    which both name the same class. ranges: tensors by the method that set their range.
+    """
+
+    runtime: str
+    sentence: str  # what was shipped and why
+    judged_by: Literal["labels", "agreement"]
+    max_drop_points: float
+    images: int  # calibrated on
+    weight_bits: int
+    ranges: dict[str, int]
+    equalised_pairs: int
+    filled_widths: int
+    corrected_biases: int
+    guarded_channels: int
+    layers: tuple[QuantizedLayer, ...]
+    rungs: tuple[Rung, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SplitSummary:
     """Images of one split, by class in the order of `DataSummary.classes`."""
 
@@ -357,3 +421,4 @@ class Record:
     calibration: Calibration | None = None  # of the shipped file
     mistakes: tuple[Mistake, ...] = ()  # the surest first
     layers: tuple[LayerTime, ...] = ()  # of the shipped file, in its order
+    quantization: Quantization | None = None  # of the INT8 file of ONNX Runtime

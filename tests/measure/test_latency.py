@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import math
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -304,6 +306,36 @@ def test_interval_covers_the_true_median_when_rounds_differ() -> None:
     assert 0.88 < hits / 300 < 0.99
 
 
+def test_interval_widens_when_the_speed_wanders() -> None:
+    """Rounds like their neighbours say less than as many that differ on their own."""
+    generator = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        level, rounds = generator.normal(), []
+        for _ in range(30):
+            level = 0.5 * level + math.sqrt(1 - 0.5**2) * generator.normal()
+            rounds.append(10 + level + generator.normal(0, 0.1, 5))
+        found = summarise(np.array(rounds), threads=1, conditions=QUIET, seed=trial)
+        hits += found.low_ms <= 10 <= found.high_ms
+    assert 0.82 < hits / 200 < 0.99  # resampling single rounds covers 73 %
+
+
+def test_rounds_are_spread_over_the_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, begins = Bench(), []
+    rests: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: sum(rests))
+    monkeypatch.setattr(time, "sleep", lambda seconds: rests.append(seconds))
+    run = bench.session("a", lambda _: MS)
+    measure_latency(
+        {"a": run},
+        replace(PROTOCOL, span_s=14.0),
+        threads=1,
+        clock=bench.clock,
+        progress=lambda *_: begins.append(round(sum(rests), 6)),
+    )
+    assert begins == [0, 2, 4, 6, 8, 10, 12, 14]
+
+
 def test_protocols_are_checked() -> None:
     assert PLANNING.seconds < FINAL.seconds
     with pytest.raises(ConfigError, match=r"rounds=1 is out of range; expected 2 to"):
@@ -312,3 +344,5 @@ def test_protocols_are_checked() -> None:
         LatencyProtocol(rounds=2, min_runs=9, max_runs=5, seconds=1)
     with pytest.raises(ConfigError, match=r"seconds=nan is out of range"):
         LatencyProtocol(rounds=2, min_runs=1, seconds=float("nan"))
+    with pytest.raises(ConfigError, match=r"span_s=-1 is out of range"):
+        LatencyProtocol(rounds=2, min_runs=1, seconds=1, span_s=-1)

@@ -110,8 +110,8 @@ def full_record(
         decode_ms=1.37,
         variants=_variants(headline.n),
         verification=(
-            _comparison("onnxruntime f32", "test", correct, correct, headline.n),
-            _comparison("onnxruntime int8", "test", correct, correct - 1, headline.n),
+            comparison("onnxruntime f32", "test", correct, correct, headline.n),
+            comparison("onnxruntime int8", "test", correct, correct - 1, headline.n),
         ),
         confusion=confusion,
         tried=_tried(budget),
@@ -169,7 +169,8 @@ def _data(classes: tuple[str, ...], per_class: int) -> DataSummary:
     )
 
 
-def _comparison(subject: str, split: str, reference: int, correct: int, n: int) -> Comparison:
+def comparison(subject: str, split: str, reference: int, correct: int, n: int) -> Comparison:
+    """Of a file that gets `correct` of n images right with a network that gets `reference`."""
     drop = (reference - correct) / n
     return Comparison(
         subject=subject,
@@ -191,7 +192,7 @@ def _variants(n: int) -> tuple[Variant, ...]:
     def one(runtime: str, precision: Precision, ms: float, size: int, lost: int | None) -> Variant:
         compared = None
         if lost is not None:
-            compared = _comparison(f"{runtime} {precision}", "val", right, right - lost, n)
+            compared = comparison(f"{runtime} {precision}", "val", right, right - lost, n)
         return Variant(
             runtime=runtime,
             precision=precision,

@@ -115,7 +115,9 @@ def test_a_browser_shows_it_without_complaint(name: str, scheme: str, tmp_path: 
         assert one["needed"] <= one["width"], "the page scrolls sideways"
         assert one["script"] == "js"
         assert one["tip"]
-        assert one["charts"] == (5 if record.calibration else 4)
+        assert one["charts"] == 4 + sum(
+            found is not None for found in (record.calibration, record.quantization)
+        )
         assert all(one["images"])
         assert len(one["images"]) == len(record.mistakes)
         assert one["small"] == 0

@@ -136,6 +136,16 @@ def test_what_a_record_holds_more_is_said() -> None:
     assert "trusted as probabilities" in render_card(full_record())
 
 
+def test_what_the_integers_cost_is_one_line() -> None:
+    record = whole_record()
+    assert record.quantization is not None
+    harmful = replace(record.quantization, sentence="It *loses*\n| <b>nothing</b>.")
+    card = render_card(replace(record, quantization=harmful))
+    assert "\n\nWhat the integers cost: It \\*loses\\* \\| &lt;b&gt;nothing&lt;/b&gt;.\n\n" in card
+    assert "integers cost: INT8 with 2 layers in float was shipped" in render_card(record)
+    assert "integers cost" not in render_card(full_record())
+
+
 def test_a_card_of_nothing_shipped_does_not_say_how_to_run_it() -> None:
     card = render_card(missed_record())
     assert "**Budget missed.**" in card

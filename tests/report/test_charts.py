@@ -34,6 +34,7 @@ def elements(drawing: str, style: str) -> list[dict[str, str]]:
 def test_a_whole_record_gives_every_chart_and_an_old_one_those_it_has_figures_for() -> None:
     assert list(all_charts(whole_record())) == [
         "tried",
+        "quantization",
         "confusion",
         "reliability",
         "curves-loss",
@@ -228,6 +229,13 @@ def test_ticks_lie_on_their_axis(low: float, factor: float, log: bool, count: in
     slack = 1e-6
     assert all(-slack <= scale.at(tick) <= 1 + slack for tick in ticks)
     assert ticks == sorted(set(ticks))
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 12, 25, 120])
+def test_ticks_of_what_is_counted_are_whole(last: int) -> None:
+    ticks = Scale(low=0.5, high=last + 0.5, whole=True).ticks(11)
+    assert ticks
+    assert all(tick == pytest.approx(round(tick)) and 1 <= tick <= last for tick in ticks)
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=6))

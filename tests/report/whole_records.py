@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from PIL import Image
-from records import BUDGET, accuracy, full_record, latency
+from records import BUDGET, accuracy, comparison, full_record, latency
 
 from pocketvision.record import (
     Calibration,
@@ -18,8 +18,11 @@ from pocketvision.record import (
     IntegerWork,
     LayerTime,
     Mistake,
+    Quantization,
+    QuantizedLayer,
     Record,
     ReliabilityBin,
+    Rung,
     Throughput,
     Verdict,
 )
@@ -41,6 +44,22 @@ CALIBRATION = Calibration(
             (0.97, 0.94, 112),
         )
     ),
+)
+
+MARKUP = "<b>blocks</b>.4['squeeze'] & \"gate\""
+QUANTIZED = (  # name, operator, share of MACs, SQNR, that of the logits alone, images lost alone
+    ("stem.conv", "conv 3x3", 0.093, 41.3, 44.9, 0),
+    ("blocks.0.expand.conv", "conv 1x1", 0.062, 36.8, 47.2, 0),
+    ("blocks.1.depthwise", "depthwise 3x3", 0.02, 8.9, 11.6, 6),
+    ("blocks.1.project.conv", "conv 1x1", 0.071, 14.1, 38.4, 1),
+    ("blocks.2.expand.conv", "conv 1x1", 0.114, 16.0, 40.6, 0),
+    ("blocks.2.depthwise", "depthwise 5x5", 0.036, 17.2, 26.3, 2),
+    ("blocks.3.expand.conv", "conv 1x1", 0.138, 19.4, 43.0, 0),
+    (MARKUP, "conv 1x1", 0.004, 12.5, 19.8, 3),
+    ("blocks.4.project.conv", "conv 1x1", 0.129, 18.8, 42.7, -1),
+    ("blocks.5.depthwise", "depthwise 5x5", 0.041, 20.2, 35.5, 0),
+    ("head.expand.conv", "conv 1x1", 0.21, 21.7, 45.1, 0),
+    ("head.classifier", "linear", 0.082, 23.9, 51.6, 0),
 )
 
 
@@ -83,7 +102,81 @@ def whole_record(record: Record | None = None) -> Record:
         calibration=CALIBRATION,
         mistakes=_mistakes(names),
         layers=_layers(),
+        quantization=quantization(),
     )
+
+
+def quantization() -> Quantization:
+    """An INT8 file that passed its gate with two layers in float; every layer was tried alone."""
+    spared = ("blocks.1.depthwise", MARKUP)
+    return Quantization(
+        runtime="onnxruntime",
+        sentence="INT8 with 2 layers in float was shipped: it loses 0.5 points of at most 1.",
+        judged_by="labels",
+        max_drop_points=1.0,
+        images=512,
+        weight_bits=8,
+        ranges={"minmax": 9, "mse": 61, "entropy": 0, "percentile": 20},
+        equalised_pairs=7,
+        filled_widths=3,
+        corrected_biases=52,
+        guarded_channels=4,
+        layers=tuple(
+            QuantizedLayer(
+                name=name,
+                operator=operator,
+                macs_share=share,
+                low=-0.37 * (k % 3),
+                high=6.0 if k % 2 else 11.8,
+                ranges="percentile" if k == 2 else "mse",
+                weight_spread=1.7 + 29.0 * (k == 2),
+                in_integers=name not in spared,
+                sqnr_db=sqnr_db,
+                alone_sqnr_db=alone_db,
+                alone=comparison("int8", "val", 172, 172 - lost, 192),
+            )
+            for k, (name, operator, share, sqnr_db, alone_db, lost) in enumerate(QUANTIZED)
+        ),
+        rungs=(
+            _rung("post-training", lost=9, passed=False),
+            _rung("layers in float", lost=4, passed=False, float_layers=spared[:1]),
+            _rung("layers in float", lost=1, passed=True, float_layers=spared),
+            Rung(
+                kind="float",
+                comparison=None,
+                latency=latency(3.3),
+                size_bytes=4_210_000,
+                passed=True,
+                seconds=2.0,
+            ),
+        ),
+    )
+
+
+def _rung(kind: str, *, lost: int, passed: bool, float_layers: tuple[str, ...] = ()) -> Rung:
+    return Rung(
+        kind=kind,
+        comparison=comparison("onnxruntime int8", "val", 172, 172 - lost, 192),
+        latency=latency(2.1) if passed else None,
+        size_bytes=1_820_000 + 20_000 * len(float_layers),
+        passed=passed,
+        seconds=14.0 + lost,
+        float_layers=float_layers,
+    )
+
+
+def many_layers(found: Quantization, count: int) -> Quantization:
+    """The same with so many layers, named by their place in the network."""
+    layers = tuple(
+        replace(
+            found.layers[k % len(found.layers)],
+            name=f"blocks.{k}.expand.conv",
+            sqnr_db=22.0 + 12 * math.sin(k) + 0.01 * k,
+            alone_sqnr_db=48.0 + 20 * math.sin(1.7 * k) + 0.01 * k,
+        )
+        for k in range(count)
+    )
+    return replace(found, layers=layers)
 
 
 def missed_record() -> Record:

@@ -13,7 +13,7 @@ from pocketvision.nn.layer import Layer
 from pocketvision.runtimes import integers
 from pocketvision.runtimes.integers import integer_work
 from pocketvision.runtimes.openvino import OpenVino
-from pocketvision.runtimes.runtime import Calibration, Pixels
+from pocketvision.runtimes.runtime import PLAIN_INT8, Calibration, Pixels
 
 
 def layers(network: Network) -> tuple[Layer, ...]:
@@ -25,7 +25,8 @@ def test_int8_file_of_onnxruntime_is_integers_throughout(int8_file: Path, networ
     assert work.layers == work.of == len(layers(network))
     assert work.share == 1
     macs = sum(product.macs for product in integers._onnx_products(int8_file, 1))
-    assert macs == count(network.spec).macs
+    # What fills up channels, and the grouped pixels of the stem, come on top.
+    assert count(network.spec).macs < macs < 1.5 * count(network.spec).macs
 
 
 def test_float_file_has_none(float_file: Path, network: Network) -> None:
@@ -39,7 +40,7 @@ def test_openvino_says_what_it_computes_in_float(
     """Depthwise convolutions are the ones it may leave in float, as the processor has it."""
     pytest.importorskip("openvino", reason="needs the extra openvino")
     runtime, path = OpenVino(), tmp_path / "model.xml"
-    runtime.quantize(float_file, path, Calibration(pixels=pixels, method="minmax"))
+    runtime.quantize(float_file, path, Calibration(pixels=pixels, config=PLAIN_INT8))
     products = list(integers._openvino_products(path, "int8", 1))
     assert sum(product.macs for product in products) == count(network.spec).macs
     work = integer_work(path, "openvino", "int8", 1)

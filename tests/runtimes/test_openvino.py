@@ -18,7 +18,13 @@ from pocketvision.errors import ArtefactError, ConfigError, MissingExtraError
 from pocketvision.runtimes import openvino as module
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.openvino import OpenVino, read_card
-from pocketvision.runtimes.runtime import Calibration, FileCard, Pixels
+from pocketvision.runtimes.runtime import (
+    PLAIN_INT8,
+    Calibration,
+    FileCard,
+    Int8Config,
+    Pixels,
+)
 
 RUNTIME = OpenVino()
 HAS_EXTRA = all(importlib.util.find_spec(name) for name in ("openvino", "nncf"))
@@ -81,9 +87,9 @@ def test_bf16_is_offered_only_where_native(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @needs_extra
-@pytest.mark.parametrize(("method", "least"), [("minmax", 0.97), ("percentile", 0.7)])
+@pytest.mark.parametrize(("config", "least"), [(PLAIN_INT8, 0.97), (Int8Config(), 0.7)])
 def test_int8_stays_near_the_float_network(
-    method: str,
+    config: Int8Config,
     least: float,
     float_file: Path,
     ir_file: Path,
@@ -92,7 +98,7 @@ def test_int8_stays_near_the_float_network(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "int8.xml"
-    RUNTIME.quantize(float_file, path, Calibration(pixels=pixels, method=method))  # type: ignore[arg-type]
+    RUNTIME.quantize(float_file, path, Calibration(pixels=pixels, config=config))
     reference = RUNTIME.session(ir_file, "f32", 1).run(pixels)
     logits = RUNTIME.session(path, "int8", 1).run(pixels)
     a, b = logits - logits.mean(0), reference - reference.mean(0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.runtimes.registry import RUNTIMES
-from pocketvision.runtimes.runtime import Calibration, FileCard, check_pixels
+from pocketvision.runtimes.runtime import Calibration, FileCard, Int8Config, check_pixels
 
 CARD = FileCard(name="net", classes=("a",), preprocessing=Preprocessing.for_resolution(96))
 
@@ -60,9 +60,9 @@ def test_calibration_refuses_what_it_cannot_use() -> None:
     with pytest.raises(ConfigError, match="calibration pixels is 8x8x3"):
         Calibration(pixels=pixels[0])
     with pytest.raises(ConfigError, match=r"percentile=50 is out of range; expected 90 to 100"):
-        Calibration(pixels=pixels, percentile=50)
-    with pytest.raises(ConfigError, match=r"method='minmix' is unknown.* Did you mean 'minmax'"):
-        Calibration(pixels=pixels, method="minmix")  # type: ignore[arg-type]
+        Int8Config(percentile=50)
+    with pytest.raises(ConfigError, match=r"ranges='minmix' is unknown.* Did you mean 'minmax'"):
+        Int8Config(ranges="minmix")  # type: ignore[arg-type]
 
 
 def test_pixels_must_be_images_of_the_right_shape() -> None:

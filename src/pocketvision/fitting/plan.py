@@ -28,7 +28,7 @@ from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.record import Precision, Tried
 from pocketvision.runtimes.export import at_resolution, export_onnx
 from pocketvision.runtimes.onnxfile import inspect_onnx, write_model
-from pocketvision.runtimes.runtime import Calibration, FileCard, Runtime
+from pocketvision.runtimes.runtime import PLAIN_INT8, Calibration, FileCard, Runtime
 from pocketvision.storage import from_json, sha256_bytes, to_json, write_atomic
 
 CHUNK = 4  # candidates whose sessions are open, and interleaved, at a time
@@ -263,7 +263,7 @@ def untrained_card(spec: ArchSpec) -> FileCard:
 def _noise_calibration(exported: Path) -> Calibration:
     shape = [d if isinstance(d, int) else 1 for d in inspect_onnx(exported).inputs[0].shape]
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    return Calibration(pixels=pixels, method="minmax")
+    return Calibration(pixels=pixels, config=PLAIN_INT8)
 
 
 def _tried(

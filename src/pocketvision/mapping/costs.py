@@ -64,7 +64,7 @@ def _finish_seconds(
     files = len(config.precisions) * len(FORMS)
     runs = FINAL.rounds * FINAL.min_runs
     gate_s = 2 * COMPARED * (files + 1) * rates.window_s
-    timing_s = files * max(FINAL.seconds, runs * rates.window_s)
+    timing_s = FINAL.span_s + files * max(FINAL.seconds, runs * rates.window_s)
     tile_s = RUNTIME_SHARE * rates.mac_s * network.spec.dense_macs(TILE, TILE)
     timing_s += len(config.precisions) * max(FINAL.seconds, runs * tile_s)
     return FIXED_S + MARGIN * (gate_s + timing_s) + dense_map_s

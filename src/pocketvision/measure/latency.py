@@ -1,8 +1,9 @@
 """The timing protocol: interleaved, repeated, with an interval and a verdict.
 
 Candidates are timed in turns, in another order each round, so that a machine that slows down slows
-all of them; the interval comes from whole rounds, so that it contains what changes between them. A
-figure that cannot be trusted says so, with the reason as far as the system gives one.
+all of them. Its speed wanders within seconds, so the rounds are spread over more than that, and the
+interval comes from whole stretches of rounds: rounds near in time are alike. A figure that cannot be
+trusted says so, with the reason as far as the system gives one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ Progress = Callable[[int, int], None]  # rounds done, rounds in all
 NOISY_SHARE = 0.2  # of the median: a wider interval is not to be trusted
 DRIFT_SHARE = 0.1  # of the first half of the rounds: a greater change is not either
 DRIFT_ROUNDS = 6  # with fewer, chance looks like drift
+STRETCHES = 10  # of neighbouring rounds; the interval resamples them
 RESAMPLES = 400
 NANOSECONDS_PER_MS = 1e6
 
@@ -39,7 +41,8 @@ class LatencyProtocol:
 
     warmup_runs: before anything counts; they also tell how many runs fill a round. rounds: turns of
     each session. min_runs, max_runs: per round. seconds: of counted runs per session, as far as
-    min_runs and max_runs allow. retries: how often noisy sessions are timed again.
+    min_runs and max_runs allow. span_s: from the first round to the last, at least; the machine
+    rests between them. retries: how often noisy sessions are timed again.
     Raises: ConfigError: a value out of range.
     """
 
@@ -48,6 +51,7 @@ class LatencyProtocol:
     min_runs: int
     max_runs: int = 2000
     seconds: float
+    span_s: float = 0.0
     retries: int = 1
 
     def __post_init__(self) -> None:
@@ -56,11 +60,12 @@ class LatencyProtocol:
         in_range("max_runs", self.max_runs, 1, 1_000_000)
         in_range("min_runs", self.min_runs, 1, self.max_runs)
         in_range("seconds", self.seconds, 0, 3600)
+        in_range("span_s", self.span_s, 0, 3600)
         in_range("retries", self.retries, 0, 100)
 
 
 PLANNING = LatencyProtocol(rounds=10, min_runs=2, seconds=0.5)
-FINAL = LatencyProtocol(rounds=20, min_runs=3, seconds=3.0, retries=2)
+FINAL = LatencyProtocol(rounds=30, min_runs=2, seconds=3.0, span_s=10.0, retries=2)
 
 
 def measure_latency(
@@ -110,13 +115,14 @@ def summarise(
     batch: int = 1,
     seed: int = 0,
 ) -> Latency:
-    """The figures of one session: pooled median and 95th percentile, bootstrap interval by rounds.
+    """The figures of one session: pooled median, 95th percentile, bootstrap interval by stretches.
 
     times_ms: float (rounds, runs). conditions: while they were taken; they explain noise.
     """
     generator = np.random.default_rng(seed)
-    rounds = len(times_ms)
-    medians = [np.median(times_ms[generator.integers(0, rounds, rounds)]) for _ in range(RESAMPLES)]
+    stretches = np.array_split(times_ms, min(STRETCHES, len(times_ms)))
+    drawn = generator.integers(0, len(stretches), (RESAMPLES, len(stretches)))
+    medians = [np.median(np.concatenate([stretches[k] for k in draw])) for draw in drawn]
     median = float(np.median(times_ms))
     low, high = np.percentile(medians, (2.5, 97.5))
     return Latency(
@@ -188,7 +194,9 @@ def _measure(
     runs = {name: _runs_per_round(sessions[name], protocol, clock) for name in names}
     times: dict[str, list[list[int]]] = {name: [] for name in names}
     with watch_conditions(threads) as seen:
+        begin_s = time.monotonic()
         for done in range(protocol.rounds):
+            _rest_until(begin_s + protocol.span_s * done / (protocol.rounds - 1))
             for index in generator.permutation(len(names)):
                 name = names[index]
                 sessions[name]()  # after another session, caches are cold
@@ -205,6 +213,10 @@ def _measure(
         )
         for name in names
     }
+
+
+def _rest_until(moment_s: float) -> None:
+    time.sleep(max(0.0, moment_s - time.monotonic()))
 
 
 def _runs_per_round(run: Run, protocol: LatencyProtocol, clock: Clock) -> int:

@@ -50,11 +50,15 @@ class Chart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
-    """Values low..high on one axis; low below high, above 0 where it is logarithmic."""
+    """Values low..high on one axis; low below high, above 0 where it is logarithmic.
+
+    whole: only whole numbers are marked, as where things are counted.
+    """
 
     low: float
     high: float
     logarithmic: bool = False
+    whole: bool = False
 
     def at(self, value: float) -> float:
         """0 at the low end, 1 at the high one."""
@@ -64,7 +68,8 @@ class Scale:
 
     def ticks(self, count: int) -> list[float]:
         """Round values on the axis, about `count` of them."""
-        return self._decades(count) if self.logarithmic else self._steps(count)
+        ticks = self._decades(count) if self.logarithmic else self._steps(count)
+        return [tick for tick in ticks if not self.whole or abs(tick - round(tick)) < 1e-9]
 
     def _decades(self, count: int) -> list[float]:
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)

@@ -16,6 +16,8 @@ from pocketvision.record import Record
 from pocketvision.report import rows, text
 from pocketvision.report.chart import Chart
 from pocketvision.report.confusion_chart import NAMED_CLASSES, confusion_chart
+from pocketvision.report.quantization_chart import quantization_chart
+from pocketvision.report.quantization_rows import integer_rows
 from pocketvision.report.templates import FOLDER, template
 from pocketvision.report.training_charts import accuracy_chart, loss_chart, reliability_chart
 from pocketvision.report.tried_chart import tried_chart
@@ -46,6 +48,7 @@ def render_report(record: Record) -> str:
         sections=sections(record),
         bars=rows.budget_bars(record),
         tried=rows.in_reading_order(record.tried),
+        integers=integer_rows(record.quantization),
         classes=rows.class_rows(record),
         confusions=rows.most_frequent_confusions(record.confusion, record.data.classes),
         kinds=rows.kind_rows(record.layers),
@@ -69,6 +72,7 @@ def all_charts(record: Record) -> dict[str, Chart]:
     """Every chart the record has data for, by id."""
     charts = [
         tried_chart(record.tried, record.budget),
+        quantization_chart(record.quantization),
         confusion_chart(record.confusion, record.data.classes),
         reliability_chart(record.calibration),
         loss_chart(record.epochs),
@@ -82,6 +86,7 @@ def sections(record: Record) -> list[Section]:
     there: tuple[tuple[str, str, object], ...] = (
         ("tried", "Tried", record.tried),
         ("variants", "Variants", record.variants),
+        ("integers", "Integers", record.quantization),
         ("classes", "Classes", record.confusion),
         ("mistakes", "Mistakes", record.mistakes),
         ("calibration", "Calibration", record.calibration),

@@ -29,6 +29,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "accuracy_line": text.accuracy_line,
+        "decibels": text.decibels,
         "duration": format_time,
         "fence": text.markdown_fence,
         "latency_line": text.latency_line,

@@ -70,6 +70,13 @@ def megabytes(size_bytes: float) -> str:
     return f"{significant(size_bytes / 1e6)} MB"
 
 
+def decibels(value_db: float) -> str:
+    """31.25 -> '31.2 dB'."""
+    if not math.isfinite(value_db):
+        return NOT_FINITE
+    return f"{round(value_db, 1) or 0.0:.1f} dB".replace("-", MINUS)
+
+
 def millions(count: float) -> str:
     """2540000 -> '2.54 M'."""
     return f"{significant(count / 1e6)} M"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pocketvision.record import IntegerWork, Precision
 from pocketvision.runtimes.onnxfile import INPUT, inspect_onnx, random_inputs, read_model
-from pocketvision.runtimes.onnxruntime import open_session
+from pocketvision.runtimes.onnxsession import open_session
 from pocketvision.runtimes.openvino import OpenVino
 
 INTEGERS = ("u8", "i8", "uint8", "int8")  # as OpenVINO and ONNX Runtime write them
@@ -32,7 +32,7 @@ class Product(NamedTuple):
 def integer_work(path: Path, runtime: str, precision: Precision, threads: int) -> IntegerWork:
     """Count the products of a file that its runtime runs in integers; it is run once on noise.
 
-    Channels with which ONNX Runtime pads float convolutions count as well.
+    What is computed is counted: zeros that fill up channels and groups of pixels too.
 
     Raises: ArtefactError: a file that cannot be run. MissingExtraError: the runtime is not there.
     """

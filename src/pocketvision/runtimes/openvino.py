@@ -44,9 +44,9 @@ HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}
 class OpenVino:
     """The runtime behind the name "openvino"; see `runtime.Runtime` for its methods.
 
-    quantize: NNCF has no percentile over all images. "percentile" (whatever its value) stands for
-    NNCF's default, which cuts outliers too: ranges are the mean of the extremes of single images,
-    and biases are corrected. "minmax" is the extremes of all images, uncorrected.
+    quantize: NNCF chooses ranges in its own way, the mean of the extremes of single images, unless
+    "minmax" asks for the extremes of all. It corrects biases where that is asked for, has its own
+    equalisation, and leaves squeeze-and-excitation in float unless `float_layers` keeps it there.
     """
 
     name = "openvino"
@@ -75,7 +75,8 @@ class OpenVino:
         model, shape = _from_onnx(float_onnx)
         check_shape("calibration pixels", calibration.pixels.shape, (None, *shape))
         nncf = _nncf()
-        keeps_extremes = calibration.method == "minmax"
+        config = calibration.config
+        keeps_extremes = config.ranges == "minmax"
         ranges = require("nncf.quantization.range_estimator", EXTRA).RangeEstimatorParametersSet
         single = [image[None] for image in np.ascontiguousarray(calibration.pixels)]
         with _quiet():
@@ -86,12 +87,12 @@ class OpenVino:
                 subset_size=len(single),
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
                     activations_range_estimator_params=ranges.MINMAX if keeps_extremes else None,
-                    disable_bias_correction=keeps_extremes,
+                    disable_bias_correction=not config.correct_biases,
                 ),
             )
         how = {
             "method": "minmax" if keeps_extremes else "nncf default",
-            "bias_correction": not keeps_extremes,
+            "bias_correction": config.correct_biases,
             "images": len(single),
         }
         quantized.set_rt_info(json.dumps(how), [RT_INFO, "quantization"])
@@ -259,7 +260,6 @@ def _image_shape(model: Any) -> tuple[int, int, int]:
 
 def _save(model: Any, target: Path) -> None:
     """Write both files: whenever the .xml is there, its .bin is there whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".openvino.") as folder:
         written = Path(folder) / target.name
         _openvino().save_model(model, written, compress_to_fp16=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -88,22 +88,46 @@ class _Flat:
     format_version: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Int8Config:
+    """How a float network becomes integers.
+
+    ranges: of the activations. "minmax" keeps all values; "percentile" leaves 100 - percentile of
+    them outside, half on each side; "mse" has the least squared error, "entropy" the least
+    divergence; "chosen" takes for each tensor the one of these that disturbs the layers after it
+    least. equalise: channels are scaled alike where that changes nothing. correct_biases: layers
+    keep the mean they have in float. float_layers: names of layers that stay in float.
+
+    A runtime that cannot do one of these says what it does in its place.
+    Raises: ConfigError: unknown ranges, a percentile outside 90..100.
+    """
+
+    ranges: Literal["chosen", "minmax", "percentile", "mse", "entropy"] = "chosen"
+    percentile: float = 99.99
+    equalise: bool = True
+    correct_biases: bool = True
+    float_layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        choice("ranges", self.ranges, ("chosen", "minmax", "percentile", "mse", "entropy"))
+        in_range("percentile", self.percentile, 90, 100)
+
+
+PLAIN_INT8 = Int8Config(ranges="minmax", equalise=False, correct_biases=False)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Calibration:
     """Images that set the ranges of integer activations, and how.
 
-    pixels: uint8 (N, H, W, C), N >= 1, at the resolution of the file. "percentile" leaves
-    100 - percentile of the values outside the range, half on each side; "minmax" keeps all.
-    Raises: ConfigError: other pixels, an unknown method, a percentile outside 90..100.
+    pixels: uint8 (N, H, W, C), N >= 1, at the resolution of the file.
+    Raises: ConfigError: other pixels.
     """
 
     pixels: Pixels
-    method: Literal["percentile", "minmax"] = "percentile"
-    percentile: float = 99.99
+    config: Int8Config = field(default_factory=Int8Config)
 
     def __post_init__(self) -> None:
-        choice("method", self.method, ("percentile", "minmax"))
-        in_range("percentile", self.percentile, 90, 100)
         check_shape("calibration pixels", self.pixels.shape, (None, None, None, None))
         if self.pixels.dtype != np.uint8:
             raise ConfigError(f"calibration pixels are {self.pixels.dtype}; expected uint8.")

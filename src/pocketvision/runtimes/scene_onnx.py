@@ -6,9 +6,8 @@ in float, as 8 bits cannot hold raw spectra and the small directions that it whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -16,18 +15,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from pocketvision.data.scene.scene import Scene
-from pocketvision.errors import ArtefactError, ConfigError, check_shape, choice, in_range
+from pocketvision.errors import ArtefactError, ConfigError, check_shape, choice
 from pocketvision.record import Precision
+from pocketvision.runtimes.int8.static import static_int8
 from pocketvision.runtimes.onnxfile import INPUT, drop_unused_constants, read_model, write_model
-from pocketvision.runtimes.onnxruntime import (
-    METHODS,
-    in_batches,
-    is_quantized,
-    open_session,
-    session_options,
-    static_int8,
-)
-from pocketvision.runtimes.runtime import Logits
+from pocketvision.runtimes.onnxruntime import in_batches, is_quantized
+from pocketvision.runtimes.onnxsession import open_session, session_options
+from pocketvision.runtimes.runtime import Int8Config, Logits
 from pocketvision.runtimes.scene_export import SceneCard, check_exported_scene
 
 Spectra = NDArray[np.float32]  # (N, h, w, B), raw as in the cube
@@ -42,18 +36,14 @@ class SceneCalibration:
     """Spectra that set the ranges of integer activations, and how.
 
     spectra: float32 (N, h, w, B), N >= 1, raw: windows for the patch form, windows or larger parts
-    of a scene for the dense one. "percentile" leaves 100 - percentile of the values outside the
-    range, half on each side; "minmax" keeps all.
-    Raises: ConfigError: other spectra, an unknown method, a percentile outside 90..100.
+    of a scene for the dense one.
+    Raises: ConfigError: other spectra.
     """
 
     spectra: Spectra
-    method: Literal["percentile", "minmax"] = "percentile"
-    percentile: float = 99.99
+    config: Int8Config = field(default_factory=Int8Config)
 
     def __post_init__(self) -> None:
-        choice("method", self.method, METHODS)
-        in_range("percentile", self.percentile, 90, 100)
         check_shape("calibration spectra", self.spectra.shape, (None, None, None, None))
         if self.spectra.dtype != np.float32:
             raise ConfigError(f"calibration spectra are {self.spectra.dtype}; expected float32.")
@@ -105,10 +95,9 @@ def quantize_scene(float_onnx: Path, target: Path, calibration: SceneCalibration
         float_onnx,
         target.parent,
         in_batches(calibration.spectra, BATCH_PIXELS // (height * width)),
-        method=calibration.method,
-        percentile=calibration.percentile,
+        calibration.config,
         float_nodes=_reduction(source.graph),
-    )
+    ).model
     drop_unused_constants(model.graph)
     write_model(model, target)
 

@@ -1,0 +1,193 @@
+"""Quantized products of a QDQ graph: their integers, scales and biases, read and corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from pocketvision.runtimes.int8.graph import PRODUCTS, Graph, attributes, upto
+from pocketvision.runtimes.int8.statistics import Batches, mean_integers
+
+SAFE_BIAS = 2**30  # half of 32 bits is left to the sums
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale:
+    """value = (integer - zero) * scale, integers 0..255."""
+
+    scale: float
+    zero: int
+
+    def round(self, values: Array) -> Array:
+        """The values as their integers tell them."""
+        integers: Array = np.rint(values / np.float32(self.scale)) + self.zero
+        np.clip(integers, 0, 255, out=integers)
+        integers -= self.zero
+        integers *= np.float32(self.scale)
+        return integers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntegerProduct:
+    """A convolution or matrix product whose input and weights are integers.
+
+    source: the float tensor that its input stands for; bytes: its integers. weight, bias: names of
+    the stored integers; bias None: it has none.
+    """
+
+    node: onnx.NodeProto
+    source: str
+    bytes: str
+    scale: Scale
+    weight: str
+    weight_scale: str
+    bias: str | None
+    bias_scale: str | None
+
+
+def integer_products(graph: Graph) -> Iterator[IntegerProduct]:
+    """The products of a graph in QDQ form that run in integers, in its order."""
+    for node in graph.proto.node:
+        if node.op_type not in PRODUCTS:
+            continue
+        inputs = [graph.maker(name) for name in node.input]
+        if any(maker is None or maker.op_type != "DequantizeLinear" for maker in inputs):
+            continue
+        x, w, *b = (maker for maker in inputs if maker is not None)
+        if w.input[0] not in graph.constants:
+            continue
+        yield IntegerProduct(
+            node=node,
+            source=dequantized_from(graph, x),
+            bytes=x.input[0],
+            scale=read_scale(graph, x),
+            weight=w.input[0],
+            weight_scale=w.input[1],
+            bias=b[0].input[0] if b else None,
+            bias_scale=b[0].input[1] if b else None,
+        )
+
+
+def read_scale(graph: Graph, node: onnx.NodeProto) -> Scale:
+    """Scale and zero point of a QuantizeLinear or DequantizeLinear of activations."""
+    zero = graph.constants[node.input[2]] if len(node.input) > 2 else 0
+    return Scale(scale=float(graph.constants[node.input[1]]), zero=int(zero))
+
+
+def dequantized_from(graph: Graph, node: onnx.NodeProto) -> str:
+    """The float tensor that a DequantizeLinear gives back, or what it reads where that is bytes."""
+    quantize = graph.maker(node.input[0])
+    is_pair = quantize is not None and quantize.op_type == "QuantizeLinear"
+    return str(quantize.input[0] if quantize is not None and is_pair else node.output[0])
+
+
+def correct_biases(
+    graph: Graph, weights: Mapping[str, Array], means: Mapping[str, Array], batches: Batches
+) -> int:
+    """Shift each bias so that its layer's output has the mean it has in float; returns how many.
+
+    weights: of the float network, by the name of the node. means: (C, ...) mean input maps in float
+    on these images, by the name of the tensor. A product is linear, so its mean output is its
+    output for the mean input. Layers are taken in turn, as each sees what those before it give once
+    they are corrected; all at once they would correct the same shift again and again.
+
+    Source: Nagel et al. (2019), section 4.2, with measured means in place of assumed ones.
+    """
+    corrected = 0
+    for product in integer_products(graph):
+        name, source = product.node.name, product.source
+        if product.bias is None or name not in weights or source not in means:
+            continue
+        reaching = upto(graph.model, product.bytes)
+        found = mean_integers(reaching, [product.bytes], batches)[product.bytes]
+        given = (found - product.scale.zero) * np.float32(product.scale.scale)
+        stored = dequantized_weight(graph, product)
+        wanted = mean_output(product.node, means[source], weights[name])
+        _shift_bias(graph, product, wanted - mean_output(product.node, given, stored))
+        corrected += 1
+    return corrected
+
+
+def _shift_bias(graph: Graph, product: IntegerProduct, shift: NDArray[np.float64]) -> None:
+    assert product.bias is not None
+    assert product.bias_scale is not None
+    scale = graph.constants[product.bias_scale].astype(np.float64)
+    steps = graph.constants[product.bias].astype(np.float64) + np.rint(shift / scale)
+    graph.set_constant(product.bias, steps.clip(-SAFE_BIAS, SAFE_BIAS).astype(np.int32))
+
+
+def guard_biases(graph: Graph) -> int:
+    """Widen the scale of channels whose bias leaves the sums no room; returns how many.
+
+    A channel of tiny weights has a tiny scale, and its bias takes more than 32 bits.
+    """
+    guarded = 0
+    for product in integer_products(graph):
+        if product.bias is None or product.bias_scale is None:
+            continue
+        bias = graph.constants[product.bias].astype(np.float64)
+        growth = np.maximum(np.abs(bias) / SAFE_BIAS, 1.0)
+        if (growth == 1).all():
+            continue
+        weight = graph.constants[product.weight]
+        shaped = growth.reshape(-1, *[1] * (weight.ndim - 1))
+        graph.set_constant(product.weight, np.rint(weight / shaped).astype(np.int8))
+        graph.set_constant(product.bias, np.rint(bias / growth).astype(np.int32))
+        for name in (product.weight_scale, product.bias_scale):
+            graph.set_constant(name, (graph.constants[name] * growth).astype(np.float32))
+        guarded += int((growth > 1).sum())
+    return guarded
+
+
+def dequantized_weight(graph: Graph, product: IntegerProduct) -> Array:
+    """The weights as the stored integers tell them."""
+    integers = graph.constants[product.weight].astype(np.float32)
+    scale = np.atleast_1d(graph.constants[product.weight_scale])
+    axis = _weight_axis(product.node)
+    shape = [1] * integers.ndim
+    shape[axis] = -1
+    return np.asarray(integers * scale.reshape(shape))
+
+
+def _weight_axis(node: onnx.NodeProto) -> int:
+    """The axis of the weights that holds the output channels."""
+    if node.op_type == "Conv" or attributes(node).get("transB"):
+        return 0
+    return 1
+
+
+def apply_product(node: onnx.NodeProto, inputs: Array, weight: Array) -> Array:
+    """(N, C, ...) through a convolution or matrix product without its bias."""
+    x, w = torch.from_numpy(inputs), torch.from_numpy(np.array(weight))
+    if node.op_type != "Conv":
+        return np.asarray((x @ (w.T if _weight_axis(node) == 0 else w)).numpy())
+    facts: dict[str, Any] = attributes(node)
+    rank = weight.ndim - 2
+    pads = list(facts.get("pads", [0] * 2 * rank))
+    flat = [pads[axis + side * rank] for axis in reversed(range(rank)) for side in (0, 1)]
+    convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
+    given = convolve(
+        F.pad(x, flat),
+        w,
+        stride=facts.get("strides", [1] * rank),
+        dilation=facts.get("dilations", [1] * rank),
+        groups=facts.get("group", 1),
+    )
+    return np.asarray(given.numpy())
+
+
+def mean_output(node: onnx.NodeProto, mean: Array, weight: Array) -> NDArray[np.float64]:
+    """(channels,) mean over places of a product of the mean input map."""
+    given = apply_product(node, mean[None], weight)
+    if node.op_type != "Conv":
+        return np.asarray(given.reshape(-1, given.shape[-1]).mean(0, dtype=np.float64))
+    return np.asarray(given.mean((0, *range(2, given.ndim)), dtype=np.float64))

@@ -1,0 +1,256 @@
+"""From a float file to an INT8 graph: prepared, observed, ranged, quantized, corrected.
+
+Activations are uint8 with a zero point, weights int8 with one scale per output channel. ONNX
+Runtime's own quantizer writes the graph; the ranges it is given, and what is made of the graph
+before and after, are ours.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationMethod,
+    QDQQuantizer,
+    QuantType,
+    TensorData,
+    TensorsData,
+)
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from pocketvision.cpu import cpu
+from pocketvision.runtimes.int8.channels import fill_channels
+from pocketvision.runtimes.int8.choose import choose_ranges, scale_of
+from pocketvision.runtimes.int8.equalise import equalise
+from pocketvision.runtimes.int8.gates import drop, gates_in_integers, logits_in_float, take_bytes
+from pocketvision.runtimes.int8.graph import PRODUCTS, Graph
+from pocketvision.runtimes.int8.ranges import Range, range_of
+from pocketvision.runtimes.int8.rounding import correct_biases, guard_biases, integer_products
+from pocketvision.runtimes.int8.statistics import Batches, Observed, few, means, observe
+from pocketvision.runtimes.int8.stem import Entry, fold_normalisation, group_pixels
+from pocketvision.runtimes.onnxfile import metadata, read_model, set_metadata
+from pocketvision.runtimes.runtime import Int8Config
+
+CORRECTING = 32  # images that biases are corrected on
+OPERATORS = sorted({*QDQRegistry, *QLinearOpsRegistry} - {"Cast"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Quantized:
+    """An INT8 graph and the float graph that it stands for, with the same names of nodes.
+
+    chosen: how many tensors took their range from each method. pairs: equalised ones. widths: that
+    were filled up. guarded: channels whose bias was too large for its scale.
+    """
+
+    model: onnx.ModelProto
+    prepared: onnx.ModelProto
+    chosen: dict[str, int] = field(default_factory=dict)
+    pairs: int = 0
+    widths: int = 0
+    corrected: int = 0
+    guarded: int = 0
+
+
+def static_int8(
+    source: Path,
+    folder: Path,
+    batches: Batches,
+    config: Int8Config,
+    *,
+    float_nodes: Sequence[str] = (),
+) -> Quantized:
+    """The INT8 graph of a float file, in quantize-dequantize form, with the file's metadata.
+
+    folder: takes temporary files. batches: of calibration inputs. float_nodes: names of nodes that
+    are left in float, besides the layers of `config`.
+    Raises: ConfigError: values that are not numbers.
+    """
+    prepared = _prepare(source, folder)
+    graph = Graph(prepared)
+    entry = fold_normalisation(graph)
+    widths = fill_channels(graph)
+    if entry is not None:
+        group_pixels(graph)
+    pairs = equalise(graph, batches) if config.equalise else 0
+    observed = observe(prepared, activations(graph, entry), batches)
+    chosen, ranges = _ranges(graph, observed, batches, config)
+    ranges |= _before_caps(graph, ranges)
+    left_out = [*float_nodes, *_nodes_of(prepared, config.float_layers)]
+    if entry is not None:
+        ranges[entry.tensor] = entry.range
+        left_out += entry.nodes
+    bits = weight_bits()
+    quantized = _integers(prepared, ranges, left_out, bits)
+    integer_graph = Graph(quantized)
+    guarded = guard_biases(integer_graph)
+    gates_in_integers(integer_graph)
+    if entry is not None:
+        take_bytes(integer_graph, entry)
+    logits_in_float(integer_graph)
+    corrected = 0
+    if config.correct_biases:
+        corrected = _correct(integer_graph, graph, few(batches, CORRECTING))
+    _tidy(quantized, read_model(source), config, sum(map(len, batches)), bits)
+    return Quantized(
+        model=quantized,
+        prepared=prepared,
+        chosen=chosen,
+        pairs=pairs,
+        widths=widths,
+        corrected=corrected,
+        guarded=guarded,
+    )
+
+
+def weight_bits() -> int:
+    """Bits of a weight that this processor multiplies without saturating.
+
+    Products of uint8 and int8 are summed in pairs in 16 bits on x86 without VNNI: 7 are safe.
+    """
+    return 7 if cpu().is_x86 and not cpu().has_vnni else 8
+
+
+def activations(graph: Graph, entry: Entry | None) -> list[str]:
+    """The float tensors that become integers, in the order of the graph.
+
+    What only a ReLU or ReLU6 reads never exists in integers: saturation is the cap.
+    """
+    kinds = _element_types(graph.model)
+    normalising = set() if entry is None else set(entry.nodes)
+    return [
+        name
+        for node in graph.proto.node
+        for name in node.output
+        if kinds.get(name) == onnx.TensorProto.FLOAT
+        and node.name not in normalising
+        and not _is_capped(graph, name)
+    ]
+
+
+def _is_capped(graph: Graph, tensor: str) -> bool:
+    reader = graph.only_reader(tensor)
+    return reader is not None and reader.op_type in ("Relu", "Clip")
+
+
+def _before_caps(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """The quantizer wants a range before the cap too: that of what comes out."""
+    return {
+        node.input[0]: ranges[node.output[0]]
+        for node in graph.proto.node
+        if node.op_type in ("Relu", "Clip") and node.output[0] in ranges
+    }
+
+
+def _element_types(model: onnx.ModelProto) -> dict[str, int]:
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    values = (*inferred.value_info, *inferred.output)
+    return {value.name: value.type.tensor_type.elem_type for value in values}
+
+
+def _prepare(source: Path, folder: Path) -> onnx.ModelProto:
+    """Hard swishes taken apart, every node with a name of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".quantize.") as temporary:
+        path = Path(temporary) / "prepared.onnx"
+        quant_pre_process(source, path, skip_symbolic_shape=True)
+        model = read_model(path)
+    del model.graph.value_info[:]
+    seen: Counter[str] = Counter()
+    for node in model.graph.node:
+        seen[node.name] += 1
+        if not node.name or seen[node.name] > 1:
+            node.name = f"{node.op_type}_{node.output[0]}"
+    return model
+
+
+def _ranges(
+    graph: Graph, observed: Mapping[str, Observed], batches: Batches, config: Int8Config
+) -> tuple[dict[str, int], dict[str, Range]]:
+    """How many tensors took each method, and every tensor's range."""
+    if config.ranges == "chosen":
+        found = choose_ranges(graph, observed, batches, config.percentile)
+        counts = Counter(str(method) for method, _ in found.values())
+        return dict(counts), {name: found for name, (_, found) in found.items()}
+    ranges = {
+        name: range_of(seen, config.ranges, config.percentile) for name, seen in observed.items()
+    }
+    return {config.ranges: len(ranges)}, ranges
+
+
+def _integers(
+    prepared: onnx.ModelProto, ranges: Mapping[str, Range], left_out: Sequence[str], bits: int
+) -> onnx.ModelProto:
+    """What ONNX Runtime's quantizer makes of a graph with these ranges."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(prepared)
+    inferred = onnx.shape_inference.infer_shapes(copied)
+    data = {
+        name: TensorData(lowest=np.float32(low), highest=np.float32(high))
+        for name, (low, high) in ranges.items()
+    }
+    quantizer = QDQQuantizer(
+        inferred,
+        True,  # a scale for each output channel
+        bits < 8,
+        QuantType.QInt8,
+        QuantType.QUInt8,
+        TensorsData(CalibrationMethod.MinMax, data),
+        [],
+        list(left_out),
+        OPERATORS,
+        {"ActivationSymmetric": False, "WeightSymmetric": True},
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    model: onnx.ModelProto = quantizer.model.model
+    return model
+
+
+def _correct(integer_graph: Graph, graph: Graph, batches: Batches) -> int:
+    weights = {
+        node.name: graph.constants[node.input[1]]
+        for node in graph.proto.node
+        if node.op_type in PRODUCTS and node.input[1] in graph.constants
+    }
+    known = {name for node in graph.proto.node for name in node.output}
+    sources = {product.source for product in integer_products(integer_graph)} & known
+    return correct_biases(
+        integer_graph, weights, means(graph.model, sorted(sources), batches), batches
+    )
+
+
+def _nodes_of(model: onnx.ModelProto, layers: Sequence[str]) -> list[str]:
+    """The nodes of the named layers: each product, and what follows it up to the next."""
+    return [node.name for node in model.graph.node if node.name in set(layers)]
+
+
+def _tidy(
+    model: onnx.ModelProto, source: onnx.ModelProto, config: Int8Config, images: int, bits: int
+) -> None:
+    """Unused imports, shapes and the quantizer's own name go; the card and our doing come."""
+    del model.graph.value_info[:]
+    drop(model, {""})
+    model.producer_name, model.producer_version = source.producer_name, source.producer_version
+    how = {
+        "ranges": config.ranges,
+        "percentile": config.percentile,
+        "images": images,
+        "weight_bits": bits,
+        "equalised": config.equalise,
+        "biases_corrected": config.correct_biases,
+        "float_layers": list(config.float_layers),
+        "processor": list(cpu().features),
+    }
+    set_metadata(model, {**metadata(source), "quantization": json.dumps(how)})
+
+
+__all__ = ["Entry", "Quantized", "scale_of", "static_int8", "weight_bits"]

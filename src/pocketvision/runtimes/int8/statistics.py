@@ -1,0 +1,163 @@
+"""What the tensors of a float graph hold on calibration images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from pocketvision.cpu import available_cores
+from pocketvision.errors import ConfigError
+from pocketvision.runtimes.onnxfile import INPUT
+from pocketvision.runtimes.onnxsession import open_session
+
+BINS = 2048
+
+Batches = Sequence[NDArray[Any]]  # calibration inputs, batch by batch
+Tensors = dict[str, NDArray[np.float32]]  # (N, ...) by name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Observed:
+    """One tensor over all calibration images.
+
+    counts: (BINS,) of the values other than 0, over low..high. zeros: how many values are 0.
+    """
+
+    low: float
+    high: float
+    counts: NDArray[np.int64]
+    zeros: int
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """(BINS + 1,) borders of the bins."""
+        return np.linspace(self.low, self.high, BINS + 1)
+
+
+def observe(model: onnx.ModelProto, names: Sequence[str], batches: Batches) -> dict[str, Observed]:
+    """Ranges, histograms and means of the named float tensors, in two passes over the images.
+
+    Raises: ConfigError: a tensor that is not a number on some image.
+    """
+    run = watched(model, names)
+    extremes = _extremes(run, batches)
+    counts = {name: np.zeros(BINS, np.int64) for name in names}
+    zeros = dict.fromkeys(names, 0)
+    for batch in batches:
+        for name, values in run(batch).items():
+            low, high, _ = extremes[name]
+            others = values[values != 0]
+            zeros[name] += values.size - len(others)
+            counts[name] += _histogram(others, low, high)
+    return {
+        name: Observed(low=low, high=high, counts=counts[name], zeros=zeros[name])
+        for name, (low, high, _) in extremes.items()
+    }
+
+
+def channel_peaks(
+    model: onnx.ModelProto, names: Sequence[str], batches: Batches
+) -> dict[str, NDArray[np.float32]]:
+    """(C,) largest absolute value of each channel of the named tensors."""
+    run = watched(model, names)
+    found: dict[str, NDArray[np.float32]] = {}
+    for batch in batches:
+        for name, values in run(batch).items():
+            peaks = np.abs(values).max((0, *range(2, values.ndim)))
+            found[name] = np.maximum(peaks, found.get(name, peaks))
+    return found
+
+
+def watched(
+    model: onnx.ModelProto, names: Sequence[str], kind: int = onnx.TensorProto.FLOAT
+) -> Callable[[NDArray[Any]], Tensors]:
+    """A call that runs a graph on a batch and gives the named tensors, all of one type."""
+    if not names:  # for ONNX Runtime no names means all
+        return lambda _: {}
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    del copied.graph.value_info[:]
+    given = {value.name for value in copied.graph.output}
+    copied.graph.output.extend(
+        helper.make_tensor_value_info(name, kind, None) for name in names if name not in given
+    )
+    session = open_session(copied, "the network", available_cores())
+
+    def run(batch: NDArray[Any]) -> Tensors:
+        found = session.run(list(names), {INPUT: np.ascontiguousarray(batch)})
+        return dict(zip(names, found, strict=True))
+
+    return run
+
+
+Extremes = dict[str, tuple[float, float, NDArray[np.float32]]]
+
+
+def _extremes(run: Callable[[NDArray[Any]], Tensors], batches: Batches) -> Extremes:
+    """Lowest and highest value and mean map of every tensor."""
+    lows: dict[str, float] = {}
+    highs: dict[str, float] = {}
+    totals: dict[str, NDArray[np.float64]] = {}
+    rows: Counter[str] = Counter()  # a network may cut an image into several
+    for batch in batches:
+        for name, values in run(batch).items():
+            low, high = float(values.min()), float(values.max())
+            if not np.isfinite([low, high]).all():
+                raise ConfigError(
+                    f"the network gives values that are not numbers (tensor {name!r}) on the "
+                    "calibration images; it cannot be quantized."
+                )
+            lows[name] = min(low, lows.get(name, low))
+            highs[name] = max(high, highs.get(name, high))
+            totals[name] = totals.get(name, 0) + values.sum(0, dtype=np.float64)
+            rows[name] += len(values)
+    return {
+        name: (lows[name], highs[name], (total / rows[name]).astype(np.float32))
+        for name, total in totals.items()
+    }
+
+
+def _histogram(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.int64]:
+    if high <= low:
+        return np.bincount([0], weights=[len(values)], minlength=BINS).astype(np.int64)
+    scaled = (values - np.float32(low)) * np.float32(BINS / (high - low))
+    return np.bincount(np.minimum(scaled.astype(np.int32), BINS - 1), minlength=BINS)
+
+
+def means(
+    model: onnx.ModelProto, names: Sequence[str], batches: Batches
+) -> dict[str, NDArray[np.float32]]:
+    """The mean map (C, ...) of float tensors."""
+    found = _extremes(watched(model, names), batches)
+    return {name: mean for name, (_, _, mean) in found.items()}
+
+
+def mean_integers(
+    model: onnx.ModelProto, names: Sequence[str], batches: Batches
+) -> dict[str, NDArray[np.float32]]:
+    """The mean map (C, ...) of tensors of bytes in an integer graph, in steps."""
+    run = watched(model, names, onnx.TensorProto.UINT8)
+    totals: dict[str, Any] = dict.fromkeys(names, 0)
+    rows: Counter[str] = Counter()
+    for batch in batches:
+        for name, values in run(batch).items():
+            totals[name] = totals[name] + values.sum(0, dtype=np.int64)
+            rows[name] += len(values)
+    return {name: (total / rows[name]).astype(np.float32) for name, total in totals.items()}
+
+
+def few(batches: Batches, images: int) -> Batches:
+    """The first batches that hold so many images, or all."""
+    chosen: list[NDArray[Any]] = []
+    for batch in batches:
+        if sum(map(len, chosen)) >= images:
+            break
+        chosen.append(batch)
+    return chosen
