@@ -18,6 +18,7 @@ FLOORS = (
     ("models",),
     ("train", "runtimes"),
     ("measure",),
+    ("compress",),
     ("fitting",),
     ("mapping",),
     ("cli",),

@@ -422,3 +422,32 @@ class Record:
     mistakes: tuple[Mistake, ...] = ()  # the surest first
     layers: tuple[LayerTime, ...] = ()  # of the shipped file, in its order
     quantization: Quantization | None = None  # of the INT8 file of ONNX Runtime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantizationRecord:
+    """quantization.json: what `quantize` found about one network, and what lies in its model/.
+
+    variants: every file that was compared, on `split`. headline: the shipped file against the float
+    network on test, which nothing was chosen by; None: there is none. explanation: where the time
+    of INT8 goes, operator by operator. layers: of the shipped file.
+    """
+
+    schema_version: int
+    created: str  # ISO 8601, UTC
+    command: str
+    source: str
+    network: str
+    resolution: int
+    classes: tuple[str, ...]
+    data: str
+    split: str
+    quantization: Quantization
+    variants: tuple[Variant, ...]
+    shipped: Shipped
+    headline: Comparison | None
+    explanation: str
+    layers: tuple[LayerTime, ...]
+    machine: Machine
+    conditions: Conditions | None
+    spent_s: float

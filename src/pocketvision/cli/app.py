@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pocketvision.cli import display, doctor, gates, networks, options, scenes
+from pocketvision.cli import display, doctor, gates, integers, networks, options, scenes
 from pocketvision.errors import PocketvisionError
 
 app = typer.Typer(
@@ -230,6 +230,7 @@ def sample(
     display.out.print(f"Wrote {write_sample(name, folder)}", highlight=False)
 
 
+app.command()(integers.quantize)
 app.command()(gates.verify)
 app.command()(gates.reproduce)
 app.command()(networks.models)

@@ -2,8 +2,8 @@
 
 Candidates are timed in turns, in another order each round, so that a machine that slows down slows
 all of them. Its speed wanders within seconds, so the rounds are spread over more than that, and the
-interval comes from whole stretches of rounds: rounds near in time are alike. A figure that cannot be
-trusted says so, with the reason as far as the system gives one.
+interval comes from whole stretches of rounds: rounds near in time are alike. A figure that cannot
+be trusted says so, with the reason as far as the system gives one.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import helper
 
 from pocketvision.runtimes.int8.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8.ranges import LEVELS, METHODS, Method, Range, range_of
@@ -15,6 +16,8 @@ from pocketvision.runtimes.int8.rounding import Scale, apply_product
 from pocketvision.runtimes.int8.statistics import Batches, Observed, few, watched
 
 IMAGES = 16  # on which ranges are tried
+JUDGING = 8  # images whose logits decide
+WORST = 12  # tensors that the logits decide on
 
 
 def scale_of(found: Range) -> Scale:
@@ -26,30 +29,78 @@ def scale_of(found: Range) -> Scale:
 
 def choose_ranges(
     graph: Graph, observed: Mapping[str, Observed], batches: Batches, percentile: float
-) -> dict[str, tuple[Method, Range]]:
+) -> dict[str, tuple[str, Range]]:
     """For each tensor the method whose range disturbs its readers least, and that range.
 
     Disturbed is what a convolution or matrix product gives, the product of a hard swish, or, where
-    something else reads the tensor, the tensor itself; the measure is the summed square.
+    something else reads the tensor, the tensor itself; the measure is the summed square. For the
+    WORST tensors, those that disturb the logits most, it is the logits that decide.
     """
     candidates = {
         name: {method: range_of(seen, method, percentile) for method in METHODS}
         for name, seen in observed.items()
     }
+    chosen = _by_readers(graph, candidates, batches)
+    noise = _LogitNoise(graph, few(batches, JUDGING))
+    costs = {name: noise.of(name, candidates[name][method]) for name, method in chosen.items()}
+    for name in sorted(costs, key=lambda name: -costs[name])[:WORST]:
+        others = {m: noise.of(name, candidates[name][m]) for m in METHODS if m != chosen[name]}
+        others[chosen[name]] = costs[name]
+        chosen[name] = min(METHODS, key=lambda method: others[method])
+    return {name: (method, candidates[name][method]) for name, method in chosen.items()}
+
+
+def _by_readers(
+    graph: Graph, candidates: Mapping[str, Mapping[Method, Range]], batches: Batches
+) -> dict[str, Method]:
     costs: dict[str, dict[Method, float]] = defaultdict(lambda: dict.fromkeys(METHODS, 0.0))
-    readers = {name: _effects(graph, name) for name in observed}
-    run = watched(graph.model, list(observed))
+    readers = {name: _effects(graph, name) for name in candidates}
+    run = watched(graph.model, list(candidates))
     for batch in few(batches, IMAGES):
         for name, values in run(batch).items():
             for method, found in candidates[name].items():
                 error = scale_of(found).round(values) - values
                 for effect in readers[name]:
                     costs[name][method] += effect(values, error)
-    return {
-        name: (best, candidates[name][best])
-        for name in observed
-        for best in [min(METHODS, key=lambda method: costs[name][method])]
-    }
+    return {name: min(METHODS, key=lambda method: costs[name][method]) for name in candidates}
+
+
+class _LogitNoise:
+    """Summed squared error of the logits when one tensor alone is rounded to a range."""
+
+    def __init__(self, graph: Graph, batches: Batches) -> None:
+        self.model, self.batches = graph.model, batches
+        self.expected = self._logits(graph.model)
+
+    def of(self, tensor: str, found: Range) -> float:
+        error = self._logits(rounded(self.model, tensor, scale_of(found))) - self.expected
+        return float(np.square(error).sum())
+
+    def _logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
+        (output,) = (value.name for value in model.graph.output)
+        run = watched(model, [output])
+        return np.concatenate([run(batch)[output] for batch in self.batches])
+
+
+def rounded(model: onnx.ModelProto, tensor: str, scale: Scale) -> onnx.ModelProto:
+    """A copy of a float graph in which one tensor takes only the values of its integers."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    graph = Graph(copied)
+    readers, maker = graph.readers(tensor), graph.maker(tensor)
+    if maker is None or tensor in graph.outputs:
+        return copied
+    step = graph.set_constant(f"{tensor}_step", np.float32(scale.scale))
+    zero = graph.set_constant(f"{tensor}_zero", np.uint8(scale.zero))
+    graph.rename_input(tensor, f"{tensor}_rounded", of=readers)
+    made = [
+        helper.make_node("QuantizeLinear", [tensor, step, zero], [f"{tensor}_integers"]),
+        helper.make_node(
+            "DequantizeLinear", [f"{tensor}_integers", step, zero], [f"{tensor}_rounded"]
+        ),
+    ]
+    graph.replace([maker], [maker, *made])
+    return copied
 
 
 Effect = Callable[[NDArray[np.float32], NDArray[np.float32]], float]

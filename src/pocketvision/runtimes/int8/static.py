@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,9 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pocketvision.cpu import cpu
+from pocketvision.errors import ConfigError, did_you_mean
 from pocketvision.runtimes.int8.channels import fill_channels
-from pocketvision.runtimes.int8.choose import choose_ranges, scale_of
+from pocketvision.runtimes.int8.choose import choose_ranges
 from pocketvision.runtimes.int8.equalise import equalise
 from pocketvision.runtimes.int8.gates import drop, gates_in_integers, logits_in_float, take_bytes
 from pocketvision.runtimes.int8.graph import PRODUCTS, Graph
@@ -45,19 +46,37 @@ OPERATORS = sorted({*QDQRegistry, *QLinearOpsRegistry} - {"Cast"})
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Quantized:
-    """An INT8 graph and the float graph that it stands for, with the same names of nodes.
+    """An INT8 graph, the float graph it was made of, with the same names of nodes, and the file's.
 
-    chosen: how many tensors took their range from each method. pairs: equalised ones. widths: that
-    were filled up. guarded: channels whose bias was too large for its scale.
+    ranges: of every tensor that became integers, with the method that set it. entry: the pixels.
+    left_out: names of nodes that stay in float. pairs: equalised ones. widths: that were filled up.
+    corrected: biases. guarded: channels whose bias was too large for its scale.
     """
 
     model: onnx.ModelProto
     prepared: onnx.ModelProto
-    chosen: dict[str, int] = field(default_factory=dict)
-    pairs: int = 0
-    widths: int = 0
+    source: onnx.ModelProto
+    ranges: dict[str, tuple[str, Range]]
+    entry: Entry | None
+    left_out: tuple[str, ...]
+    pairs: int
+    widths: int
     corrected: int = 0
     guarded: int = 0
+
+    @property
+    def methods(self) -> dict[str, int]:
+        """How many tensors took their range from each method."""
+        return dict(Counter(method for method, _ in self.ranges.values()))
+
+    def only(self, names: Collection[str]) -> onnx.ModelProto:
+        """The network with these nodes alone in integers; biases are not corrected."""
+        others = [n.name for n in self.prepared.graph.node if n.name not in names]
+        ranges = {name: found for name, (_, found) in self.ranges.items()}
+        capped = _before_caps(Graph(self.prepared), ranges)
+        model = _integers(self.prepared, ranges | capped, others, weight_bits())
+        guard_biases(Graph(model))
+        return model
 
 
 def static_int8(
@@ -82,15 +101,34 @@ def static_int8(
         group_pixels(graph)
     pairs = equalise(graph, batches) if config.equalise else 0
     observed = observe(prepared, activations(graph, entry), batches)
-    chosen, ranges = _ranges(graph, observed, batches, config)
-    ranges |= _before_caps(graph, ranges)
-    left_out = [*float_nodes, *_nodes_of(prepared, config.float_layers)]
+    chosen = _ranges(graph, observed, batches, config)
     if entry is not None:
-        ranges[entry.tensor] = entry.range
-        left_out += entry.nodes
+        chosen[entry.tensor] = ("pixels", entry.range)
+    begun = Quantized(
+        model=prepared,
+        prepared=prepared,
+        source=read_model(source),
+        ranges=chosen,
+        entry=entry,
+        left_out=tuple(float_nodes),
+        pairs=pairs,
+        widths=widths,
+    )
+    return with_float_layers(begun, config, batches)
+
+
+def with_float_layers(begun: Quantized, config: Int8Config, batches: Batches) -> Quantized:
+    """The network quantized again with the ranges it has and the layers of `config` in float.
+
+    batches: the calibration inputs, for the biases.
+    """
+    entry, graph = begun.entry, Graph(begun.prepared)
+    ranges = {name: found for name, (_, found) in begun.ranges.items()}
+    left_out = [*begun.left_out, *nodes_of(begun.prepared, config.float_layers)]
+    left_out += [] if entry is None else entry.nodes
     bits = weight_bits()
-    quantized = _integers(prepared, ranges, left_out, bits)
-    integer_graph = Graph(quantized)
+    model = _integers(begun.prepared, ranges | _before_caps(graph, ranges), left_out, bits)
+    integer_graph = Graph(model)
     guarded = guard_biases(integer_graph)
     gates_in_integers(integer_graph)
     if entry is not None:
@@ -99,16 +137,8 @@ def static_int8(
     corrected = 0
     if config.correct_biases:
         corrected = _correct(integer_graph, graph, few(batches, CORRECTING))
-    _tidy(quantized, read_model(source), config, sum(map(len, batches)), bits)
-    return Quantized(
-        model=quantized,
-        prepared=prepared,
-        chosen=chosen,
-        pairs=pairs,
-        widths=widths,
-        corrected=corrected,
-        guarded=guarded,
-    )
+    _tidy(model, begun.source, config, sum(map(len, batches)), bits)
+    return replace(begun, model=model, corrected=corrected, guarded=guarded)
 
 
 def weight_bits() -> int:
@@ -150,6 +180,33 @@ def _before_caps(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
     }
 
 
+def layer_name(node: onnx.NodeProto) -> str:
+    """The layer in the network's state dict, such as "blocks.3.expand.conv"."""
+    stem: str = node.input[1].partition("_of_")[0].removesuffix(".weight")
+    while stem.startswith("network."):
+        stem = stem.removeprefix("network.")
+    return stem
+
+
+def nodes_of(model: onnx.ModelProto, layers: Collection[str]) -> list[str]:
+    """The names of the nodes that are these layers, each with the ReLU that belongs to it.
+
+    Raises: ConfigError: a layer that the network does not have.
+    """
+    graph, found = Graph(model), []
+    named = {layer_name(n): n for n in model.graph.node if n.op_type in PRODUCTS}
+    for layer in layers:
+        if layer not in named:
+            raise ConfigError(
+                f"the network has no layer {layer!r} to leave in float.{did_you_mean(layer, named)}"
+            )
+        found.append(named[layer].name)
+        reader = graph.only_reader(named[layer].output[0])
+        if reader is not None and reader.op_type in ("Relu", "Clip"):
+            found.append(reader.name)
+    return found
+
+
 def _element_types(model: onnx.ModelProto) -> dict[str, int]:
     inferred = onnx.shape_inference.infer_shapes(model).graph
     values = (*inferred.value_info, *inferred.output)
@@ -174,16 +231,14 @@ def _prepare(source: Path, folder: Path) -> onnx.ModelProto:
 
 def _ranges(
     graph: Graph, observed: Mapping[str, Observed], batches: Batches, config: Int8Config
-) -> tuple[dict[str, int], dict[str, Range]]:
-    """How many tensors took each method, and every tensor's range."""
+) -> dict[str, tuple[str, Range]]:
+    """Every tensor's range and the method that set it."""
     if config.ranges == "chosen":
-        found = choose_ranges(graph, observed, batches, config.percentile)
-        counts = Counter(str(method) for method, _ in found.values())
-        return dict(counts), {name: found for name, (_, found) in found.items()}
-    ranges = {
-        name: range_of(seen, config.ranges, config.percentile) for name, seen in observed.items()
+        return dict(choose_ranges(graph, observed, batches, config.percentile))
+    return {
+        name: (config.ranges, range_of(seen, config.ranges, config.percentile))
+        for name, seen in observed.items()
     }
-    return {config.ranges: len(ranges)}, ranges
 
 
 def _integers(
@@ -228,11 +283,6 @@ def _correct(integer_graph: Graph, graph: Graph, batches: Batches) -> int:
     )
 
 
-def _nodes_of(model: onnx.ModelProto, layers: Sequence[str]) -> list[str]:
-    """The nodes of the named layers: each product, and what follows it up to the next."""
-    return [node.name for node in model.graph.node if node.name in set(layers)]
-
-
 def _tidy(
     model: onnx.ModelProto, source: onnx.ModelProto, config: Int8Config, images: int, bits: int
 ) -> None:
@@ -251,6 +301,3 @@ def _tidy(
         "processor": list(cpu().features),
     }
     set_metadata(model, {**metadata(source), "quantization": json.dumps(how)})
-
-
-__all__ = ["Entry", "Quantized", "scale_of", "static_int8", "weight_bits"]
