@@ -80,6 +80,16 @@ def in_range(name: str, value: float, low: float, high: float) -> None:
         raise ConfigError(f"{name}={value} is out of range; expected {low} to {high}.")
 
 
+def is_text(name: str, value: str | None) -> None:
+    """Raises: ConfigError: a name of a file that is no UTF-8, and so cannot be recorded."""
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{name}={value!a} is no text in UTF-8 and could not be recorded; rename it."
+        ) from None
+
+
 def at_least(name: str, value: int, low: int) -> None:
     """Raises: ConfigError: unless `value` is a whole number >= low."""
     if not isinstance(value, int) or value < low:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -159,6 +160,11 @@ def gone(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def lonely(photos: Path) -> None:
+    (photos / "cow").mkdir()
+    Image.new("RGB", (20, 16), "green").save(photos / "cow" / "1.png")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -167,6 +173,7 @@ def gone(folder: Path) -> None:
         (text_as_jpg, "cat/note.jpg"),
         (truncated, "cat/cut.jpg"),
         (different_classes, "cow"),
+        (lonely, "val would have no image of 'cow'. Every class needs 2 different images"),
         (gone, "does not exist"),
     ],
 )
@@ -189,6 +196,29 @@ def test_existing_output_folder_is_left_alone(run: Run, photos: Path, tmp_path: 
     answer = run("fit", photos, "--out", tmp_path)
     assert answer.code == 2
     assert "exists and holds something else; nothing was changed" in answer.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX systems alone")
+def test_folder_whose_name_is_no_text_is_refused_at_once(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    name = os.fsdecode(b"ph\xe9")
+    for words in ((tmp_path / name, "--out", tmp_path / "out"), (photos, "--out", tmp_path / name)):
+        answer = run("fit", *words, "--latency", "5ms")
+        assert answer.code == 2
+        assert r"ph\udce9' is no text in UTF-8 and could not be recorded; rename it." in answer.err
+
+
+@pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() == 0, reason="whoever runs this may read every file"
+)
+def test_file_without_permission_is_named(run: Run, photos: Path, tmp_path: Path) -> None:
+    closed = next(photos.rglob("*.png"))
+    closed.chmod(0)
+    answer = run("fit", photos, "--out", tmp_path / "out", "--latency", "5ms")
+    closed.chmod(0o644)
+    assert answer.code == 2
+    assert f"{closed.name}: Permission denied" in answer.err
 
 
 def test_output_that_cannot_be_made_is_refused_at_once(

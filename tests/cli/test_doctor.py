@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,28 @@ def test_markup_in_names_is_printed_as_it_is(run: Run, photos: Path) -> None:
         add(photos)
     (photos / "train/cat/[red]x[/red].jpg").write_bytes(b"")
     assert "train/cat/[red]x[/red].jpg: empty file" in run("doctor", photos).out
+
+
+def test_emoji_codes_in_names_are_printed_as_they_are(run: Run, photos: Path) -> None:
+    (photos / "train/cat/:cat:.jpg").write_bytes(b"")
+    for split in ("train", "val", "test"):
+        (photos / split / "cat").rename(photos / split / ":cat:")
+    answer = run("doctor", photos)
+    assert "train/:cat:/:cat:.jpg: empty file" in answer.out
+    assert any(line.split()[:1] == [":cat:"] for line in answer.out.splitlines())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX systems alone")
+def test_class_whose_name_is_no_text_is_in_the_json(run: Run, photos: Path) -> None:
+    name = os.fsdecode(b"ch\xe9ri")
+    for split in ("train", "val", "test"):
+        (photos / split / "cat").rename(photos / split / name)
+    answer = run("doctor", photos, "--json")
+    assert answer.code == 1
+    found = json.loads(answer.out)
+    assert name in found["classes"]
+    assert "class-names" in [one["code"] for one in found["findings"]]
+    assert run("doctor", photos).code == 1
 
 
 def test_json_holds_findings_with_their_files(run: Run, faulty: Path) -> None:

@@ -78,6 +78,13 @@ def test_replay_is_told_where_the_images_lie_and_how_it_was_asked_for(
     assert str(command).startswith(f"pocketvision reproduce {tmp_path} --out ")
 
 
+def test_list_of_photos_is_refused_for_scenes(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text('{"schema_version": 1, "task": "hyperspectral"}')
+    code, _, err = run("verify", tmp_path, "--only", "clean.txt")
+    assert code == 2
+    assert "holds a network for a scene; --only is for photos." in err
+
+
 def test_interrupted_replay_says_how_to_go_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

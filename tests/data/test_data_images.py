@@ -207,6 +207,19 @@ def test_symlink_loops_end(tmp_path: Path) -> None:
     assert len(scan(tmp_path)) == 6
 
 
+def test_loop_brings_no_class_the_images_of_another(tmp_path: Path) -> None:
+    fill(tmp_path / "photos", {"a": 3})
+    fill(tmp_path / "store", {"x": 4}, start=50)
+    (tmp_path / "photos" / "b").symlink_to(tmp_path / "store" / "x")
+    (tmp_path / "store" / "x" / "back").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "a" / "up").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "a" / "far").symlink_to(tmp_path)
+    samples = scan(tmp_path / "photos")
+    assert np.bincount(samples.labels).tolist() == [3, 4]
+    named = [samples.classes[label] for label in samples.labels]
+    assert [path[0] for path in samples.paths] == named
+
+
 def test_linked_folders_are_followed(tmp_path: Path) -> None:
     fill(tmp_path / "store", {"x": 3})
     fill(tmp_path / "photos", {"a": 3}, start=50)
@@ -316,6 +329,16 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
 def test_one_image_per_class_is_too_few(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="one image per class, too few to set any aside"):
         scan(fill(tmp_path, {"a": 1, "b": 1}))
+
+
+def test_class_that_cannot_be_validated_stops_the_scan(tmp_path: Path) -> None:
+    message = r"cannot be set aside in .*: val would have no image of 'c'\. Every class needs 2"
+    fill(tmp_path, {"a": 5, "b": 5, "c": 1})
+    with pytest.raises(DataError, match=message):
+        scan(tmp_path)
+    shutil.copy(tmp_path / "c" / "0.png", tmp_path / "c" / "copy.png")
+    with pytest.raises(DataError, match=message):
+        scan(tmp_path)
 
 
 def test_classes_that_differ_between_splits(tmp_path: Path) -> None:

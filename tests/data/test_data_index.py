@@ -206,11 +206,11 @@ def test_clean_line_is_one_line_that_is_no_comment(name: str) -> None:
 def test_only_the_files_of_a_clean_list_are_read(tmp_path: Path) -> None:
     folder, clean = small(tmp_path), tmp_path / "clean.txt"
     (folder / "a" / "bad.png").write_bytes(b"no image, and not in the list")
-    clean.write_bytes(b"# clean\r\na/0.png\r\na/2.png\r\nb/1.png\r\n")
+    clean.write_bytes(b"# clean\r\na/0.png\r\na/2.png\r\nb/1.png\r\nb/2.png\r\n")
     found = read_index(folder, only=clean)
-    assert sorted(found.paths) == ["a/0.png", "a/2.png", "b/1.png"]
+    assert sorted(found.paths) == ["a/0.png", "a/2.png", "b/1.png", "b/2.png"]
     assert found.skipped == ()
-    assert sorted(scan(folder, only=clean).splits) == ["train", "train", "val"]
+    assert sorted(scan(folder, only=clean).splits) == ["train", "train", "val", "val"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pocketvision.data import shards
 from pocketvision.data.images import scan
 from pocketvision.data.index import read_index
 from pocketvision.data.stream import open_pixels
@@ -134,6 +136,7 @@ def test_without_classes_txt_the_labels_are_the_classes(tmp_path: Path) -> None:
         ([("x.json", b"[1]"), ("x.png", b"")], "label 'x.json': no \"label\" that is a text or"),
         ([("x.json", b'{"label": true}'), ("x.png", b"")], "label 'x.json': no \"label\" that is"),
         ([("x.cls", b"0" * 2_000_000), ("x.png", b"")], "label 'x.cls': not a file of up to"),
+        ([("x.json", b"[" * 500_000), ("x.png", b"")], "label 'x.json': nested too deeply to be"),
         ([("a/x.png", b"")], "empty file"),
         ([("a/x.png", b"no image")], "not an image of a known format"),
     ],
@@ -205,6 +208,51 @@ def test_shard_that_is_cut_off(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
+def test_header_that_is_damaged_drops_no_image_in_silence(tmp_path: Path) -> None:
+    """Python's reader takes it for the end of the shard."""
+    shard = write_tar(tmp_path / "0.tar", labelled("ababab"))
+    content = bytearray(shard.read_bytes())
+    content[6 * 1024] ^= 1  # the name of the fourth image
+    shard.write_bytes(content)
+    found = read_index(tmp_path)
+    assert len(found) == 2
+    (entry,) = found.skipped
+    assert entry.reason == "damaged or cut off after 2 images (the header at byte 6144 is damaged)"
+    with pytest.raises(DataError, match=r"0\.tar: damaged or cut off after 2 images \(the header"):
+        scan(tmp_path)
+
+
+def test_tar_files_put_together_are_told(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "0.tar", labelled("abab"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole + bytes(1 << 21) + whole)
+    found = read_index(tmp_path)
+    assert len(found) == 4
+    with pytest.raises(DataError, match=r"after 4 images \(it goes on behind its end mark, as"):
+        scan(tmp_path)
+    shard.write_bytes(whole + bytes(1 << 21))
+    assert read_index(tmp_path).skipped == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_pipe_is_no_shard_and_is_not_waited_for(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", labelled("abab"))
+    os.mkfifo(tmp_path / "1.tar")
+    with pytest.raises(DataError, match=r"1 of 5 images cannot be read:\n  1\.tar: not a reg"):
+        scan(tmp_path)
+
+
+def test_members_and_files_far_too_large_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tar(tmp_path / "tars" / "0.tar", in_folders("abab"))
+    unpack(tmp_path / "tars" / "0.tar", tmp_path / "photos")
+    monkeypatch.setattr(shards, "MAX_IMAGE_BYTES", 10)
+    for folder in ("tars", "photos"):
+        with pytest.raises(DataError, match=r"4 of 4 .*\n.*\.png: too large: \d+ B; an i.* 10 B"):
+            scan(tmp_path / folder)
+
+
 @pytest.mark.parametrize("content", [b"", b"I am no tar file" * 64])
 def test_files_that_are_no_tar(tmp_path: Path, content: bytes) -> None:
     write_tar(tmp_path / "0.tar", in_folders("abab"))
@@ -229,6 +277,7 @@ def test_shard_that_changed_since(tmp_path: Path) -> None:
         (b"a\nb\na\n", "has 3 names, 2 of them different"),
         (b"\n", "has 0 names"),
         (b"\xff\n", "is no UTF-8 text"),
+        (b"a" * (1 << 24) + b"\n", r"classes.txt' has 16\.8 MB; expected the name of each class"),
     ],
 )
 def test_classes_txt_that_cannot_be_used(tmp_path: Path, text: bytes, message: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from pathlib import Path
@@ -86,6 +87,27 @@ def test_stream_can_be_left_and_sent_to_another_process(both: tuple[Pixels, Pixe
         again = pickle.loads(pickle.dumps(pixels))
         first = next(again.batches(batches))  # the rest is never asked for
         assert (first == pixels.take(batches[0])).all()
+
+
+def test_store_that_another_run_removed_is_made_up_for(
+    samples: Samples, both: tuple[Pixels, Pixels]
+) -> None:
+    """Between two epochs it may go, where the cache is full."""
+    stored, streamed = both
+    assert isinstance(stored, StoredPixels)
+    batches = [np.arange(k, k + 4) for k in range(0, 24, 4)]
+    stored.path.unlink()
+    for one, other in zip(stored.batches(batches), streamed.batches(batches), strict=True):
+        assert (one == other).all()
+    with pytest.raises(FileNotFoundError):
+        StoredPixels(path=stored.path, rows=24, side=SIDE).take(batches[0])
+
+
+def test_store_in_use_is_not_the_longest_unused(both: tuple[Pixels, Pixels]) -> None:
+    assert isinstance(both[0], StoredPixels)
+    os.utime(both[0].path, (1, 1))
+    both[0].take(np.arange(2))
+    assert both[0].path.stat().st_mtime > 1
 
 
 def test_few_images_are_decoded_ahead(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:

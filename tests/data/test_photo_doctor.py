@@ -114,6 +114,16 @@ def test_files_that_cannot_be_used_are_told_apart(faulty: Path) -> None:
     assert "leave them out with --skip-bad or a clean list." in sentence(found, "truncated")
 
 
+def test_class_of_one_image_is_an_error_where_val_is_set_aside(tmp_path: Path) -> None:
+    for label, (name, count) in enumerate({"cat": 4, "dog": 4, "lonely": 1}.items()):
+        for number in range(count):
+            save(tmp_path / name / f"{number}.jpg", 100 * label + number)
+    found = by_code(examine(tmp_path))["one-image"].finding
+    assert found.severity == "error"
+    assert found.sentence.startswith("lonely: one image")
+    assert found.sentence.endswith("Add images, or remove the class.")
+
+
 def test_classes_and_files_are_told_with_figures(faulty: Path) -> None:
     found = examine(faulty)
     assert sentence(found, "class-missing").startswith(

@@ -10,12 +10,17 @@ import pytest
 from PIL import Image
 from small_runs import QUICK, Told
 
+from pocketvision.data.images import scan
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import StreamedPixels
 from pocketvision.errors import ConfigError, GateError
 from pocketvision.fitting import ship, training, variants
 from pocketvision.fitting.artefact import read_state
+from pocketvision.fitting.examination import named_classes
 from pocketvision.fitting.pipeline import run_fit
+from pocketvision.models import registry
 from pocketvision.train import trainer
-from pocketvision.train.alarms import DIVERGED, Diverged
+from pocketvision.train.alarms import DIVERGED, Diverged, batch_statistics
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.trainer import TrainResult
 
@@ -85,6 +90,16 @@ def test_training_that_diverges_once_goes_on_slower_and_the_record_says_so(
     assert alarm.severity == "warning"
     assert "went back to its start and on at a learning rate of 0.001" in alarm.sentence
     assert "diverged" not in artefact.record.verdict.sentence
+
+
+def test_no_image_is_looked_at_alone(tmp_path: Path) -> None:
+    """Of one image whose maps are one pixel, a batch norm has no statistics."""
+    samples = scan(write_noise(tmp_path, {"a": 5, "b": 4}))
+    network = registry.spec("mobilenet_v1", width=0.25, resolution=32, num_classes=2).build(seed=0)
+    pre, pixels = Preprocessing.for_resolution(32), StreamedPixels(index=samples.index, side=32)
+    pre = replace(pre, side=32)
+    twin = batch_statistics(network)
+    assert len(named_classes(twin, pixels, np.arange(9), pre, batch_size=2)) == 9
 
 
 def test_network_that_only_knows_the_majority_is_named_in_the_verdict(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pocketvision.errors import ConfigError, DataError
 from pocketvision.fitting import compare as module
 from pocketvision.fitting.compare import check_page, compare, write_page
 from pocketvision.fitting.reporter import Advance
+from pocketvision.measure import conditions
 from pocketvision.measure.latency import LatencyProtocol, Run
 from pocketvision.record import Latency
 from pocketvision.report.side_by_side import SideBySide
@@ -153,6 +154,20 @@ def test_all_files_are_timed_against_each_other(monkeypatch: pytest.MonkeyPatch)
     assert all(file.size_bytes > 4 * found.networks[0].parameters for file in files)
     assert found.machine is not None
     assert from_json(SideBySide, to_json(found), source="text") == found
+
+
+def test_figures_taken_while_threads_had_to_wait_are_noisy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quiet = Latency(median_ms=1, p95_ms=1, low_ms=1, high_ms=1, runs=9, threads=1)
+    same = lambda runs, *_, **__: dict.fromkeys(runs, quiet)  # noqa: E731
+    monkeypatch.setattr(module, "measure_latency", same)
+    monkeypatch.setattr(conditions, "_shares", lambda *_: (0.0, 1.0))
+    options = {"widths": (0.25,), "resolutions": (32,), "precisions": ["f32"]}
+    found = compare(["mobilenet_v1"], latency=True, **options)  # type: ignore[arg-type]
+    (file,) = found.networks[0].files
+    for latency in (file.latency, file.batched):
+        assert latency.noise.startswith("its threads had to wait: ")
 
 
 def test_a_page_is_written_once(tmp_path: Path) -> None:

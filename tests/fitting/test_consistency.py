@@ -42,6 +42,10 @@ def smaller_file(record: Record) -> Record:
     return replace(record, shipped=replace(record.shipped, size_bytes=1))
 
 
+def other_threads(record: Record) -> Record:
+    return replace(record, shipped=replace(record.shipped, threads=0))
+
+
 def nothing_shipped(record: Record) -> Record:
     variants = tuple(replace(v, shipped=False) for v in record.variants)
     return replace(record, variants=variants)
@@ -80,7 +84,8 @@ def test_record_as_written_does_not(fitted: Artefact) -> None:
         (other_images, "of 13 images right, the headline"),
         (other_images, "has other images than the test split"),
         (smaller_drop, "where its accuracies differ by"),
-        (smaller_file, "the size of the shipped file is given twice"),
+        (smaller_file, "size of the shipped file: given twice, differently"),
+        (other_threads, "threads of the shipped file: given twice, differently"),
         (nothing_shipped, "0 of the files that were compared are marked as shipped"),
         (tighter_budget, "is met, and the figures are beyond it"),
         (no_verdict, "the verdict knows no budget, and 200 ms and 2 MB was asked for"),

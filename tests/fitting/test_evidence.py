@@ -5,10 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_runs import write_photos
 
 from pocketvision.data.images import Samples, scan
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.errors import DataError
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.evidence import MISTAKES, THUMBNAIL_SIDE, thumbnail, worst_mistakes
+from pocketvision.fitting.from_files import run_on_files
+from pocketvision.fitting.reporter import Silent
+from pocketvision.models import registry
+
+FLAT = registry.spec("mobilenet_v1", width=0.25, resolution=32, num_classes=2).build(seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +49,22 @@ def test_only_so_many_mistakes_are_kept(samples: Samples) -> None:
     logits[np.arange(len(rows)), 1 - samples.labels[rows]] = 1
     assert len(worst_mistakes(samples, rows, logits)) == MISTAKES < len(rows)
     assert worst_mistakes(samples, rows, -logits) == ()
+
+
+def test_image_that_changed_since_the_scan_stops_the_run_with_its_name(tmp_path: Path) -> None:
+    """Its thumbnail would otherwise stand beside the answer to another image."""
+    found = scan(write_photos(tmp_path / "photos", per_class=4))
+    rows = found.indices("val")
+    changed = found.root / found.paths[rows[0]]
+    Image.new("RGB", (24, 30)).save(changed)
+    logits = np.zeros((len(rows), 2), np.float32)
+    logits[np.arange(len(rows)), 1 - found.labels[rows]] = 1
+    message = rf"{changed.name}' was changed after it was scanned; scan the folder again"
+    with pytest.raises(DataError, match=message):
+        worst_mistakes(found, rows, logits)
+    pre = Preprocessing.for_resolution(32)
+    with pytest.raises(DataError, match=message):
+        run_on_files(found, rows, found.labels[rows], pre, FLAT, {}, Silent())
 
 
 @pytest.mark.parametrize("size", [(640, 320), (30, 24), (1, 500)])

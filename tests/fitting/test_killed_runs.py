@@ -10,18 +10,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from mortal import Killed, Reaper
 from small_runs import QUICK, Told, write_photos
 
-from pocketvision.fitting import ship, variants
+from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.fitting import ship, start, training, variants
 from pocketvision.fitting.artefact import RUN, Artefact, load, read_state
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.models.arch import Network
 from pocketvision.record import Latency
 from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import FileCard
-from pocketvision.storage import write_atomic
+from pocketvision.storage import to_json, write_atomic
+from pocketvision.train.trainer import TrainResult, as_run_here
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "kill_runs.py"
 SMALL = replace(QUICK, epochs=2, batch_size=8)
@@ -126,6 +130,10 @@ def die(*_: object) -> None:
     raise Killed
 
 
+def die_in_training(*_: object, **__: object) -> TrainResult:
+    raise Killed
+
+
 def died_when_all_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[FitConfig, Path]:
@@ -166,6 +174,65 @@ def test_file_altered_while_the_run_was_dead_is_made_again(
     )
 
 
+def test_run_goes_on_with_the_threads_and_runtimes_it_began_with(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another OMP_NUM_THREADS, or a runtime that was installed since, would be another run."""
+    photos = write_photos(tmp_path / "photos", per_class=12)
+    config, out = replace(SMALL, data=str(photos), epochs=1, runtimes=()), tmp_path / "out"
+    monkeypatch.setattr(start, "installed_runtimes", lambda: [get_runtime("onnxruntime")])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train", die_in_training)
+        with pytest.raises(Killed):
+            run_fit(config, out)
+    frozen = read_state(out).train
+    assert frozen is not None
+    assert (frozen.threads, frozen.accelerator) == (2, as_run_here(frozen).accelerator)
+    monkeypatch.setattr(start, "installed_runtimes", None)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    artefact = run_fit(config, out)
+    assert artefact.state.train == frozen
+    assert artefact.state.runtimes == ("onnxruntime",)
+
+
+def test_training_begun_on_a_device_that_is_gone_says_so(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = write_photos(tmp_path / "photos", per_class=12)
+    config, out = replace(SMALL, data=str(photos), epochs=1), tmp_path / "out"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train", die_in_training)
+        with pytest.raises(Killed):
+            run_fit(config, out)
+    state = read_state(out)
+    assert state.train is not None
+    train = replace(state.train, accelerator="cuda")
+    write_atomic(out / RUN, to_json(replace(state, train=train)))
+    message = r"out began on 1 x cuda and would come out otherwise on another device; go on where"
+    with pytest.raises(ConfigError, match=message):
+        run_fit(config, out)
+
+
+@pytest.mark.parametrize("name", ["model/model.onnx", "model/run.py", "record.json"])
+def test_file_spoilt_behind_the_last_figure_is_made_again(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    photos = write_photos(tmp_path / "photos", per_class=12)
+    config, out = replace(SMALL, data=str(photos), epochs=1), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(ship, "render_report", die)
+        with pytest.raises(Killed):
+            run_fit(config, out)
+    content = (out / name).read_bytes()
+    (out / name).write_bytes(content[: len(content) // 2])
+    artefact = run_fit(config, out)
+    assert artefact.altered_files() == []
+    if name != "record.json":
+        assert (out / name).read_bytes() == content
+
+
 def test_damaged_checkpoint_is_said_and_the_training_begins_again(
     tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +254,25 @@ def test_damaged_checkpoint_is_said_and_the_training_begins_again(
     told = Told()
     assert_same(run_fit(config, out, told), whole)
     assert f"{checkpoint} is damaged; the training begins again." in told.sentences
+
+
+def test_checkpoint_that_needs_unpickling_is_refused_until_it_is_removed(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = write_photos(tmp_path / "photos", per_class=12)
+    config, out = replace(SMALL, data=str(photos)), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_network", die_in_training)
+        with pytest.raises(Killed):
+            run_fit(config, out)
+    checkpoint = out / "training" / "last.ckpt"
+    torch.save({"state_dict": Path("anything")}, checkpoint)
+    message = r"last\.ckpt holds more than tensors .*, so it is not opened; remove it to begin"
+    with pytest.raises(ArtefactError, match=message) as caught:
+        run_fit(config, out)
+    assert caught.value.exit_code == 2
+    checkpoint.unlink()
+    assert run_fit(config, out).state.status == "done"
 
 
 @pytest.mark.slow

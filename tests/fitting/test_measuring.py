@@ -11,7 +11,7 @@ from small_runs import write_photos
 
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting.artefact import Artefact
-from pocketvision.fitting.measuring import SHIPPED_BATCH, measure_fitted
+from pocketvision.fitting.measuring import SHIPPED_BATCH, measure_fitted, shipped_throughput
 from pocketvision.measure.memory import can_measure_memory
 from pocketvision.storage import to_json
 
@@ -47,6 +47,18 @@ def test_other_folders_and_batches_are_refused(fitted: Artefact, tmp_path: Path)
         measure_fitted(tmp_path)
     with pytest.raises(ConfigError, match="batch=0 is out of range; expected 1 to 1024"):
         measure_fitted(fitted.folder, batch=0)
+
+
+def test_throughput_taken_while_threads_had_to_wait_is_noisy(
+    fitted: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = replace(fitted.record.latency, batch=SHIPPED_BATCH, noise="")
+    monkeypatch.setattr(
+        "pocketvision.measure.throughput.measure_latency", lambda *_, **__: {"shipped": quiet}
+    )
+    monkeypatch.setattr("pocketvision.measure.conditions._shares", lambda *_: (0.0, 1.0))
+    found = shipped_throughput(fitted.model_file, fitted.shipped, fitted.network.spec)
+    assert found.latency.noise.startswith("its threads had to wait: ")
 
 
 def test_record_holds_the_throughput_and_the_conditions(fitted: Artefact) -> None:

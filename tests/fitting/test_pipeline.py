@@ -324,6 +324,27 @@ def test_file_without_numbers_is_left_out_and_the_other_shipped(
     assert "Left out: f32 on onnxruntime gives numbers that are none." in told.sentences
 
 
+def test_run_of_which_no_file_gives_numbers_has_failed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> object:
+        raise GateError("it gives numbers that are none.")
+
+    monkeypatch.setattr(variants, "compare", broken)
+    config, out = replace(QUICK, data=str(photos), epochs=1, precisions=("f32",)), tmp_path / "out"
+    with pytest.raises(GateError, match=r"No file of .* gives numbers; .* stays in .*out; tr"):
+        run_fit(config, out)
+    assert read_state(out).status == "failed"
+    with pytest.raises(ConfigError, match="holds a run that failed its gate or budget"):
+        run_fit(config, out)
+
+
+@pytest.mark.parametrize("name", ["data", "weights", "only"])
+def test_name_that_is_no_text_is_refused_at_once(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}='ph\\udce9' is no text in UTF-8 and could not"):
+        replace(QUICK, **{name: "ph\udce9"})  # type: ignore[arg-type]
+
+
 def test_float_file_that_answers_differently_fails_its_gate() -> None:
     same = accuracy.compare(
         np.eye(4, dtype=np.float32),

@@ -21,6 +21,8 @@ from pocketvision.fitting.candidates import (
     thin,
 )
 from pocketvision.fitting.choice import Built, choose_variant
+from pocketvision.fitting.reporter import Silent
+from pocketvision.measure import conditions
 from pocketvision.models import registry
 from pocketvision.record import Latency, Tried, Variant
 from pocketvision.runtimes.registry import get_runtime
@@ -243,6 +245,20 @@ def test_noisy_and_unreadable_measurements_are_made_again(
         assert plan.MeasuredCache(threads=1).holds(spec, runtime, (), Budget()) is held
     cache.path.write_text('{"entries": {"of": "another version"}}')
     assert plan.MeasuredCache(threads=1).entries == {}
+
+
+def test_figures_taken_while_threads_had_to_wait_are_noisy_and_taken_again(
+    everything: list[Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However well its rounds agree with each other."""
+    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path))
+    monkeypatch.setattr(conditions, "_shares", lambda *_: (0.0, 1.0))
+    monkeypatch.setattr(plan, "measure_latency", lambda runs, *_: dict.fromkeys(runs, latency(1)))
+    small = min(everything, key=lambda c: c.count.macs)
+    runtime, precisions = get_runtime("onnxruntime"), ("f32",)
+    (entry,) = plan.measure_candidates([small], [runtime], precisions, Budget(), 1, Silent())
+    assert entry.latency.noise.startswith("its threads had to wait: other processes took 100%")
+    assert not plan.MeasuredCache(threads=1).holds(small.spec, runtime, precisions, Budget())
 
 
 def test_memory_is_measured_once_it_is_asked_for(

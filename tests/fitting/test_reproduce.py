@@ -14,10 +14,12 @@ from pocketvision.fitting import pipeline
 from pocketvision.fitting import reproduce as module
 from pocketvision.fitting.artefact import Artefact, read_state
 from pocketvision.fitting.checks import Check, Verification
+from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.reproduce import reproduce
 from pocketvision.models.weights import save
 from pocketvision.storage import to_json, write_atomic
+from pocketvision.train.alarms import Diverged, divergence_alarm
 
 
 def check(found: Verification, name: str) -> Check:
@@ -84,7 +86,7 @@ def test_training_that_the_time_cut_short_is_replayed_for_as_long(
     longer = replace(fitted.state, train=replace(train, epochs=2 * train.epochs))
     monkeypatch.setattr(Artefact, "state", longer)
     assert module.was_cut_short(fitted)
-    plan = module._plan(fitted, photos, "")
+    plan = module._plan(fitted, fitted.state.config, "")
     assert plan.train == train
     assert plan.config.budget.is_open
     assert plan.config.budget.time_s is None
@@ -111,7 +113,7 @@ def test_accuracy_fails_beyond_the_noise_of_images_and_trainings(
     compared = fitted.record.verification[-1]
     moved = replace(compared, drop=drop, drop_low=low, drop_high=high)
     monkeypatch.setattr(module, "compare", lambda *_, **__: moved)
-    found = module._accuracy_check(fitted, fitted, photos, Silent())
+    found = module._accuracy_check(fitted, fitted, fitted.state.config, Silent())
     assert found.passed is passed
     assert f"{100 * (0 - drop):+.2f} points ({-100 * high:+.2f} to " in found.found
 
@@ -155,6 +157,81 @@ def test_folder_in_use_is_left_alone(
     write_atomic(tmp_path / "run" / "run.json", to_json(unfinished))
     with pytest.raises(ConfigError, match="run exists and holds an unfinished run with other opt"):
         reproduce(fitted.folder, tmp_path / "run", data=photos)
+
+
+@pytest.mark.parametrize("name", ["model/model.onnx", "record.json", "network.safetensors"])
+def test_folder_that_was_tampered_with_is_refused_before_anything_runs(
+    fitted: Artefact, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    copy = Path(shutil.copytree(fitted.folder, tmp_path / "copy"))
+    content = (copy / name).read_bytes()
+    assert b"0.1.0" in content or not name.endswith("onnx")
+    altered = content.replace(b"mobilenet", b"Mobilenet", 1)
+    if name == "network.safetensors":
+        altered = content[:-1] + bytes([content[-1] ^ 1])
+    (copy / name).write_bytes(altered)
+    assert altered != content
+    monkeypatch.setattr(module, "run_fit", None)
+    message = rf"copy is not as its run left it \(altered, missing or added: {name}\), and a replay"
+    with pytest.raises(ArtefactError, match=message):
+        reproduce(copy, tmp_path / "again", data=photos)
+    assert not (tmp_path / "again").exists()
+
+
+DIVERGED_ONCE = divergence_alarm(Diverged("nan."), epoch=1, rate=0.1, lowered=0.01)
+
+
+def test_training_that_went_back_is_not_replayed(
+    fitted: Artefact, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Artefact, "state", replace(fitted.state, alarms=(DIVERGED_ONCE,)))
+    message = r"fitted diverged and went on at a lower .* Run its command again with another"
+    with pytest.raises(ArtefactError, match=message):
+        reproduce(fitted.folder, tmp_path / "again", data=photos)
+    assert not (tmp_path / "again").exists()
+
+
+def test_replay_that_went_back_itself_goes_on(fitted: Artefact, tmp_path: Path) -> None:
+    plan = module._plan(fitted, fitted.state.config, "")
+    assert plan.train is not None
+    lowered = replace(plan.train, learning_rate=plan.train.learning_rate / 10)
+    there = replace(plan, train=lowered, alarms=(DIVERGED_ONCE,))
+    write_atomic(tmp_path / "again" / "run.json", to_json(there))
+    module._begin(plan, tmp_path / "again", fitted.folder)
+    write_atomic(tmp_path / "again" / "run.json", to_json(replace(there, alarms=())))
+    with pytest.raises(ConfigError, match="again exists and holds an unfinished run with other op"):
+        module._begin(plan, tmp_path / "again", fitted.folder)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"only": "lists/clean.txt"}, "The clean list lay in lists/clean.txt, .* with --only"),
+        ({"weights": "gone.pth"}, r"The weights lay in gone\.pth, which .* with --weights"),
+    ],
+)
+def test_files_of_the_run_that_are_not_there_are_asked_for(
+    fitted: Artefact, tmp_path: Path, asked: dict[str, str], message: str
+) -> None:
+    config = replace(fitted.state.config, **asked)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=message):
+        module._begin(module._plan(fitted, config, ""), tmp_path / "again", fitted.folder)
+
+
+def test_replay_is_told_where_list_and_weights_lie(
+    fitted: Artefact, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[FitConfig] = []
+
+    def begin(plan: RunState, *_: object) -> None:
+        plans.append(plan.config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_begin", begin)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(fitted.folder, tmp_path / "again", data="d", only=Path("l"), weights="w")
+    (config,) = plans
+    assert (config.data, config.only, config.weights) == ("d", "l", "w")
 
 
 def test_folder_without_a_training_is_refused(

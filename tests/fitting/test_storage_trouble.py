@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from small_runs import QUICK, Told, write_photos
 
 from pocketvision.errors import StorageError
-from pocketvision.fitting import folder, ship, variants
+from pocketvision.fitting import folder, ship, training, variants
 from pocketvision.fitting.artefact import read_state
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
@@ -122,6 +123,29 @@ def test_folder_that_vanishes_is_said_and_not_made_anew(config: FitConfig, tmp_p
         run_fit(config, out, Meddler(out))
     assert not out.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(training, "save_network"), (variants, "export_onnx"), (variants, "build_files")],
+)
+def test_folder_that_vanishes_before_a_file_is_written_is_not_made_anew(
+    config: FitConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    name: str,
+) -> None:
+    out, work = tmp_path / "out", getattr(module, name)
+
+    def too_late(*given: object, **named: object) -> object:
+        shutil.rmtree(out)
+        return work(*given, **named)
+
+    monkeypatch.setattr(module, name, too_late)
+    with pytest.raises(StorageError, match=r"out was removed or renamed while the run wrote to it"):
+        run_fit(config, out)
+    assert not out.exists()
 
 
 def test_disk_without_room_for_the_folder_is_refused_before_the_measurements(

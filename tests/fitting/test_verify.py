@@ -196,6 +196,52 @@ def test_edited_accuracy_breaks_the_seal_and_contradicts_the_counts(
     assert failed(verify(copy, photos)) == ["figures"], "whoever seals anew is found by figures"
 
 
+@pytest.mark.parametrize(
+    ("edited", "sealed", "note"),
+    [
+        ({"runtime": "openvino"}, False, ""),
+        ({"runtime": "unheard of"}, True, "runtime='unheard of' is unknown"),
+        ({"precision": "bf16"}, False, "precision='bf16' is unknown; expected one of"),
+        ({"threads": 0}, False, "threads=0 is out of range"),
+        ({"threads": 0}, True, "threads=0 is out of range"),
+    ],
+)
+def test_record_that_names_another_model_is_a_line_of_the_table(
+    copy: Path, fitted: Artefact, photos: Path, edited: dict[str, Any], sealed: bool, note: str
+) -> None:
+    """Sealed anew, it is found by the figures."""
+    write_record(
+        copy, replace(fitted.record, shipped=replace(fitted.shipped, **edited)), sealed=sealed
+    )
+    found = verify(copy, photos)
+    assert failed(found) == [*([] if sealed else ["seal"]), "figures", "opened"]
+    assert note in check(found, "opened").note
+
+
+def test_record_nested_without_end_is_a_line_of_the_table(copy: Path, photos: Path) -> None:
+    (copy / "record.json").write_bytes(b"[" * 200_000)
+    assert failed(verify(copy, photos)) == ["seal", "opened"]
+
+
+def test_clean_list_of_the_fit_tells_under_which_class_an_image_counts(
+    copy: Path, fitted: Artefact, photos: Path, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(photos, tmp_path / "moved"))
+    listed = "".join(f"{p.relative_to(moved).as_posix()}\n" for p in moved.rglob("*.png"))
+    (tmp_path / "clean.txt").write_text(listed)
+    for file in sorted((moved / "dark below").iterdir()):
+        shutil.copy(file, moved / "dark <b>above" / f"copy-{file.name}")
+    config = replace(fitted.state.config, only="gone.txt")
+    write_atomic(copy / "run.json", to_json(replace(fitted.state, config=config)))
+    message = r"6 of the recorded images lie .* list that told which, gone\.txt, is not there; say"
+    with pytest.raises(DataError, match=message):
+        recorded_images(Artefact(copy), moved)
+    _, rows, labels = recorded_images(Artefact(copy), moved, tmp_path / "clean.txt")
+    assert len(rows) == fitted.record.headline.n
+    assert labels.sum() == len(rows) // 2, "without the list all would count as the first class"
+    assert check(verify(copy, moved, only=tmp_path / "clean.txt"), "accuracy").passed
+
+
 def test_figures_that_agree_with_each_other_must_agree_with_the_images(
     copy: Path, fitted: Artefact, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,7 +394,7 @@ def test_image_that_vanishes_meanwhile_is_a_sentence(
     found = recorded_images(fitted, moved)
     shutil.rmtree(moved)
     monkeypatch.setattr(module, "recorded_images", lambda *_: found)
-    with pytest.raises(DataError, match=r"\.png cannot be read any more: No such file"):
+    with pytest.raises(DataError, match=r"\.png' could be read when it .* \(No such file"):
         verify(fitted.folder, moved)
 
 

@@ -42,6 +42,15 @@ def test_network_round_trip(fitted: SceneArtefact, tmp_path: Path) -> None:
     assert not network.training
 
 
+def test_folder_that_vanished_is_not_made_anew(fitted: SceneArtefact, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    with pytest.raises(FileNotFoundError):
+        save_patch_network(fitted.network, gone, classes=fitted.classes)
+    with pytest.raises(FileNotFoundError):
+        fitted.reduction.save(gone / "bands.safetensors")
+    assert not gone.exists()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

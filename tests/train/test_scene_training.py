@@ -135,6 +135,12 @@ def test_killed_training_resumes_to_equal_bits(
     assert result.steps == whole.steps == 12
 
 
+def test_folder_that_vanished_is_not_made_anew(source: SceneSource, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        train_scene(network(), source, CONFIG, tmp_path / "gone" / "training" / "patch-0")
+    assert not (tmp_path / "gone").exists()
+
+
 def test_complete_training_is_taken_as_it_was(source: SceneSource, tmp_path: Path) -> None:
     first, second = network(), network(seed=5)
     whole = train_scene(first, source, CONFIG, tmp_path)

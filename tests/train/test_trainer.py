@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import StoredPixels
 from pocketvision.data.transforms import Augmentation
-from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.errors import ArtefactError, ConfigError, DataError, PocketvisionError
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
 from pocketvision.train import trainer
@@ -22,6 +23,7 @@ from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
 from pocketvision.train.classify import build_optimizer, class_weights
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.processes import raise_as_here
 from pocketvision.train.schedule import Schedule, affordable_epochs
 from pocketvision.train.trainer import CHECKPOINT, METRICS, TrainResult, read_metrics, train
 
@@ -238,13 +240,62 @@ def test_checkpoint_that_is_not_of_a_training_is_refused(
         run(network(), source, tmp_path)
 
 
-def test_divergence_in_another_process_is_the_same_here() -> None:
-    raised = "Traceback ...\npocketvision.train.alarms.Diverged: The training loss became nan.\n"
-    with pytest.raises(Diverged, match=r"^The training loss became nan\.$"):
-        trainer._raise_as_here(ProcessRaisedException(raised, 0, 1))
-    other = ProcessRaisedException("Traceback ...\nValueError: something else\n", 0, 1)
-    with pytest.raises(ProcessRaisedException, match="something else"):
-        trainer._raise_as_here(other)
+def text_of(error: Exception) -> str:
+    """As torch hands on what a process raised, while it was handling something else."""
+    try:
+        try:
+            raise FileNotFoundError(2, "No such file or directory", "other")
+        except OSError:
+            raise error  # noqa: B904
+    except Exception:
+        return f"\n\n-- Process 1 terminated with the following error:\n{traceback.format_exc()}"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (Diverged("The training loss became nan."), Diverged, r"^The training loss became nan\.$"),
+        (DataError("2 of 3 fail:\n  a.png: why\nEnd."), DataError, r"^2 of 3 .*\n  a.png: .*\nEnd"),
+        (
+            OSError(28, "No space left on device", "/a/b"),
+            OSError,
+            r"\[Errno 28\] No space .*'/a/b'",
+        ),
+        (
+            ValueError("something else"),
+            PocketvisionError,
+            "^A process of the training failed: ValueError: something else$",
+        ),
+    ],
+)
+def test_what_another_process_raised_is_the_same_here(
+    error: Exception, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        raise_as_here(ProcessRaisedException(text_of(error), 1, 1))
+    assert type(caught.value) is type(error) or kind is PocketvisionError
+    assert getattr(caught.value, "filename", None) == getattr(error, "filename", None)
+
+
+def test_file_that_another_process_lacked_is_named_here() -> None:
+    lacked = FileNotFoundError(2, "No such file or directory", Path("/a/b"))
+    with pytest.raises(FileNotFoundError) as caught:
+        raise_as_here(ProcessRaisedException(text_of(lacked), 1, 1))
+    assert caught.value.filename == str(lacked.filename)
+
+
+def test_process_that_was_killed_is_a_sentence() -> None:
+    message = "process 0 terminated with signal SIGKILL"
+    killed = ProcessExitedException(message, 0, 1, -9, "SIGKILL")
+    with pytest.raises(PocketvisionError, match=rf"ended before it was done: {message}\. Run the"):
+        raise_as_here(killed)
+
+
+@pytest.mark.slow
+def test_file_that_two_processes_lack_is_named(source: PixelSource, tmp_path: Path) -> None:
+    gone = replace(source, pixels=StoredPixels(path=tmp_path / "gone", rows=24, side=32))
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*gone'"):
+        run(network(), gone, tmp_path, replace(CONFIG, devices=2, accelerator="cpu"))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])

@@ -49,6 +49,14 @@ def test_checkpoint_cut_short_is_seen(checkpoint: Path, share: float) -> None:
     assert not is_whole(checkpoint)
 
 
+def test_bit_that_says_encrypted_is_seen(checkpoint: Path) -> None:
+    content = bytearray(checkpoint.read_bytes())
+    entry = content.index(b"PK\x01\x02")  # of the directory at the end
+    content[entry + 8] |= 1
+    checkpoint.write_bytes(content)
+    assert not is_whole(checkpoint)
+
+
 def test_checkpoint_is_replaced_whole_or_not_at_all(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 NOTE_WIDTH = 72  # of the remarks in a table: they alone may take several lines
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+# A name such as ":cat:" stays what it is.
+out = Console(soft_wrap=True, emoji=False)
+err = Console(stderr=True, soft_wrap=True, emoji=False)
 
 
 class LineProgress:
@@ -73,8 +74,13 @@ class TerminalReporter:
 
 
 def print_json(value: object) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    """One JSON document on standard output; of names that are no UTF-8, JSON has an escape."""
+    print(printable(json.dumps(value, ensure_ascii=False, indent=2)))
+
+
+def printable(text: str) -> str:
+    """Names that are no Unicode text could not be printed."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def table(title: str, *columns: str) -> Table:
@@ -88,9 +94,9 @@ def table(title: str, *columns: str) -> Table:
 
 def show(grid: Table) -> None:
     """Print a table as wide as it is: a figure cut short would be another figure."""
-    unlimited = Console(width=10_000)
+    unlimited = Console(width=10_000, emoji=False)
     width = Measurement.get(unlimited, unlimited.options, grid).maximum
-    Console(width=width).print(grid)
+    Console(width=width, emoji=False).print(grid)
 
 
 def print_summary(artefact: Artefact) -> None:
@@ -175,10 +181,11 @@ def print_timing(timing: Timing) -> None:
 def print_predictions(predictions: dict[str, Prediction], top: int) -> None:
     """One line per image and class."""
     grid = table("", "image", "class", ">probability")
-    for image, prediction in predictions.items():
+    for path, prediction in predictions.items():
+        image = escape(printable(path))
         pairs = zip(prediction.classes[:top], prediction.probabilities[:top], strict=True)
         for number, (name, chance) in enumerate(pairs):
-            grid.add_row(escape(image) if number == 0 else "", escape(name), f"{chance:.4f}")
+            grid.add_row(image if number == 0 else "", escape(name), f"{chance:.4f}")
     show(grid)
 
 

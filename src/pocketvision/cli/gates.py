@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from pocketvision.fitting.checks import Verification
 
 
+ListNow = Annotated[
+    Path | None,
+    typer.Option(help="The clean list, if the fit had one; left out: where it lay for the fit."),
+]
+
+
 def verify(
     folder: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
     data: Annotated[
@@ -27,6 +33,7 @@ def verify(
         str | None,
         typer.Option(help="Limit on this machine, of an image or a pixel, such as 5ms."),
     ] = None,
+    only: ListNow = None,
     labels: options.Labels = None,
     mask: options.Mask = None,
     json: options.Json = False,
@@ -38,6 +45,8 @@ def verify(
 
     reporter = display.TerminalReporter()
     if is_scene_folder(folder):
+        if only is not None:
+            raise ConfigError(f"{folder} holds a network for a scene; --only is for photos.")
         found = verify_scene(
             folder, data, latency=latency, labels=labels, mask=mask, reporter=reporter
         )
@@ -46,7 +55,7 @@ def verify(
             raise ConfigError(
                 f"{folder} holds a network for photos; --labels and --mask are for scenes."
             )
-        found = verify_photos(folder, data, latency=latency, reporter=reporter)
+        found = verify_photos(folder, data, latency=latency, only=only, reporter=reporter)
     _answer(found, json)
 
 
@@ -55,6 +64,10 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
     data: Annotated[
         Path | None, typer.Option(help="The images; left out: where they lay for the fit.")
+    ] = None,
+    only: ListNow = None,
+    weights: Annotated[
+        str | None, typer.Option(help="The weights it began with; left out: where they lay.")
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -72,6 +85,8 @@ def reproduce(
             folder,
             out,
             data=data,
+            only=only,
+            weights=weights,
             command=shlex.join(["pocketvision", *sys.argv[1:]]),
             reporter=display.TerminalReporter(),
         )

@@ -64,7 +64,7 @@ def examine_index(index: Index, progress: Progress | None = None) -> PhotoFindin
         *copy_findings(index, copies, set_aside=bool(missing)),
         *_unusable(index.skipped),
         *_layout(index, counts),
-        *_classes(index, counts),
+        *_classes(index, counts, missing),
         *_shortcuts(index),
         *_files(index),
         *_set_aside(index, counts, missing),
@@ -159,13 +159,16 @@ def _layout(index: Index, counts: Counts) -> Iterator[FileFinding]:
         yield finding("error", "class-missing", sentence)
 
 
-def _classes(index: Index, counts: Counts) -> Iterator[FileFinding]:
-    """Classes too small to be learned or to be told of."""
+def _classes(index: Index, counts: Counts, missing: tuple[str, ...]) -> Iterator[FileFinding]:
+    """Classes too small to be learned or to be told of. missing: splits that `fit` sets aside."""
     total, train = counts.sum(axis=0), counts[SPLITS.index("train")]
     single = [name for name, count in zip(index.classes, total, strict=True) if count == 1]
     if single:
         sentence = f"{listed(single)}: one image, to train on or to validate with, not both."
-        yield finding("warning", "one-image", sentence)
+        if "val" in missing:  # which has one of every class
+            yield finding("error", "one-image", f"{sentence} Add images, or remove the class.")
+        else:
+            yield finding("warning", "one-image", sentence)
     tiny = [
         f"{shown(name)} ({count})"
         for name, count in zip(index.classes, total.tolist(), strict=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pocketvision.data.columns import Texts, TextsBuilder
 from pocketvision.data.layout import LAYOUT, SUFFIXES, folders_in, image_files, sources_of
-from pocketvision.data.shards import Members, images_in, read_classes
+from pocketvision.data.shards import Members, images_in, read_classes, too_large
 from pocketvision.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -96,8 +96,11 @@ def read_image_file(root: Path, path: str, members: Members | None, row: int) ->
     if members is not None and members.shard[row] >= 0:
         return members.read(root, row)
     with open(os.open(root / path, _OPEN), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
             raise ValueError("not a regular file")
+        if reason := too_large(facts.st_size):
+            raise ValueError(reason)
         return file.read()
 
 

@@ -91,6 +91,10 @@ class Samples:
         """The image file as it is now; nothing is checked. Raises: OSError, ValueError."""
         return self.index.read(row)
 
+    def read_unchanged(self, row: int) -> bytes:
+        """The image file, if it still is what was scanned. Raises: DataError."""
+        return self.index.read_unchanged(row)
+
     def where(self, row: int) -> str:
         """The image's path, for messages."""
         return self.index.where(row)
@@ -198,7 +202,20 @@ def _split(index: Index, seed: int) -> Samples:
             f"{str(index.root)!r} has one image per class, too few to set any aside for "
             f"validation; expected at least 2 different images of each class."
         )
+    if lacking := [split for split in ("train", "val") if _lacked(index, splits, split)]:
+        raise DataError(
+            f"A validation split cannot be set aside in {str(index.root)!r}: "
+            + "; ".join(f"{s} would have no image of {_lacked(index, splits, s)}" for s in lacking)
+            + ". Every class needs 2 different images or more; add some, or remove the class."
+        )
     return Samples(index=index, split_codes=splits, split_origins=origins)
+
+
+def _lacked(index: Index, splits: npt.NDArray[np.int8], split: str) -> str:
+    """The classes without an image in a split, for messages."""
+    held = np.unique(index.labels[splits == SPLITS.index(split)])
+    absent = np.setdiff1d(np.arange(len(index.classes)), held)
+    return ", ".join(repr(index.classes[label]) for label in absent)
 
 
 def _held(hashes: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

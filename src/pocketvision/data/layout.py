@@ -98,11 +98,17 @@ def folders_in(parent: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> Iterator[Path]:
-    """Image files below a folder; links are followed, each real folder is entered once."""
+    """Image files below a folder; links are followed, each real folder is entered once.
+
+    A link to a folder that holds this one is not followed: what lies there belongs to others.
+    """
     seen: set[str] = set()
+    # Where a class folder is a link itself, both what it lies in and what it leads to.
+    below = (folder, folder.parent / "any")
+    above = {str(path) for place in below for path in Path(os.path.realpath(place)).parents}
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=_pass_on):
         real = os.path.realpath(parent)
-        if real in seen:
+        if real in seen or real in above:
             folders.clear()
             continue
         seen.add(real)

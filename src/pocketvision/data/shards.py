@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +19,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pocketvision.budget import format_size
 from pocketvision.errors import DataError
 
 SUFFIX = ".tar"
 COMPRESSED = (".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
 CLASSES = "classes.txt"
 MAX_LABEL_BYTES = 1 << 20  # of a .cls or .json member
+MAX_CLASSES_BYTES = 1 << 24  # of classes.txt
+MAX_IMAGE_BYTES = 1_000_000_000  # more than the largest image that is decoded has uncompressed
+READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -82,11 +87,16 @@ def read_classes(*folders: Path) -> dict[str, str] | None:
     """What a label may be, to its class: names and indices of the first classes.txt in `folders`.
 
     A class whose name is a number goes before the index. None where there is no classes.txt.
-    Raises: DataError: it is empty, no text, or names a class twice.
+    Raises: DataError: it is empty, far too large, no text, or names a class twice.
     """
     path = next((folder / CLASSES for folder in folders if (folder / CLASSES).is_file()), None)
     if path is None:
         return None
+    if (size := path.stat().st_size) > MAX_CLASSES_BYTES:
+        raise DataError(
+            f"{str(path)!r} has {format_size(size)}; expected the name of each class once, one a "
+            f"line, in {format_size(MAX_CLASSES_BYTES)} at most."
+        )
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -106,9 +116,13 @@ def images_in(
     """Every image of a shard with its label; memory does not grow with their number.
 
     suffixes: of image files. classes: as `read_classes` gives them; None: any label is a class. A
-    shard that is damaged or cut off ends with an entry without a name that says so.
+    shard that is damaged or cut off ends with an entry without a name that says so; what is no
+    regular file has that entry alone.
     Raises: DataError: it is compressed. OSError: it cannot be read.
     """
+    if not stat.S_ISREG(shard.stat().st_mode):  # a pipe would wait for a writer for ever
+        yield Member("", "", 0, 0, "not a regular file")
+        return
     whole = 0
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -125,7 +139,8 @@ def images_in(
 def _by_key(tar: tarfile.TarFile, size: int) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
     """Files that follow one another under one key: the name up to the first dot of its last part.
 
-    Raises: ReadError: the tar file, of `size` bytes, ends within a member, or without its mark.
+    Raises: ReadError: the tar file, of `size` bytes, ends within a member or without its mark, has
+    a header that is none, or goes on behind its mark.
     """
     key, members = "", list[tarfile.TarInfo]()
     while (member := tar.next()) is not None:
@@ -143,8 +158,26 @@ def _by_key(tar: tarfile.TarFile, size: int) -> Iterator[tuple[str, list[tarfile
         members.append(member)
     if tar.offset + tarfile.BLOCKSIZE > size:
         raise tarfile.ReadError("it has no end mark")  # and the last image perhaps no label
+    behind = _first_byte_from(tar)
+    # To `next`, a header that is damaged is an end like any other.
+    if behind < tar.offset + tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"the header at byte {tar.offset} is damaged")
     if members:
         yield key, members
+    if behind < size:
+        raise tarfile.ReadError("it goes on behind its end mark, as tar files put together do")
+
+
+def _first_byte_from(tar: tarfile.TarFile) -> int:
+    """Where the first byte lies, from the end that was read on, that is not zero; or the end."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    place = tar.offset
+    while data := tar.fileobj.read(READ_BYTES):
+        if rest := data.lstrip(b"\0"):
+            return place + len(data) - len(rest)
+        place += len(data)
+    return place
 
 
 def _images_of(
@@ -159,9 +192,23 @@ def _images_of(
     for member in members:
         if not member.name.lower().endswith(suffixes):
             continue
-        plain = member.isreg() and not member.issparse()
-        why = reason if plain else "a link or a sparse file, whose content is not in one piece"
-        yield Member(member.name, label, member.offset_data, member.size, why)
+        yield Member(
+            member.name, label, member.offset_data, member.size, _of_no_use(member) or reason
+        )
+
+
+def _of_no_use(member: tarfile.TarInfo) -> str:
+    """Why an image cannot be read from its place; empty where it can."""
+    if not member.isreg() or member.issparse():
+        return "a link or a sparse file, whose content is not in one piece"
+    return too_large(member.size)
+
+
+def too_large(size: int) -> str:
+    """Why an image file of so many bytes is not read; empty where it is."""
+    if size <= MAX_IMAGE_BYTES:
+        return ""
+    return f"too large: {format_size(size)}; an image file may have {format_size(MAX_IMAGE_BYTES)}"
 
 
 def _label(
@@ -196,7 +243,10 @@ def _written_label(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
         raise ValueError(f"not a file of up to {MAX_LABEL_BYTES} bytes")
     text = file.read().decode()
     if member.name.lower().endswith(".json"):
-        value = json.loads(text)
+        try:
+            value = json.loads(text)
+        except RecursionError:
+            raise ValueError("nested too deeply to be read") from None
         value = value.get("label") if isinstance(value, dict) else None
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError('no "label" that is a text or a whole number')

@@ -5,6 +5,7 @@ Both give the same pixels, bit for bit, in the same order.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,11 +41,15 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredPixels:
-    """Images in a pixel store: a file of uint8 (rows, side, side, 3)."""
+    """Images in a pixel store: a file of uint8 (rows, side, side, 3).
+
+    index: the images it was made from, to be decoded anew where another run removed the store.
+    """
 
     path: Path
     rows: int
     side: int
+    index: Index | None = None
 
     def __len__(self) -> int:
         return self.rows
@@ -56,7 +61,14 @@ class StoredPixels:
     def batches(self, batches: Sequence[Rows]) -> Iterator[Batch]:
         """`take` of each, in turn, the file being opened once."""
         shape = (self.rows, self.side, self.side, 3)
-        store = np.memmap(self.path, dtype=np.uint8, mode="r", shape=shape)
+        try:
+            store = np.memmap(self.path, dtype=np.uint8, mode="r", shape=shape)
+            os.utime(self.path)  # used now: others are removed before it
+        except FileNotFoundError:
+            if self.index is None:
+                raise
+            yield from StreamedPixels(index=self.index, side=self.side).batches(batches)
+            return
         for rows in batches:
             yield np.asarray(store[rows])
 
@@ -99,4 +111,5 @@ def open_pixels(samples: Samples, side: int, progress: Progress | None = None) -
     if not is_stored(samples, side) and shortage(len(samples), side):
         return StreamedPixels(index=samples.index, side=side)
     store = pixel_store(samples, side, progress)
-    return StoredPixels(path=Path(str(store.filename)), rows=len(store), side=side)
+    path = Path(str(store.filename))
+    return StoredPixels(path=path, rows=len(store), side=side, index=samples.index)

@@ -21,6 +21,7 @@ from pocketvision.fitting.plan import (
     untrained_card,
 )
 from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.device import machine
 from pocketvision.measure.latency import measure_latency
 from pocketvision.measure.throughput import BATCHED, MAX_BATCH, as_throughput
@@ -232,7 +233,7 @@ def _in_turns(
         str(number): partial(file.session.run, noise(batch, file.spec))
         for number, file in enumerate(files)
     }
-    with reporter.progress(title) as advance:
+    with reporter.progress(title) as advance, watch_conditions(threads) as seen:
         latencies = measure_latency(
             sessions,
             BATCHED,
@@ -240,7 +241,7 @@ def _in_turns(
             batch=batch,
             progress=lambda done, total: advance(done, total, ""),
         )
-    return [latencies[name] for name in sessions]
+    return [judged(latencies[name], seen[0]) for name in sessions]
 
 
 def _side(candidate: Candidate, timed: Sequence[tuple[_Open, TimedFile]]) -> Side:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pocketvision.budget import Budget
 from pocketvision.data.transforms import Augmentation
-from pocketvision.errors import choice, in_range
+from pocketvision.errors import choice, in_range, is_text
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.registry import find_models
 from pocketvision.record import (
@@ -55,6 +55,8 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("data", "weights", "only"):
+            is_text(name, getattr(self, name))
         for pattern in self.models:
             find_models(pattern)
         for name in self.runtimes:
@@ -117,6 +119,7 @@ class RunState:
     val_top1: Accuracy | None = None
     files: tuple[FileState, ...] = ()  # of the trained network
     conditions: Conditions | None = None  # while the files were timed
+    runtimes: tuple[str, ...] = ()  # names of those that are used, asked for or installed then
     seal: dict[str, str] = field(default_factory=dict)  # name -> SHA-256, when the run was done
 
 

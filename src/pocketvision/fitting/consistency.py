@@ -86,10 +86,11 @@ def _on_shipped_file(record: Record) -> Iterator[str]:
         "size": (variant.size_bytes, shipped.size_bytes),
         "latency": (variant.latency, record.latency),
         "memory": (variant.peak_bytes, record.peak_bytes),
+        "threads": (record.latency.threads, shipped.threads),
     }
     for name, (compared, headline) in pairs.items():
         if compared != headline:
-            yield f"the {name} of the shipped file is given twice, differently"
+            yield f"{name} of the shipped file: given twice, differently"
     if not _in_order(record.latency):
         yield "the latency lies outside its own interval"
 

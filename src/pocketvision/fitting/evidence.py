@@ -78,6 +78,7 @@ def worst_mistakes(samples: Samples, rows: np.ndarray, logits: np.ndarray) -> tu
     """Images named wrongly, at most `MISTAKES` of them, the surest first.
 
     rows: (n,) of `samples`. logits: (n, K).
+    Raises: DataError: one of their files changed since it was scanned.
     """
     probabilities = softmax(logits)
     named, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -89,7 +90,7 @@ def worst_mistakes(samples: Samples, rows: np.ndarray, logits: np.ndarray) -> tu
             true=samples.classes[samples.labels[rows[k]]],
             named=samples.classes[named[k]],
             probability=float(sure[k]),
-            thumbnail=thumbnail(samples.read(int(rows[k]))),
+            thumbnail=thumbnail(samples.read_unchanged(int(rows[k]))),
         )
         for k in worst
     )

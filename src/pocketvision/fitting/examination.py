@@ -16,6 +16,7 @@ from pocketvision.measure.accuracy import accuracy
 from pocketvision.models.arch import Network
 from pocketvision.record import Accuracy, Finding
 from pocketvision.train.alarms import batch_statistics, majority_alarm, norm_alarm
+from pocketvision.train.batches import num_batches
 
 TRAINING_IMAGES = 1024  # of them that are looked at, at most
 
@@ -61,7 +62,9 @@ def named_classes(
     """(n,) int64, the class that is named for each row, in batches of nearly one size."""
     named = []
     with torch.inference_mode():
-        for batch in pixels.batches(np.array_split(rows, -(-len(rows) // batch_size))):
+        # Not one of them is alone, where it can be: it has no statistics for a batch norm.
+        parts = np.array_split(rows, num_batches(len(rows), batch_size))
+        for batch in pixels.batches(parts):
             logits = network(eval_batch(torch.from_numpy(batch), pre))
             named.append(logits.argmax(1).numpy())
     return np.concatenate(named)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pocketvision.budget import format_size
-from pocketvision.errors import ConfigError, StorageError
+from pocketvision.errors import ConfigError, StorageError, is_text
 from pocketvision.storage import write_atomic
 
 HOLDS = {
@@ -23,7 +23,8 @@ NOTHING_LEFT_BYTES = 1_000_000
 
 
 def check_writable(out: Path) -> None:
-    """Raises: ConfigError: `out` could not be made when everything is measured."""
+    """Raises: ConfigError: `out` could not be made when everything is measured, or recorded."""
+    is_text("out", str(out))
     parent = out.absolute().parent
     while not parent.exists():
         parent = parent.parent

@@ -11,7 +11,6 @@ import torch
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import normalise
-from pocketvision.errors import DataError
 from pocketvision.fitting.artefact import read_pixels
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.models.arch import Network
@@ -21,8 +20,8 @@ from pocketvision.runtimes.runtime import Session
 class Images(Protocol):
     """Image files by row; `data.images.Samples` and `data.index.Index` are such."""
 
-    def read(self, row: int) -> bytes:
-        """The file as it is now. Raises: OSError, ValueError."""
+    def read_unchanged(self, row: int) -> bytes:
+        """The file, if it still is what was scanned. Raises: DataError."""
         ...
 
     def where(self, row: int) -> str:
@@ -53,14 +52,11 @@ def network_logits(
 
 
 def pixels_of_row(images: Images, row: int, preprocessing: Preprocessing) -> np.ndarray:
-    """(resolution, resolution, 3) uint8 of one image file. Raises: DataError: it cannot be read."""
-    where = images.where(row)
-    try:
-        content = images.read(row)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{where} cannot be read any more: {reason}.") from error
-    return read_pixels(content, preprocessing, where=where)
+    """(resolution, resolution, 3) uint8 of one image file.
+
+    Raises: DataError: it changed since it was scanned, or cannot be read any more.
+    """
+    return read_pixels(images.read_unchanged(row), preprocessing, where=images.where(row))
 
 
 def run_on_files(
@@ -76,7 +72,7 @@ def run_on_files(
 
     labels: (n,) of those rows.
 
-    Raises: DataError: a file cannot be read.
+    Raises: DataError: a file changed since it was scanned, or cannot be read any more.
     """
     logits: dict[str, list[np.ndarray]] = {"float": [], **{name: [] for name in sessions}}
     decoding: list[float] = []

@@ -15,8 +15,15 @@ from pocketvision.fitting.artefact import Artefact, read_pixels
 from pocketvision.fitting.footprint import Footprints
 from pocketvision.fitting.plan import noise
 from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.memory import can_measure_memory
-from pocketvision.measure.throughput import MAX_BATCH, Timing, measure_throughput, time_file
+from pocketvision.measure.throughput import (
+    MAX_BATCH,
+    Timing,
+    as_throughput,
+    measure_throughput,
+    time_file,
+)
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Shipped, Throughput
 from pocketvision.runtimes.registry import get_runtime
@@ -60,7 +67,9 @@ def shipped_throughput(model: Path, shipped: Shipped, spec: ArchSpec) -> Through
     """
     session = get_runtime(shipped.runtime).session(model, shipped.precision, shipped.threads)
     runs = {"shipped": partial(session.run, noise(SHIPPED_BATCH, spec))}
-    return measure_throughput(runs, shipped.threads, batch=SHIPPED_BATCH)["shipped"]
+    with watch_conditions(shipped.threads) as seen:
+        found = measure_throughput(runs, shipped.threads, batch=SHIPPED_BATCH)["shipped"]
+    return as_throughput(judged(found.latency, seen[0]))
 
 
 def _decode_ms(artefact: Artefact) -> float | None:

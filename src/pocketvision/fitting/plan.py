@@ -22,6 +22,7 @@ from pocketvision.fitting.footprint import Footprints
 from pocketvision.fitting.ranking import Measured, may_fit
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.standalone import standalone_script
+from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.device import installed_version, machine_key
 from pocketvision.measure.latency import PLANNING, measure_latency
 from pocketvision.models.arch import ArchSpec, Network
@@ -203,9 +204,11 @@ def _measure_chunk(
                     if footprints is not None:
                         peak = footprints.measure(runtime, path, precision, card)
                     origin[key] = (spec, runtime.name, precision, size, peak)
-        latencies = measure_latency(sessions, PLANNING, threads)
+        with watch_conditions(threads) as seen:
+            latencies = measure_latency(sessions, PLANNING, threads)
     for key, (spec, name, precision, size, peak) in origin.items():
-        measured = Measured(size_bytes=size, latency=latencies[key], peak_bytes=peak)
+        latency = judged(latencies[key], seen[0])
+        measured = Measured(size_bytes=size, latency=latency, peak_bytes=peak)
         cache.put(spec, name, precision, measured)
 
 
@@ -216,9 +219,11 @@ def build_files(
     precisions: tuple[Precision, ...],
     calibration: Calibration | None = None,
 ) -> dict[Precision, Path]:
-    """The files of one runtime by precision, in `folder`; calibrated on noise if on nothing."""
+    """The files of one runtime by precision, in `folder`; calibrated on noise if on nothing.
+
+    The folder above `folder` must be there: one that vanished is not made anew.
+    """
     files: dict[Precision, Path] = {}
-    folder.mkdir(parents=True, exist_ok=True)
     for precision in precisions:
         path = (
             folder
@@ -229,7 +234,8 @@ def build_files(
         files[precision] = path
         if path.exists():
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for part in (folder, path.parent.parent, path.parent):
+            part.mkdir(exist_ok=True)
         if precision == "int8":
             runtime.quantize(exported, path, calibration or _noise_calibration(exported))
         else:

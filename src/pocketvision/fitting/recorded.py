@@ -8,25 +8,34 @@ from pathlib import Path
 import numpy as np
 
 from pocketvision.data.folders import SPLITS
-from pocketvision.data.index import Index, read_index
+from pocketvision.data.index import Index, read_clean_list, read_index
 from pocketvision.data.layout import folders_in
 from pocketvision.data.shards import shards_in
 from pocketvision.errors import DataError
 from pocketvision.fitting.artefact import Artefact
 
 
-def recorded_images(artefact: Artefact, data: Path) -> tuple[Index, np.ndarray, np.ndarray]:
+def recorded_images(
+    artefact: Artefact, data: Path, only: str | Path | None = None
+) -> tuple[Index, np.ndarray, np.ndarray]:
     """The recorded headline split in `data`: the files there, its rows, and their labels (n,).
 
-    data: the folder of the fit, wherever it lies now, or as much of it as holds that split.
+    data: the folder of the fit, wherever it lies now, or as much of it as holds that split. only:
+    its clean list, if it had one; None: where it lay, if it still lies there.
 
-    Raises: DataError: some of its images are not in `data`, or bear classes of another name.
+    Raises: DataError: some of its images are not in `data`, or bear classes of another name; or the
+    clean list is missing, and they lie there under several classes.
     """
     split = artefact.record.data.headline_split
     index = read_index(_folder_of(split, data))
     wanted = Counter(artefact.state.headline_hashes)
-    # Copies may lie in other splits, under other classes: those of the recorded split come first.
-    order = np.argsort(index.splits != SPLITS.index(split), kind="stable")
+    listed = _listed(artefact, index, only)
+    if listed is None and artefact.state.config.only is not None:
+        _refuse_ambiguous(artefact, index, wanted)
+    # Copies may lie in other splits, under other classes: those of the clean list come first, and
+    # those of the recorded split.
+    elsewhere = index.splits != SPLITS.index(split)
+    order = np.lexsort([elsewhere] if listed is None else [elsewhere, ~listed])
     rows = []
     for row in order.tolist():
         content = index.hashes[row].tobytes().hex()
@@ -40,6 +49,30 @@ def recorded_images(artefact: Artefact, data: Path) -> tuple[Index, np.ndarray, 
         )
     labels = _labels(artefact, index, rows, data)
     return index, np.array(rows, dtype=np.int64), labels
+
+
+def _listed(artefact: Artefact, index: Index, only: str | Path | None) -> np.ndarray | None:
+    """(N,) which rows stand in the clean list; None where there is none, or it is not there."""
+    asked = artefact.state.config.only if only is None else only
+    if asked is None or (only is None and not Path(asked).is_file()):
+        return None
+    names, above = read_clean_list(Path(asked)), index.root.name
+    # The folder may be a split of the one that the list is of.
+    return np.array([p in names or f"{above}/{p}" in names for p in index.paths], dtype=bool)
+
+
+def _refuse_ambiguous(artefact: Artefact, index: Index, wanted: Counter[str]) -> None:
+    """Raises: DataError: only the clean list could tell under which class some images count."""
+    labels: dict[str, set[int]] = {}
+    for row in range(len(index)):
+        content = index.hashes[row].tobytes().hex()
+        if content in wanted:
+            labels.setdefault(content, set()).add(int(index.labels[row]))
+    if several := sum(len(found) > 1 for found in labels.values()):
+        raise DataError(
+            f"{several} of the recorded images lie under several classes, and the clean list that "
+            f"told which, {artefact.state.config.only}, is not there; say where with --only."
+        )
 
 
 def _folder_of(split: str, data: Path) -> Path:

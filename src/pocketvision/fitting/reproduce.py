@@ -12,7 +12,7 @@ import torch
 from pocketvision.budget import Budget, format_size
 from pocketvision.data.images import scan
 from pocketvision.errors import ArtefactError, DataError
-from pocketvision.fitting.artefact import RUN, Artefact, read_state
+from pocketvision.fitting.artefact import MODEL, RUN, Artefact, read_state
 from pocketvision.fitting.checks import (
     Check,
     Verification,
@@ -20,17 +20,20 @@ from pocketvision.fitting.checks import (
     on_recorded_machine,
     versions_check,
 )
-from pocketvision.fitting.config import RunState
+from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.folder import check_writable, make_folder, storage_told, taken
 from pocketvision.fitting.from_files import run_on_files
 from pocketvision.fitting.lock import locked
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.recorded import recorded_images
 from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.fitting.seal import broken_seals
 from pocketvision.measure.accuracy import compare
 from pocketvision.measure.device import machine
+from pocketvision.models.pretrained import is_published
 from pocketvision.record import Epoch, Step
 from pocketvision.storage import to_json
+from pocketvision.train.alarms import DIVERGED
 
 # Of top-1: two trainings with other bits differ as two seeds do, and the interval of one comparison
 # knows of the images alone.
@@ -42,38 +45,64 @@ def reproduce(
     out: str | Path,
     *,
     data: str | Path | None = None,
+    only: str | Path | None = None,
+    weights: str | None = None,
     command: str = "",
     reporter: Reporter | None = None,
 ) -> Verification:
     """Train, export and measure again what `folder` records, into `out`, and compare.
 
     Network, epochs, seeds and the kind of file are the recorded ones; nothing is chosen anew, and
-    no budget is kept. data: where the images lie now; None: where they lay. An interrupted replay
-    goes on when it is called again.
+    no budget is kept. data, only, weights: where the images, the clean list and the weights lie
+    now, as far as the run had them; None: where they lay. An interrupted replay goes on when it is
+    called again.
 
-    Raises: ArtefactError: no fitted folder. DataError: other images than the recorded ones.
-    ConfigError: `out` holds something else. MissingExtraError: its runtime is not installed.
-    GateError: the network or its file fails.
+    Raises: ArtefactError: no fitted folder, one that is not as its run left it, or a training that
+    cannot be replayed. DataError: other images than the recorded ones. ConfigError: `out` holds
+    something else. MissingExtraError: its runtime is not installed. GateError: the network or its
+    file fails.
     """
     reporter = reporter or Silent()
     first, out = Artefact(folder), Path(out)
-    images = Path(data if data is not None else first.state.config.data)
-    plan = _plan(first, images, command or f"pocketvision.reproduce({str(folder)!r}, {str(out)!r})")
+    _refuse_altered(first)
+    config = first.state.config
+    config = replace(
+        config,
+        data=config.data if data is None else str(data),
+        only=config.only if only is None else str(only),
+        weights=config.weights if weights is None else weights,
+    )
+    plan = _plan(first, config, command or f"pocketvision.reproduce({str(folder)!r}, {str(out)!r})")
     with storage_told(out):
         check_writable(out)
         with locked(out, reporter.say):
-            _begin(plan, out, images, first.folder)
+            _begin(plan, out, first.folder)
     again = run_fit(plan.config, out, reporter, command=plan.command)
     same = on_recorded_machine(first.record.machine)
-    return Verification(checks=tuple(_checks(first, again, images, reporter)), same_machine=same)
+    return Verification(checks=tuple(_checks(first, again, config, reporter)), same_machine=same)
 
 
-def _plan(first: Artefact, images: Path, command: str) -> RunState:
-    """The state of a run that has all of the recorded plan before it, and nothing done."""
+def _refuse_altered(first: Artefact) -> None:
+    """Raises: ArtefactError: the record, or what would be run beside the replay, was changed."""
+    altered = broken_seals(first.folder, first.state.seal)
+    altered += [f"{MODEL}/{name}" for name in first.altered_files()]
+    if altered:
+        raise ArtefactError(
+            f"{first.folder} is not as its run left it (altered, missing or added: "
+            f"{', '.join(altered)}), and a replay would be held against something else; see "
+            f"`pocketvision verify {first.folder}`."
+        )
+
+
+def _plan(first: Artefact, asked: FitConfig, command: str) -> RunState:
+    """The state of a run that has all of the recorded plan before it, and nothing done.
+
+    asked: what the recorded run was asked for, its files where they lie now.
+    Raises: ArtefactError: the training cannot be replayed.
+    """
     earlier, shipped = first.state, first.shipped
     config = replace(
-        earlier.config,
-        data=str(images),
+        asked,
         budget=Budget(),
         runtimes=(shipped.runtime,),
         precisions=(shipped.precision,),
@@ -82,6 +111,14 @@ def _plan(first: Artefact, images: Path, command: str) -> RunState:
     train = earlier.train
     if train is None:
         raise ArtefactError(f"{first.folder / RUN} names no training; it cannot be replayed.")
+    if has_diverged(earlier):
+        raise ArtefactError(
+            f"The training of {first.folder} diverged and went on at a lower learning rate, which "
+            "is not replayed. Run its command again with another --out: "
+            f"{earlier.command}"
+        )
+    if earlier.config.accelerator == "auto" and not torch.cuda.is_available():
+        train = replace(train, accelerator="cpu")  # it informs that the weights are others
     if was_cut_short(first):
         train = replace(train, epochs=max(1, len(first.record.epochs)))
     return RunState(
@@ -101,13 +138,18 @@ def _plan(first: Artefact, images: Path, command: str) -> RunState:
     )
 
 
+def has_diverged(state: RunState) -> bool:
+    """True if the training went back once, to a lower learning rate."""
+    return any(alarm.code == DIVERGED for alarm in state.alarms)
+
+
 def was_cut_short(artefact: Artefact) -> bool:
     """True if the time asked for ended the recorded training before its planned end."""
     train = artefact.state.train
     return train is not None and len(artefact.record.epochs) < train.epochs
 
 
-def _begin(plan: RunState, out: Path, images: Path, folder: Path) -> None:
+def _begin(plan: RunState, out: Path, folder: Path) -> None:
     """Make the output folder with the plan in it, unless it holds this replay unfinished.
 
     Raises: DataError, ConfigError: as `reproduce`.
@@ -117,12 +159,14 @@ def _begin(plan: RunState, out: Path, images: Path, folder: Path) -> None:
             there = read_state(out)
         except ArtefactError:
             raise taken(out, None) from None
-        if (there.status, there.ranking, there.train) != ("unfinished", plan.ranking, plan.train):
+        planned = plan.train
+        if planned and there.train and has_diverged(there):  # the replay itself, so far
+            planned = replace(planned, learning_rate=there.train.learning_rate)
+        if (there.status, there.ranking, there.train) != ("unfinished", plan.ranking, planned):
             raise taken(out, there.status)
         return
-    if not images.exists():
-        raise DataError(f"The images lay in {images}, which is not there; say where with --data.")
-    config = plan.config
+    config, images = plan.config, plan.config.data
+    _refuse_absent(config)
     found = scan(images, seed=config.seed, skip_bad=config.skip_bad, only=config.only)
     if found.fingerprint != plan.fingerprint:
         raise DataError(
@@ -132,10 +176,28 @@ def _begin(plan: RunState, out: Path, images: Path, folder: Path) -> None:
     make_folder(out, RUN, to_json(plan))
 
 
-def _checks(first: Artefact, again: Artefact, images: Path, reporter: Reporter) -> Iterator[Check]:
+def _refuse_absent(config: FitConfig) -> None:
+    """Raises: DataError: a file that the recorded run was given is not where it lay."""
+    weights = config.weights
+    if weights is not None and (is_published(weights) or "://" in weights):
+        weights = None  # to be downloaded
+    for what, option, place in (
+        ("images", "data", config.data),
+        ("clean list", "only", config.only),
+        ("weights", "weights", weights),
+    ):
+        if place is not None and not Path(place).exists():
+            raise DataError(
+                f"The {what} lay in {place}, which is not there; say where with --{option}."
+            )
+
+
+def _checks(
+    first: Artefact, again: Artefact, config: FitConfig, reporter: Reporter
+) -> Iterator[Check]:
     yield _weights_check(first, again)
     yield _curves_check(first.record.epochs, again.record.epochs)
-    yield _accuracy_check(first, again, images, reporter)
+    yield _accuracy_check(first, again, config, reporter)
     yield _file_check(first, again)
     same = on_recorded_machine(first.record.machine)
     yield latency_check(first.record.latency, again.record.latency, same, None, "latency")
@@ -180,9 +242,11 @@ def _last(epochs: tuple[Epoch, ...]) -> str:
     return f"val top-1 {epochs[-1].val_top1:.2%} after {len(epochs)} epochs" if epochs else "none"
 
 
-def _accuracy_check(first: Artefact, again: Artefact, images: Path, reporter: Reporter) -> Check:
+def _accuracy_check(
+    first: Artefact, again: Artefact, config: FitConfig, reporter: Reporter
+) -> Check:
     """Both shipped files on the recorded images, in pairs."""
-    files, rows, labels = recorded_images(first, images)
+    files, rows, labels = recorded_images(first, Path(config.data), config.only)
     sessions = {"recorded": first.session(), "again": again.session()}
     run = run_on_files(files, rows, labels, first.preprocessing, again.network, sessions, reporter)
     found = compare(

@@ -37,7 +37,8 @@ def broken_seals(folder: Path, seal: dict[str, str]) -> list[str]:
 def _digest(path: Path) -> str:
     """SHA-256 of a file; of JSON only what it says counts, not how it is laid out."""
     if path.suffix == ".json":
-        with contextlib.suppress(ValueError):  # no JSON any more: as it is
+        # No JSON any more, or nested without end: as it is.
+        with contextlib.suppress(ValueError, RecursionError):
             said = json.loads(path.read_bytes())
             text = json.dumps(said, sort_keys=True, separators=(",", ":"))
             return sha256_bytes(text.encode())

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pocketvision.budget import format_latency, format_size
+from pocketvision.errors import ArtefactError
 from pocketvision.fitting.artefact import (
     CARD,
     MODEL,
@@ -16,6 +17,7 @@ from pocketvision.fitting.artefact import (
     REPORT,
     TRAINING,
     Artefact,
+    altered_files,
 )
 from pocketvision.fitting.choice import Built, nearest_variant
 from pocketvision.fitting.evidence import collect_evidence
@@ -57,15 +59,25 @@ NEAREST = "nearest"  # and of the one that is shown where none ships
 
 def finish(run: Run, network: Network, built: list[Built], chosen: Built) -> Artefact:
     """Write everything that comes out of the run, and mark it done."""
-    if run.did("verify") and (run.out / RECORD).exists():
-        # It was interrupted behind the last figure.
-        record = from_json(Record, (run.out / RECORD).read_bytes(), source=RECORD)
-    else:
+    record = _record_left(run)
+    if record is None:
         shipped = _write_model(run, network, chosen)
         record = _measure(run, network, built, chosen, shipped)
     _write_pages(run, record)
     run.save(replace(run.state, status="done", seal=seal_of(run.out)))
     return Artefact(run.out)
+
+
+def _record_left(run: Run) -> Record | None:
+    """The record, if the run was interrupted behind its last figure and model/ still is as then."""
+    path = run.out / RECORD
+    if not run.did("verify") or not path.exists():
+        return None
+    try:
+        record = from_json(Record, path.read_bytes(), source=str(path))
+    except ArtefactError:  # it is written anew
+        return None
+    return None if altered_files(run.out / MODEL, record.shipped.files) else record
 
 
 def finish_missed(run: Run, network: Network, built: list[Built], reason: str) -> None:

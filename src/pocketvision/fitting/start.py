@@ -56,9 +56,9 @@ def open_run(config: FitConfig, out: Path, reporter: Reporter, command: str) -> 
     """
     clock = Clock(config.budget.time_s)
     earlier = _unfinished_state(out, config)
-    runtimes = _runtimes(config)
+    runtimes = _runtimes((earlier and earlier.runtimes) or config.runtimes)
     samples = _scan(config, reporter)
-    check_devices(base_config(config), len(samples.indices("train")))
+    _check_devices(config, out, earlier, len(samples.indices("train")))
     if earlier is None:
         return _begin(config, out, samples, runtimes, reporter, clock, command)
     if earlier.fingerprint != samples.fingerprint:
@@ -104,10 +104,25 @@ def _scan(config: FitConfig, reporter: Reporter) -> Samples:
         )
 
 
-def _runtimes(config: FitConfig) -> list[Runtime]:
-    if not config.runtimes:
+def _check_devices(config: FitConfig, out: Path, earlier: RunState | None, images: int) -> None:
+    """Raises: ConfigError: the devices asked for are not there, or those a training began on."""
+    begun = None if earlier is None or earlier.trained else earlier.train
+    try:
+        check_devices(begun or base_config(config), images)
+    except ConfigError as error:
+        if begun is None:
+            raise
+        raise ConfigError(
+            f"The training in {out} began on {begun.devices} x {begun.accelerator} and would come "
+            "out otherwise on another device; go on where that is, or give another --out. "
+            f"({error})"
+        ) from error
+
+
+def _runtimes(names: tuple[str, ...]) -> list[Runtime]:
+    if not names:
         return installed_runtimes()
-    chosen = [get_runtime(name) for name in config.runtimes]
+    chosen = [get_runtime(name) for name in names]
     for runtime in chosen:
         runtime.check()
     return chosen
@@ -135,7 +150,11 @@ def _begin(
         runtimes=runtimes,
         reporter=reporter,
         clock=clock,
-        state=replace(_first_state(config, samples, command), findings=findings),
+        state=replace(
+            _first_state(config, samples, command),
+            findings=findings,
+            runtimes=tuple(runtime.name for runtime in runtimes),
+        ),
     )
     _say_forecast(run, candidates)
     check_room(out, forecast.out_bytes([c.count.parameters for c in candidates], len(runtimes)))

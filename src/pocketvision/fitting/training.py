@@ -24,13 +24,19 @@ from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.pretrained import is_published
 from pocketvision.models.weights import load as load_network
-from pocketvision.models.weights import save as save_network
+from pocketvision.models.weights import save_into as save_network
 from pocketvision.record import Step
 from pocketvision.train.alarms import DIVERGED, Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.checkpoint import is_whole, read_training
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import CHECKPOINT, TrainResult, faster_threads, train
+from pocketvision.train.trainer import (
+    CHECKPOINT,
+    TrainResult,
+    as_run_here,
+    faster_threads,
+    train,
+)
 
 SHORTENED = "shortened to keep the time"
 SAVE_EVERY_S = 20.0
@@ -239,12 +245,12 @@ def _step_back(run: Run, error: Diverged) -> None:
 def _freeze(run: Run) -> TrainConfig:
     remaining = run.clock.remaining_s
     if remaining is None or run.config.epochs is not None:
-        return base_config(run.config)
+        return as_run_here(base_config(run.config))
     work = workload_of(run, run.spec.resolution)
     config, rate = timed(run, run.spec)
     epochs = forecast.affordable_epochs(work, rate, remaining - work.finish_s)
     epochs = max(1, min(epochs, forecast.MAX_EPOCHS))
-    return replace(config, epochs=epochs, warmup_epochs=warmup(epochs))
+    return as_run_here(replace(config, epochs=epochs, warmup_epochs=warmup(epochs)))
 
 
 def warmup(epochs: int) -> float:

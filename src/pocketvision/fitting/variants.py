@@ -51,8 +51,8 @@ CHECKED_FILES = 64  # of val, read again from their files
 def build_variants(run: Run, network: Network) -> list[Built]:
     """Export, quantize, gate and measure the trained network on every runtime x precision.
 
-    Raises: GateError: no file gives numbers, or image files do not give the pixels that were
-    trained on.
+    Raises: GateError: no file gives numbers, and the run has failed; or image files do not give the
+    pixels that were trained on.
     """
     pre = preprocessing_for(run, network.spec)
     pixels = open_pixels(run.samples, pre.side)
@@ -187,7 +187,11 @@ def _gate(
             else:
                 _update(run, file, replace(file, comparison=found))
     if not run.state.files:
-        raise GateError(f"No file of {network.spec.label} gives numbers; it cannot be shipped.")
+        run.save(replace(run.state, status="failed"))
+        raise GateError(
+            f"No file of {network.spec.label} gives numbers; it cannot be shipped, and the run "
+            f"stops. The trained network stays in {run.out}; train another into another --out."
+        )
     note = "each file against the float network, on val"
     run.add_steps(Step(name="gate", seconds=seconds[0], note=note))
 

@@ -7,7 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from pocketvision.budget import format_size, parse_latency
-from pocketvision.errors import ArtefactError
+from pocketvision.errors import (
+    ArtefactError,
+    ConfigError,
+    MissingExtraError,
+    PocketvisionError,
+)
 from pocketvision.fitting.artefact import CANDIDATES, MODEL, Artefact, altered_files, read_state
 from pocketvision.fitting.checks import (
     Check,
@@ -36,7 +41,7 @@ from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.record import Accuracy, Comparison, IntegerWork
 from pocketvision.runtimes.integers import integer_work
 from pocketvision.runtimes.registry import get_runtime
-from pocketvision.runtimes.runtime import Session
+from pocketvision.runtimes.runtime import Runtime, Session
 
 CORRECT_TOLERANCE = 0.005  # of the images: other processors round differently
 AGREEMENT_TOLERANCE = 0.01
@@ -50,13 +55,15 @@ def verify(
     data: str | Path | None = None,
     *,
     latency: str | None = None,
+    only: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> Verification:
     """Re-check a fitted folder on this machine: seal, figures, files, integers, images, speed.
 
     data: where the images are; those of the recorded split are found in it by content, others are
     left alone; None: what needs images is not checked, and the table says so. On another machine
-    than the recorded one latency and memory only inform, unless `latency` gives a limit.
+    than the recorded one latency and memory only inform, unless `latency` gives a limit. only:
+    where the clean list lies now, if the fit had one; None: where it lay.
 
     Raises: ArtefactError: no fitted folder. DataError: recorded images are missing from `data`.
     MissingExtraError: its runtime is not installed.
@@ -67,7 +74,7 @@ def verify(
         artefact = Artefact(folder)
     except ArtefactError as error:
         return _unreadable(folder, error)
-    return _Gate(artefact, reporter or Silent()).run(data, limit_ms)
+    return _Gate(artefact, reporter or Silent(), only).run(data, limit_ms)
 
 
 def _unreadable(folder: Path, error: ArtefactError) -> Verification:
@@ -82,32 +89,52 @@ def _unreadable(folder: Path, error: ArtefactError) -> Verification:
     broken = broken_seals(folder, seal)
     if not broken:
         raise error
-    opened = Check(name="opened", passed=False, recorded="", found="no", note=str(error))
-    return Verification(checks=(seal_check(len(seal), broken), opened), same_machine=False)
+    checks = (seal_check(len(seal), broken), _not_opened(error))
+    return Verification(checks=checks, same_machine=False)
+
+
+def _not_opened(error: PocketvisionError) -> Check:
+    return Check(name="opened", passed=False, recorded="", found="no", note=str(error))
 
 
 class _Gate:
     """The checks of one fitted folder, in the order of the table."""
 
-    def __init__(self, artefact: Artefact, reporter: Reporter) -> None:
+    def __init__(self, artefact: Artefact, reporter: Reporter, only: str | Path | None) -> None:
         self.artefact = artefact
         self.reporter = reporter
+        self.only = only
         self.record = artefact.record
         self.shipped = artefact.shipped
         self.state: RunState = artefact.state
-        self.runtime = get_runtime(self.shipped.runtime)
         self.same_machine = on_recorded_machine(self.record.machine)
 
     def run(self, data: str | Path | None, limit_ms: float | None) -> Verification:
         """All checks; those that run the model are left out where its files are not as recorded."""
-        self.runtime.check()
         checks = list(self._files())
-        altered = self.artefact.altered_files()
-        files = {file.name for file in self.runtime.files(self.artefact.model_file)}
-        if not files & set(altered):  # nothing is known about another model
-            checks += [self._integers(), *self._accuracy(data), *self._speed(limit_ms)]
+        try:
+            for check in self._of_the_model(data, limit_ms):
+                checks.append(check)  # what was found before an error stays
+        except (ArtefactError, ConfigError, MissingExtraError) as error:
+            if all(check.passed is not False for check in checks):
+                raise
+            checks.append(_not_opened(error))  # a record that was edited names no such model
         checks.append(versions_check(self.record.machine.versions))
         return Verification(checks=tuple(checks), same_machine=self.same_machine)
+
+    @property
+    def runtime(self) -> Runtime:
+        return get_runtime(self.shipped.runtime)
+
+    def _of_the_model(self, data: str | Path | None, limit_ms: float | None) -> Iterator[Check]:
+        self.runtime.check()
+        altered = self.artefact.altered_files()
+        files = {file.name for file in self.runtime.files(self.artefact.model_file)}
+        if files & set(altered):  # nothing is known about another model
+            return
+        yield self._integers()
+        yield from self._accuracy(data)
+        yield from self._speed(limit_ms)
 
     def _files(self) -> Iterator[Check]:
         folder, seal = self.artefact.folder, self.state.seal
@@ -153,7 +180,7 @@ class _Gate:
 
     def _compare(self, data: str | Path) -> dict[str, Comparison]:
         artefact = self.artefact
-        images, rows, labels = recorded_images(artefact, Path(data))
+        images, rows, labels = recorded_images(artefact, Path(data), self.only)
         sessions = {"shipped": artefact.session(), **self._exported()}
         files = run_on_files(
             images,

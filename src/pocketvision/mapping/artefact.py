@@ -15,7 +15,7 @@ from pocketvision.mapping.config import SceneState
 from pocketvision.models.patch import PatchNetwork, PatchSpec
 from pocketvision.runtimes.scene_onnx import SceneSession, open_scene_session
 from pocketvision.scene_record import SCENE_SCHEMA_VERSION, SceneRecord
-from pocketvision.storage import from_json, to_json, write_atomic
+from pocketvision.storage import from_json, to_json, write_into
 
 BANDS = "bands.safetensors"
 NETWORK = "network.json"
@@ -90,9 +90,9 @@ def is_scene_folder(folder: Path) -> bool:
 def save_patch_network(network: PatchNetwork, folder: Path, *, classes: tuple[str, ...]) -> None:
     """Write network.json and network.safetensors."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    write_atomic(folder / WEIGHTS, safetensors.torch.save(state))
+    write_into(folder / WEIGHTS, safetensors.torch.save(state))
     description = PatchDescription(spec=network.spec, classes=classes)
-    write_atomic(folder / NETWORK, to_json(description))
+    write_into(folder / NETWORK, to_json(description))
 
 
 def load_patch_network(folder: Path) -> tuple[PatchNetwork, PatchDescription]:

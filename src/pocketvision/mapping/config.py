@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from pocketvision.budget import Budget
-from pocketvision.errors import ConfigError, at_least, choice, in_range
+from pocketvision.errors import ConfigError, at_least, choice, in_range, is_text
 from pocketvision.models.patch import PatchSpec, check_window
 from pocketvision.record import Step
 from pocketvision.runtimes.runtime import MAX_THREADS
@@ -64,6 +64,8 @@ class SceneConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("data", "labels", "mask", "weights"):
+            is_text(name, getattr(self, name))
         for method in self.methods:
             choice("model", method, METHODS)
         if len(set(self.methods)) < len(self.methods):

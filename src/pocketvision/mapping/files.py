@@ -227,7 +227,7 @@ def _export(
     forms: tuple[Form, ...],
 ) -> dict[FileKey, Path]:
     files: dict[FileKey, Path] = {}
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     for form in forms:
         card = SceneCard.for_scene(
             scene,

@@ -56,7 +56,7 @@ from pocketvision.scene_record import (
     Scores,
     ShippedScene,
 )
-from pocketvision.storage import sha256_file, to_json, write_atomic
+from pocketvision.storage import sha256_file, to_json, write_into
 
 TIME_TOLERANCE = 1.1  # of the time asked for: what comes behind the trainings is an estimate
 
@@ -79,11 +79,9 @@ def finish(run: SceneRun) -> SceneArtefact:
     run.add_step(Step(name="map", seconds=seconds[0], note="the whole scene, by the shipped file"))
     record = _record(run, reduction, built, chosen, shipped, classes, map_seconds)
     _write_maps(run, classes)
-    write_atomic(
-        run.out / REPORT, render_scene_report(record, _pictures(run, classes, uncertainty))
-    )
-    write_atomic(run.out / CARD, render_scene_card(record))
-    write_atomic(run.out / RECORD, to_json(record))  # the last: with it the folder can be opened
+    write_into(run.out / REPORT, render_scene_report(record, _pictures(run, classes, uncertainty)))
+    write_into(run.out / CARD, render_scene_card(record))
+    write_into(run.out / RECORD, to_json(record))  # the last: with it the folder can be opened
     run.save(replace(run.state, status="done", seal=seal_of(run.out)))
     return SceneArtefact(run.out)
 
@@ -95,7 +93,7 @@ def _write_model(run: SceneRun, chosen: Built) -> ShippedScene:
         shutil.rmtree(leftover, ignore_errors=True)
     building.mkdir()
     shutil.copyfile(chosen.path, building / MODEL_FILE)
-    write_atomic(building / "run.py", scene_script(chosen.card, run.config.threads))
+    write_into(building / "run.py", scene_script(chosen.card, run.config.threads))
     building.rename(folder)
     paths = sorted(folder.iterdir())
     return ShippedScene(
@@ -233,7 +231,7 @@ def _write_maps(run: SceneRun, classes: Labels) -> None:
     picture = map_with_legend(
         classes, scene.classes, scene.colours, title=scene.name, counts=counts
     )
-    write_atomic(run.out / MAP, png(picture))
+    write_into(run.out / MAP, png(picture))
     write_array(classes, run.out / CLASSES)
 
 

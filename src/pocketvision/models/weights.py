@@ -28,7 +28,7 @@ from pocketvision.models.foreign import (
 from pocketvision.models.identify import HEAD, hint, identify, our_state
 from pocketvision.models.imagenet import imagenet_classes
 from pocketvision.nn.conv import DEFAULT_NORM, BatchNormSpec
-from pocketvision.storage import from_json, to_json, write_atomic
+from pocketvision.storage import from_json, to_json, write_into
 
 NETWORK_FILE = "network.json"
 WEIGHTS_FILE = "network.safetensors"
@@ -96,10 +96,22 @@ def save(
 
     Raises: ConfigError: as `NetworkFile`.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_into(network, folder, classes=classes, preprocessing=preprocessing)
+
+
+def save_into(
+    network: Network,
+    folder: Path,
+    *,
+    classes: tuple[str, ...] = (),
+    preprocessing: Preprocessing | None = None,
+) -> None:
+    """As `save`, into a folder that must be there: one that vanished is not made anew."""
     file = NetworkFile(spec=network.spec, classes=classes, preprocessing=preprocessing)
     state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomic(folder / WEIGHTS_FILE, safetensors.torch.save(state))
-    write_atomic(folder / NETWORK_FILE, to_json(file))
+    write_into(folder / WEIGHTS_FILE, safetensors.torch.save(state))
+    write_into(folder / NETWORK_FILE, to_json(file))
 
 
 def load(folder: Path) -> tuple[Network, NetworkFile]:

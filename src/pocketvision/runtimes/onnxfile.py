@@ -14,7 +14,7 @@ from onnx.external_data_helper import uses_external_data
 
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.runtimes.runtime import FileCard
-from pocketvision.storage import write_atomic
+from pocketvision.storage import write_into
 
 INPUT, OUTPUT = "input", "logits"  # of the files we export
 
@@ -78,9 +78,9 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def write_model(model: onnx.ModelProto, path: Path) -> None:
-    """Check a model and write it as one file, atomically."""
+    """Check a model and write it as one file, atomically, into a folder that must be there."""
     onnx.checker.check_model(model, full_check=True)
-    write_atomic(path, model.SerializeToString(deterministic=True))
+    write_into(path, model.SerializeToString(deterministic=True))
 
 
 def metadata(model: onnx.ModelProto) -> dict[str, str]:

@@ -260,6 +260,7 @@ def _image_shape(model: Any) -> tuple[int, int, int]:
 
 def _save(model: Any, target: Path) -> None:
     """Write both files: whenever the .xml is there, its .bin is there whole."""
+    target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".openvino.") as folder:
         written = Path(folder) / target.name
         _openvino().save_model(model, written, compress_to_fp16=False)

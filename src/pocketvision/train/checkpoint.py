@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -55,5 +56,6 @@ def is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError):
+    # A bit that says "encrypted" is a RuntimeError, and so is a compression that nobody knows.
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, zlib.error):
         return False

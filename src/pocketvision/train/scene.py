@@ -25,7 +25,7 @@ from pocketvision.errors import ConfigError, GateError
 from pocketvision.models.dense import logits_at
 from pocketvision.models.patch import PatchNetwork
 from pocketvision.scene_record import Curve
-from pocketvision.storage import write_atomic
+from pocketvision.storage import write_into
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.crops import (
     CropSampler,
@@ -75,7 +75,8 @@ def train_scene(
 
     Raises: GateError: the loss became NaN or infinite. ConfigError: no such device.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    for part in (folder.parent, folder):  # an output folder that vanished is not made anew
+        part.mkdir(exist_ok=True)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads or before)
     try:
@@ -260,7 +261,7 @@ class _Loop:
             },
             content,
         )
-        write_atomic(self.checkpoint, content.getvalue())
+        write_into(self.checkpoint, content.getvalue())
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.network.load_state_dict(saved["network"])

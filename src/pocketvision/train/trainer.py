@@ -15,14 +15,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessException
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import augment
@@ -36,6 +36,7 @@ from pocketvision.train.batches import PixelSource
 from pocketvision.train.checkpoint import SafeCheckpoints, read_training
 from pocketvision.train.classify import Classification, batches_per_epoch, build_optimizer
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.processes import raise_as_here
 from pocketvision.train.schedule import affordable_epochs
 
 OnStep = Callable[[int, int, str], None]  # steps done, steps in all, a note
@@ -73,12 +74,27 @@ def train(
     Raises: Diverged: the loss became NaN, infinite or far too large. ArtefactError: a last.ckpt
     that is not of a training.
     """
-    folder.mkdir(exist_ok=True)
-    keep_freed_memory()
-    lay_out(network, torch.channels_last)
     module = Classification(
         network, train=train, val=val, preprocessing=preprocessing, config=config
     )
+    return fit(module, folder=folder, on_step=on_step, deadline=deadline)
+
+
+def fit(
+    module: Classification,
+    *,
+    folder: Path,
+    on_step: OnStep | None = None,
+    deadline: float | None = None,
+) -> TrainResult:
+    """As `train`, for a module that may have a loss of its own; its network is fitted in place.
+
+    Raises: as `train`.
+    """
+    network, config = module.network, module.config
+    folder.mkdir(exist_ok=True)
+    keep_freed_memory()
+    lay_out(network, torch.channels_last)
     watch = _Watch(folder / METRICS, config.epochs, on_step, deadline)
     with quiet_lightning():
         trainer = _build_trainer(config, folder, watch)
@@ -92,29 +108,20 @@ def train(
             if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
                 raise KeyboardInterrupt from stop
             raise
-        except ProcessRaisedException as error:
-            _raise_as_here(error)
+        except ProcessException as error:
+            raise_as_here(error)
     if watch.made_no_step:  # all epochs were made before: take the averaged weights they ended with
         module.load_state_dict(read_training(resume)["state_dict"])
     lay_out(network.cpu(), torch.contiguous_format)
     network.eval()
     epochs = read_metrics(folder / METRICS)
-    steps = config.epochs * batches_per_epoch(len(train), config)
+    steps = config.epochs * batches_per_epoch(len(module.train_source), config)
     return TrainResult(epochs=epochs, stopped_early=not epochs or epochs[-1].steps < steps)
 
 
 def _cuda_devices(config: TrainConfig) -> list[int]:
     """Those, beside the CPU, whose random state dropout takes over."""
     return list(range(config.devices)) if _accelerator(config) == "cuda" else []
-
-
-def _raise_as_here(error: ProcessRaisedException) -> NoReturn:
-    """What another process raised, where the caller has to know it; all else as it is."""
-    last = str(error).strip().splitlines()[-1]
-    kind, _, sentence = last.partition(": ")
-    if kind == f"{Diverged.__module__}.{Diverged.__name__}":
-        raise Diverged(sentence) from error
-    raise error
 
 
 def lay_out(network: nn.Module, memory_format: torch.memory_format) -> None:
@@ -196,6 +203,18 @@ def faster_threads(
     return replace(config, threads=threads), rates[threads]
 
 
+def as_run_here(config: TrainConfig) -> TrainConfig:
+    """`config` with the device and the threads that "auto" and 0 stand for here and now.
+
+    They change with the machine and its environment, and with them the bits of the weights.
+    """
+    return replace(
+        config,
+        accelerator="cuda" if _accelerator(config) == "cuda" else "cpu",
+        threads=config.threads or torch.get_num_threads(),
+    )
+
+
 @contextlib.contextmanager
 def cpu_threads(threads: int) -> Iterator[None]:
     """PyTorch on that many CPU threads; 0 leaves it as it is."""
@@ -275,6 +294,8 @@ class _Watch(Callback):
             write_metrics(self.metrics, done)
         self.start = time.monotonic() - (done[-1].seconds if done else 0.0)
         assert isinstance(pl_module, Classification)
+        if trainer.num_devices > 1 and pl_module.config.threads:  # other processes have their own
+            torch.set_num_threads(max(1, pl_module.config.threads // trainer.num_devices))
         # A resumed training keeps the end it had been brought forward to.
         trainer.fit_loop.max_epochs = pl_module.schedule.steps // int(trainer.num_training_batches)
 

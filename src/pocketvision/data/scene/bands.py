@@ -15,7 +15,7 @@ from pocketvision.data.scene.moments import Matrix, Moments, Vector, training_mo
 from pocketvision.data.scene.scene import Mask, Scene, check_bands, missing
 from pocketvision.errors import ArtefactError, ConfigError, DataError, at_least, choice
 from pocketvision.scene_record import ReductionSummary
-from pocketvision.storage import from_json, to_json, write_atomic
+from pocketvision.storage import from_json, to_json, write_into
 
 Method = Literal["pca", "standardise", "select"]
 
@@ -90,7 +90,7 @@ class BandReduction:
             "matrix": np.ascontiguousarray(self.matrix),
         }
         metadata = {METADATA_KEY: to_json(self.summary)}
-        write_atomic(path, safetensors.numpy.save(tensors, metadata))
+        write_into(path, safetensors.numpy.save(tensors, metadata))
 
     @classmethod
     def load(cls, path: Path) -> BandReduction:

@@ -1,0 +1,153 @@
+"""The gate of INT8: every rung can be reached, and the sentence says what was shipped and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pocketvision.compress import ladder as module
+from pocketvision.compress.ladder import Climbed, Subject, climb
+from pocketvision.errors import GateError
+from pocketvision.measure import accuracy
+from pocketvision.record import Comparison, Latency
+from pocketvision.runtimes.onnxfile import read_model
+from pocketvision.runtimes.onnxruntime import is_quantized
+from pocketvision.runtimes.runtime import PLAIN_INT8
+
+SLOW, FAST = 5.0, 2.0  # ms
+
+
+@pytest.fixture(autouse=True)
+def _times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """INT8 files take FAST, float ones SLOW, whatever the machine is."""
+    set_times(monkeypatch, FAST)
+
+
+def set_times(monkeypatch: pytest.MonkeyPatch, int8_ms: float) -> None:
+    def measure(sessions: Mapping[str, Any], *_: object, **__: object) -> dict[str, Latency]:
+        return {
+            name: Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=1, threads=1)
+            for name in sessions
+            for ms in [int8_ms if is_quantized(read_model(Path(name))) else SLOW]
+        }
+
+    monkeypatch.setattr(module, "measure_latency", measure)
+
+
+def fail_until(monkeypatch: pytest.MonkeyPatch, passes: int) -> None:
+    """The first files that are judged lose everything; file number `passes` loses nothing."""
+    real, seen = accuracy.compare, []
+
+    def compare(*words: Any, **options: Any) -> Comparison:
+        seen.append(1)
+        drop = 0.0 if len(seen) >= passes else 0.25
+        return replace(real(*words, **options), drop=drop, drop_low=drop, drop_high=drop)
+
+    monkeypatch.setattr(module, "compare", compare)
+
+
+def kinds(climbed: Climbed) -> list[tuple[str, bool]]:
+    return [(rung.kind, rung.passed) for rung in climbed.rungs.values()]
+
+
+def test_first_rung_is_enough_where_it_passes(subject: Subject, tmp_path: Path) -> None:
+    said: list[str] = []
+    found = climb(subject, tmp_path, explain=False, say=said.append)
+    assert kinds(found) == [("float", True), ("post-training", True)]
+    assert found.rungs[found.chosen].kind == "post-training"
+    assert "INT8 is shipped" in found.quantization.sentence
+    assert "2.50 times as fast as float" in found.quantization.sentence
+    assert "So few images cannot tell half a point from nothing" in found.quantization.sentence
+    assert said[-1].startswith("post-training: loses")
+    assert all(layer.alone_sqnr_db is None for layer in found.quantization.layers)
+    assert found.quantization.judged_by == "labels"
+
+
+def test_layers_are_left_in_float_worst_first(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_until(monkeypatch, passes=3)
+    limited = replace(subject, max_drop_points=1.0)
+    found = climb(limited, tmp_path, config=PLAIN_INT8, explain=False)
+    assert kinds(found) == [
+        ("float", True),
+        ("post-training", False),
+        ("layers in float", False),
+        ("layers in float", True),
+    ]
+    one, two = (rung.float_layers for rung in list(found.rungs.values())[2:])
+    assert (len(one), len(two)) == (1, 2)
+    assert two[0] == one[0]
+    left = {layer.name for layer in found.quantization.layers if not layer.in_integers}
+    assert left == set(two)
+    assert "INT8 with 2 layers in float is shipped" in found.quantization.sentence
+    worst = min(found.quantization.layers, key=lambda layer: layer.alone_sqnr_db or 999)
+    assert worst.name == one[0]
+
+
+def test_training_is_the_last_rung_before_float(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module._Ladder, "leave_layers_in_float", lambda *_: None)
+    fail_until(monkeypatch, passes=2)
+    limited = replace(subject, max_drop_points=1.0)
+    found = climb(
+        limited, tmp_path, config=PLAIN_INT8, explain=False, train=lambda: subject.float_onnx
+    )
+    assert kinds(found)[-1] == ("after training", True)
+    assert "INT8 after training for integers is shipped" in found.quantization.sentence
+
+
+def test_float_is_shipped_where_nothing_passes(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_until(monkeypatch, passes=99)
+    found = climb(replace(subject, max_drop_points=0), tmp_path, config=PLAIN_INT8, explain=False)
+    assert found.chosen == subject.float_onnx
+    assert found.quantization.sentence == (
+        "The float file is shipped: in integers at least 25.00 points are lost, and 0 are allowed."
+    )
+    assert all(rung.latency is None for rung in found.rungs.values() if not rung.passed)
+
+
+def test_float_is_shipped_where_integers_are_slower(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_times(monkeypatch, 9.0)
+    found = climb(subject, tmp_path, config=PLAIN_INT8, explain=False)
+    assert found.chosen == subject.float_onnx
+    assert "INT8 passes its gate, but takes 9 ms where float takes 5 ms" in (
+        found.quantization.sentence
+    )
+
+
+def test_agreement_is_judged_where_there_are_no_labels(subject: Subject, tmp_path: Path) -> None:
+    found = climb(replace(subject, labels=None), tmp_path, config=PLAIN_INT8, explain=False)
+    assert found.quantization.judged_by == "agreement"
+    assert "There were no labels: agreement with float was judged" in found.quantization.sentence
+    compared = found.rungs[found.chosen].comparison
+    assert compared is not None
+    assert compared.drop == pytest.approx(1 - compared.agreement)
+
+
+def test_max_drop_of_zero_takes_what_loses_nothing(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_until(monkeypatch, passes=1)
+    found = climb(replace(subject, max_drop_points=0), tmp_path, config=PLAIN_INT8, explain=False)
+    assert found.rungs[found.chosen].kind == "post-training"
+
+
+def test_logits_that_are_not_numbers_stop_it(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        module._Ladder, "_logits", lambda *_: np.full((len(subject.judged), 4), np.nan, np.float32)
+    )
+    with pytest.raises(GateError, match="logits that are not numbers"):
+        climb(subject, tmp_path, config=PLAIN_INT8, explain=False)
