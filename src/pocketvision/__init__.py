@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pocketvision.fitting.artefact import load as load
     from pocketvision.fitting.compare import compare as compare
     from pocketvision.fitting.pipeline import fit as fit
+    from pocketvision.fitting.quantize import quantize as quantize
     from pocketvision.fitting.reproduce import reproduce as reproduce
     from pocketvision.fitting.verify import verify as verify
     from pocketvision.mapping.artefact import SceneArtefact as SceneArtefact
@@ -40,6 +41,7 @@ _HOMES = {
     "list_models": "pocketvision.models.registry",
     "load": "pocketvision.fitting.artefact",
     "map_scene": "pocketvision.mapping.maps",
+    "quantize": "pocketvision.fitting.quantize",
     "reproduce": "pocketvision.fitting.reproduce",
     "spec": "pocketvision.models.registry",
     "verify": "pocketvision.fitting.verify",
@@ -58,6 +60,7 @@ __all__ = [
     "list_models",
     "load",
     "map_scene",
+    "quantize",
     "reproduce",
     "spec",
     "verify",

@@ -77,15 +77,17 @@ def climb(
     config: Int8Config | None = None,
     train: Train | None = None,
     explain: bool = True,
+    timed: bool = True,
     say: Say = lambda sentence: None,
 ) -> Climbed:
     """Quantize, judge and time until a file passes; the float file is the last rung.
 
     folder: takes the files. train: the rung of training; None leaves it out. explain: measure what
-    each layer costs alone, also where the first rung passes.
+    each layer costs alone, also where the first rung passes. timed: time all that pass and choose
+    the fastest; else the last file in integers is chosen if it passes, and nothing is timed.
     Raises: GateError: logits that are not numbers.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     ladder = _Ladder(subject, folder, config or Int8Config(), say)
     ladder.float_rung()
     first = ladder.quantize(subject.float_onnx, "post-training")
@@ -98,8 +100,9 @@ def climb(
     if train is not None and not ladder.passed:
         say("Training for integers.")
         ladder.quantize(train(), "after training")
-    ladder.time_files()
-    chosen = ladder.fastest()
+    if timed:
+        ladder.time_files()
+    chosen = ladder.fastest() if timed else ladder.last()
     return Climbed(
         rungs=ladder.rungs, chosen=chosen, quantization=ladder.quantization(first, chosen)
     )
@@ -202,6 +205,11 @@ class _Ladder:
             raise GateError("no file could be timed.")
         return min(timed, key=lambda path: timed[path].median_ms)
 
+    def last(self) -> Path:
+        """The last file in integers if it passes, else the float file."""
+        path = list(self.rungs)[-1]
+        return path if self.rungs[path].passed else self.subject.float_onnx
+
     def quantization(self, first: Quantized, chosen: Path) -> Quantization:
         subject = self.subject
         in_float = set(self.rungs[chosen].float_layers)
@@ -227,8 +235,10 @@ class _Ladder:
 
 
 def verdict(rungs: dict[Path, Rung], chosen: Path, subject: Subject) -> str:
-    """What is shipped, and why, in words."""
+    """What passed its gate or is shipped, and why, in words."""
     rung, reference = rungs[chosen], next(r for r in rungs.values() if r.kind == "float")
+    if reference.latency is None:
+        return _judgement(rungs, chosen, subject)
     tried = [r for r in rungs.values() if r.kind != "float"]
     if rung.kind == "float":
         passing = [r for r in tried if r.passed and r.latency]
@@ -257,6 +267,25 @@ def verdict(rungs: dict[Path, Rung], chosen: Path, subject: Subject) -> str:
         f"{len(subject.judged):,} images ({100 * compared.drop_low:+.2f} to "
         f"{100 * compared.drop_high:+.2f}), {_times(reference.latency, rung.latency)} as fast as "
         f"float.{_caution(subject)}"
+    )
+
+
+def _judgement(rungs: dict[Path, Rung], chosen: Path, subject: Subject) -> str:
+    """What the gate says of files that were not timed."""
+    rung = rungs[chosen]
+    if rung.comparison is None:
+        least = min(r.comparison.drop for r in rungs.values() if r.comparison)
+        return (
+            f"In integers at least {100 * least:.2f} points are lost, and "
+            f"{subject.max_drop_points:g} are allowed."
+        )
+    found = rung.comparison
+    left = f" with {len(rung.float_layers)} layers in float" if rung.float_layers else ""
+    trained = " after training for integers" if rung.kind == "after training" else ""
+    return (
+        f"INT8{left}{trained} loses {100 * found.drop:.2f} points of top-1 on "
+        f"{len(subject.judged):,} images ({100 * found.drop_low:+.2f} to "
+        f"{100 * found.drop_high:+.2f}).{_caution(subject)}"
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketvision.budget import format_latency, format_size
+from pocketvision.cpu import VNNI
 from pocketvision.measure.device import machine
 from pocketvision.record import Conditions, Latency, Machine
 
@@ -55,6 +56,41 @@ def on_recorded_machine(recorded: Machine) -> bool:
         recorded.cores,
         recorded.features,
     )
+
+
+def processor_check(recorded: Machine, here: Machine, weight_bits: int) -> Check | None:
+    """The line on why INT8 numbers may differ on this processor; None: they need not.
+
+    weight_bits: of the shipped file. On x86 without VNNI, products of uint8 and int8 are summed in
+    pairs in 16 bits, and large ones saturate unless weights keep to 7 bits.
+    """
+    then, now = (not VNNI.isdisjoint(m.features) for m in (recorded, here))
+    same_kind = recorded.architecture == here.architecture
+    if same_kind and then == now:
+        return None
+    if not same_kind:
+        note = "another architecture rounds in another order: agreement tells by how much"
+    elif now:
+        note = "with VNNI here, weights of 8 bits would do: quantize again for a finer file"
+    elif weight_bits > 7:
+        note = (
+            "without VNNI, sums of 8-bit products saturate here: if accuracy fails, quantize again "
+            "on this processor, which takes weights of 7 bits"
+        )
+    else:
+        note = "weights of 7 bits do not saturate here"
+    return Check(
+        name="processor",
+        passed=None,
+        recorded=_integer_support(recorded),
+        found=_integer_support(here),
+        note=note,
+    )
+
+
+def _integer_support(machine: Machine) -> str:
+    found = sorted(VNNI & set(machine.features))
+    return f"{machine.architecture}, {' '.join(found) or 'no VNNI'}"
 
 
 def seal_check(sealed: int, broken: list[str]) -> Check:

@@ -17,6 +17,7 @@ from pocketvision.record import (
     Finding,
     Latency,
     Precision,
+    Quantization,
     Step,
     Tried,
 )
@@ -118,6 +119,7 @@ class RunState:
     train_top1: Accuracy | None = None  # the trained network on training images
     val_top1: Accuracy | None = None
     files: tuple[FileState, ...] = ()  # of the trained network
+    quantization: Quantization | None = None  # of the INT8 file of ONNX Runtime
     conditions: Conditions | None = None  # while the files were timed
     runtimes: tuple[str, ...] = ()  # names of those that are used, asked for or installed then
     seal: dict[str, str] = field(default_factory=dict)  # name -> SHA-256, when the run was done

@@ -262,6 +262,7 @@ def _record(
         conditions=run.state.conditions,
         findings=run.state.findings,
         alarms=run.state.alarms,
+        quantization=run.state.quantization,
         train_top1=run.state.train_top1,
         val_top1=run.state.val_top1,
     )

@@ -320,5 +320,6 @@ def forget_training(run: Run, attempt: int) -> None:
             train_top1=None,
             val_top1=None,
             files=(),
+            quantization=None,
         )
     )

@@ -22,6 +22,7 @@ from pocketvision.fitting.choice import Built, choose_variant, passes
 from pocketvision.fitting.config import FileState
 from pocketvision.fitting.footprint import Footprints
 from pocketvision.fitting.from_files import network_logits, pixels_of_row
+from pocketvision.fitting.int8_rungs import int8_file
 from pocketvision.fitting.plan import (
     build_files,
     chosen_precisions,
@@ -110,6 +111,10 @@ def _make_files(run: Run, network: Network, pixels: Pixels, pre: Preprocessing) 
     size = exported.stat().st_size
     with stopwatch() as quantize_s, run.reporter.progress("Quantizing"):
         calibration = Calibration(pixels=_calibration_pixels(run, pixels, pre))
+        found = None
+        if _has_int8(run):
+            card = card_of(run, network)
+            _, found = int8_file(run, network, exported, card, calibration.pixels, pixels)
         files = [
             FileState(
                 runtime=runtime.name,
@@ -126,13 +131,23 @@ def _make_files(run: Run, network: Network, pixels: Pixels, pre: Preprocessing) 
                 calibration,
             ).items()
         ]
-    exported.unlink()
+    for left in (exported, folder / "trained.onnx"):
+        left.unlink(missing_ok=True)
     made = with_steps(
         run.state,
         Step(name="export", seconds=export_s[0], size_bytes=size),
         Step(name="quantize", seconds=quantize_s[0]),
     )
-    run.save(replace(made, files=tuple(files)))
+    run.save(replace(made, files=tuple(files), quantization=found))
+
+
+def _has_int8(run: Run) -> bool:
+    """True if ONNX Runtime, whose INT8 file is climbed for, is to have one."""
+    return any(
+        runtime.name == "onnxruntime"
+        and "int8" in chosen_precisions(runtime, run.config.precisions)
+        for runtime in run.runtimes
+    )
 
 
 def _calibration_pixels(run: Run, pixels: Pixels, pre: Preprocessing) -> np.ndarray:

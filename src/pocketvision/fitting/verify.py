@@ -23,6 +23,7 @@ from pocketvision.fitting.checks import (
     latency_check,
     not_checked,
     on_recorded_machine,
+    processor_check,
     seal_check,
     size_check,
     versions_check,
@@ -37,6 +38,7 @@ from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.seal import broken_seals
 from pocketvision.measure.accuracy import compare
 from pocketvision.measure.conditions import judged, watch_conditions
+from pocketvision.measure.device import machine
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.record import Accuracy, Comparison, IntegerWork
 from pocketvision.runtimes.integers import integer_work
@@ -133,6 +135,12 @@ class _Gate:
         if files & set(altered):  # nothing is known about another model
             return
         yield self._integers()
+        quantization = self.record.quantization
+        if self.shipped.precision == "int8":
+            bits = 8 if quantization is None else quantization.weight_bits
+            processor = processor_check(self.record.machine, machine(), bits)
+            if processor is not None:
+                yield processor
         yield from self._accuracy(data)
         yield from self._speed(limit_ms)
 

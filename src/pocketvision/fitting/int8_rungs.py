@@ -1,0 +1,113 @@
+"""The INT8 file of ONNX Runtime in the main job: climbed rung by rung until it passes its gate."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from pocketvision.compress.ladder import Subject, Train, climb
+from pocketvision.data.pixels import centre_crop
+from pocketvision.data.stream import Pixels
+from pocketvision.fitting.artefact import TRAINING
+from pocketvision.fitting.run import Run
+from pocketvision.fitting.training import workload_of
+from pocketvision.models.arch import Network
+from pocketvision.record import Quantization
+from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.runtime import FileCard
+from pocketvision.runtimes.runtime import Pixels as PixelArray
+from pocketvision.train.batches import PixelSource
+from pocketvision.train.quantization_aware import QatConfig, train_for_integers
+
+QAT_EPOCHS = 5
+QAT_COST = 3.0  # of an epoch, beside one of the float training
+JUDGED = 5000  # images of val, at even distances
+
+
+def int8_file(
+    run: Run,
+    network: Network,
+    exported: Path,
+    card: FileCard,
+    calibration: PixelArray,
+    pixels: Pixels,
+) -> tuple[Path, Quantization]:
+    """The INT8 file that passes, or that of the first rung if none does; in candidates/.
+
+    exported: the float file. calibration: pixels of training images; val judges.
+    """
+    pre, rows = card.preprocessing, run.samples.indices("val")
+    rows = rows[np.linspace(0, len(rows) - 1, min(JUDGED, len(rows))).astype(int)]
+    subject = Subject(
+        float_onnx=exported,
+        calibration=calibration,
+        judged=np.ascontiguousarray(centre_crop(pixels.take(rows), pre.resolution)),
+        labels=run.samples.labels[rows],
+        max_drop_points=run.config.max_drop_points,
+        threads=run.config.threads,
+    )
+    rungs = exported.with_name("rungs")
+    climbed = climb(
+        subject,
+        rungs,
+        train=_training(run, network, card, pixels),
+        explain=False,
+        timed=False,
+        say=lambda sentence: None,
+    )
+    files = [path for path, rung in climbed.rungs.items() if rung.kind != "float"]
+    chosen = climbed.chosen if climbed.chosen in files else files[0]
+    folder = exported.parent / "onnxruntime" / "int8"
+    for part in (folder.parent, folder):
+        part.mkdir(exist_ok=True)
+    os.replace(chosen, folder / "model.onnx")
+    shutil.rmtree(rungs)
+    return folder / "model.onnx", climbed.quantization
+
+
+def _training(run: Run, network: Network, card: FileCard, pixels: Pixels) -> Train | None:
+    """Training for integers as a rung; None where there is no time for it."""
+    left = run.clock.remaining_s
+    if left is not None:
+        work = workload_of(run, run.spec.resolution)
+        trained = [step.seconds for step in run.state.steps if step.name == "train"]
+        epochs = run.state.train.epochs if run.state.train else 1
+        epoch_s = trained[-1] / max(epochs, 1) if trained else 0.0
+        if left - work.finish_s < QAT_EPOCHS * QAT_COST * epoch_s:
+            return None
+
+    def train() -> Path:
+        samples = run.samples
+        sources = {
+            split: PixelSource(
+                pixels=pixels,
+                indices=samples.indices(split),
+                labels=samples.labels[samples.indices(split)],
+            )
+            for split in ("train", "val")
+        }
+        folder = run.out / TRAINING / "integers"
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        learned = train_for_integers(
+            network,
+            train=sources["train"],
+            val=sources["val"],
+            preprocessing=card.preprocessing,
+            config=QatConfig(
+                epochs=QAT_EPOCHS,
+                augmentation=run.config.augmentation,
+                threads=0 if run.state.train is None else run.state.train.threads,
+                seed=run.config.seed,
+            ),
+            folder=folder,
+            deadline=run.clock.deadline(workload_of(run, run.spec.resolution).finish_s),
+        )
+        path = run.out / "candidates" / "trained.onnx"
+        export_onnx(learned, path, card)
+        return path
+
+    return train
