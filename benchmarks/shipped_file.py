@@ -2,9 +2,11 @@
 
     python benchmarks/shipped_file.py          # with the openvino extra
 
-Peers: the network in eager PyTorch, and the ONNX file that `torch.onnx.export` makes of it in ONNX
-Runtime, both in float with default options but for the thread. Ours: every precision of every
-installed runtime, with the normalisation of uint8 pixels in the file, which the peers are spared.
+Peers: the network in eager PyTorch; the ONNX file that `torch.onnx.export` makes of it in ONNX
+Runtime, in float; and what ONNX Runtime's `quantize_static` makes of that file as documented, after
+its pre-processing, with a scale per channel. All have default options but for the thread. Ours:
+every precision of every installed runtime, with the normalisation of uint8 pixels in the file,
+which the peers are spared.
 All hold the same untrained weights (time does not see content; ranges for INT8 come from noise),
 and are timed in turns. `fit` ships the fastest file whose accuracy on the user's photos holds.
 """
@@ -17,8 +19,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pocketvision.fitting.plan import build_files, noise, stand_in, untrained_card
 from pocketvision.measure.device import machine
@@ -30,24 +36,50 @@ from pocketvision.runtimes.export import export_onnx, quiet_exporter
 from pocketvision.runtimes.registry import installed_runtimes
 
 PROTOCOL = LatencyProtocol(rounds=30, min_runs=3, seconds=6.0, retries=0)  # all in one run
-NETWORKS = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
+NETWORKS = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "shufflenet_v2_x1_0")
 RESOLUTION = 224
 EAGER, FLOAT = "torch eager f32", "onnxruntime f32, plain export"
+PLAIN = "onnxruntime int8, plain quantize_static"
 
 Run = Callable[[], object]
 
 
 def peers(network: Network, folder: Path, threads: int) -> dict[str, Run]:
-    """Eager PyTorch and a plain export, on normalised images."""
+    """Eager PyTorch, a plain export, and its plain quantization, on normalised images."""
     images = torch.randn(1, 3, RESOLUTION, RESOLUTION)
     path = folder / "plain.onnx"
     with quiet_exporter(), torch.no_grad():
         torch.onnx.export(network, (images,), path, dynamo=True, verbose=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feeds = {session.get_inputs()[0].name: images.numpy()}
-    return {EAGER: partial(network, images), FLOAT: partial(session.run, None, feeds)}
+    sessions = [
+        onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        for file in (path, quantized(path, images.numpy()))
+    ]
+    feeds = {sessions[0].get_inputs()[0].name: images.numpy()}
+    plain, integers = (partial(session.run, None, feeds) for session in sessions)
+    return {EAGER: partial(network, images), FLOAT: plain, PLAIN: integers}
+
+
+class _Once(CalibrationDataReader):  # type: ignore[misc]  # the base has no types
+    """One batch."""
+
+    def __init__(self, feeds: dict[str, NDArray[np.float32]]) -> None:
+        self._left = [feeds]
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return self._left.pop() if self._left else None
+
+
+def quantized(path: Path, images: NDArray[np.float32]) -> Path:
+    """ONNX Runtime's static quantization of a file, as its documentation has it."""
+    prepared, target = path.with_name("prepared.onnx"), path.with_name("quantized.onnx")
+    quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    name = onnxruntime.InferenceSession(path).get_inputs()[0].name
+    quantize_static(
+        prepared, target, _Once({name: images}), quant_format=QuantFormat.QDQ, per_channel=True
+    )
+    return target
 
 
 def ours(network: Network, folder: Path, threads: int) -> dict[str, Run]:
