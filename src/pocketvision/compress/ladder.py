@@ -39,6 +39,8 @@ from pocketvision.runtimes.runtime import Int8Config, Logits, Pixels
 
 RUNTIME = OnnxRuntime()
 BATCH = 8  # images at a time, when accuracy is measured
+# What `train.quantization_aware` rounds by: equalised or corrected, it would not be what was learned.
+TRAINED_FOR = Int8Config(ranges="mse", equalise=False, correct_biases=False)
 
 Say = Callable[[str], None]
 Train = Callable[[], Path]  # trains for integers; gives the new float file
@@ -99,7 +101,7 @@ def climb(
         ladder.leave_layers_in_float(first)
     if train is not None and not ladder.passed:
         say("Training for integers.")
-        ladder.quantize(train(), "after training")
+        ladder.quantize(train(), "after training", TRAINED_FOR)
     if timed:
         ladder.time_files()
     chosen = ladder.fastest() if timed else ladder.last()
@@ -131,9 +133,9 @@ class _Ladder:
             kind="float", comparison=None, latency=None, size_bytes=size, passed=True, seconds=0.0
         )
 
-    def quantize(self, source: Path, kind: str) -> Quantized:
+    def quantize(self, source: Path, kind: str, config: Int8Config | None = None) -> Quantized:
         began = time.monotonic()
-        found = static_int8(source, self.folder, self.batches, self.config)
+        found = static_int8(source, self.folder, self.batches, config or self.config)
         self._judge(found, kind, (), began)
         return found
 

@@ -69,7 +69,7 @@ class Classification(pl.LightningModule):
             self.config.augmentation,
             key=(self.config.seed, self.current_epoch, step),
         )
-        loss = self.loss(self(images), targets)
+        loss = self.batch_loss(images, targets)
         self.log(
             "train_loss",
             loss.detach(),
@@ -79,6 +79,10 @@ class Classification(pl.LightningModule):
             sync_dist=True,
         )
         return loss
+
+    def batch_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        """What a step makes smaller, of (N, C, H, W) images and (N, K) target probabilities."""
+        return self.loss(self(images), targets)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean smoothed cross-entropy of (N, K) logits and (N, K) target probabilities."""
