@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from command_line import Answer, Run, answer, called
+
+from pocketvision.runtimes.runtime import PLAIN_INT8
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +25,11 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return answer(code, printed.out, printed.err)
 
     return call
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_integers() -> Iterator[None]:
+    """INT8 without the search for ranges, which has tests of its own and takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pocketvision.compress.ladder.Int8Config", lambda: PLAIN_INT8)
+        yield

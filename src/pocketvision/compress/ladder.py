@@ -34,12 +34,12 @@ from pocketvision.runtimes.int8.static import (
     with_float_layers,
 )
 from pocketvision.runtimes.onnxfile import drop_unused_constants, write_model
-from pocketvision.runtimes.onnxruntime import OnnxRuntime, in_batches
+from pocketvision.runtimes.onnxruntime import BATCH_PIXELS, OnnxRuntime, in_batches
 from pocketvision.runtimes.runtime import Int8Config, Logits, Pixels
 
 RUNTIME = OnnxRuntime()
 BATCH = 8  # images at a time, when accuracy is measured
-# What `train.quantization_aware` rounds by: equalised or corrected, it would not be what was learned.
+# What `train.quantization_aware` rounds by; anything more would undo what was learned.
 TRAINED_FOR = Int8Config(ranges="mse", equalise=False, correct_biases=False)
 
 Say = Callable[[str], None]
@@ -115,7 +115,8 @@ class _Ladder:
 
     def __init__(self, subject: Subject, folder: Path, config: Int8Config, say: Say) -> None:
         self.subject, self.folder, self.config, self.say = subject, folder, config, say
-        self.batches = in_batches(subject.calibration, 1)
+        area = subject.calibration.shape[1] * subject.calibration.shape[2]
+        self.batches = in_batches(subject.calibration, BATCH_PIXELS // area)
         self.rungs: dict[Path, Rung] = {}
         self.layers: tuple[QuantizedLayer, ...] = ()
         self.reference = self._logits(subject.float_onnx, "f32")
