@@ -49,7 +49,7 @@ def peers(network: Network, folder: Path, threads: int) -> dict[str, Run]:
     images = torch.randn(1, 3, RESOLUTION, RESOLUTION)
     path = folder / "plain.onnx"
     with quiet_exporter(), torch.no_grad():
-        torch.onnx.export(network, (images,), path, dynamo=True, verbose=False)
+        torch.onnx.export(network, (images,), path, dynamo=True, external_data=False, verbose=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     sessions = [

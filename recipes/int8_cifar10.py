@@ -17,9 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
+from int8_peers import lost, peer_logits
 from plotting import machine_line, table
 
 from pocketvision.budget import format_latency, format_time
@@ -29,15 +27,11 @@ from pocketvision.data.stream import open_pixels
 from pocketvision.fitting.quantize import QUANTIZATION, QuantizeConfig, run_quantize
 from pocketvision.fitting.quantize_images import read_images
 from pocketvision.fitting.quantize_source import open_source
+from pocketvision.fitting.reporter import Silent
 from pocketvision.measure.accuracy import compare
 from pocketvision.models import registry
 from pocketvision.models.weights import save
 from pocketvision.record import Comparison, QuantizationRecord
-from pocketvision.runtimes.onnxfile import INPUT, read_model
-from pocketvision.runtimes.onnxruntime import in_batches
-from pocketvision.runtimes.onnxsession import open_session
-from pocketvision.runtimes.openvino import OpenVino
-from pocketvision.runtimes.runtime import Calibration, Logits
 from pocketvision.storage import from_json
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.config import TrainConfig
@@ -45,7 +39,6 @@ from pocketvision.train.trainer import train
 
 NETWORKS = ("mobilenet_v3_large", "mobilenet_v3_small", "shufflenet_v2_x1_0", "se_resnet18")
 RESOLUTION = 64
-BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,75 +93,22 @@ def trained(name: str, data: Path, work: Path, epochs: int, threads: int) -> Pat
     return folder
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the base has no types
-    """Calibration images, one by one."""
-
-    def __init__(self, pixels: np.ndarray) -> None:
-        self._left = iter(pixels)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        image = next(self._left, None)
-        return None if image is None else {INPUT: image[None]}
-
-
-def plain_file(float_onnx: Path, target: Path, calibration: np.ndarray) -> Path:
-    """ONNX Runtime's static quantization, as documented."""
-    prepared = target.with_suffix(".prepared.onnx")
-    quant_pre_process(float_onnx, prepared, skip_symbolic_shape=True)
-    quantize_static(
-        prepared, target, _Reader(calibration), quant_format=QuantFormat.QDQ, per_channel=True
-    )
-    return target
-
-
-def peers(folder: Path, data: Path, seed: int) -> tuple[Comparison, Comparison]:
+def peers(folder: Path, data: Path, seed: int) -> list[Comparison]:
     """What plain ONNX Runtime and NNCF lose on test."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         source = open_source(str(folder), work)
         images = read_images(
-            data, source.card.preprocessing, source.card.classes, source.channels, seed, _Silent()
+            data, source.card.preprocessing, source.card.classes, source.channels, seed, Silent()
         )
         assert images.test is not None
         pixels, labels = images.test()
-        reference = onnx_logits(source.float_onnx, pixels)
-        plain = onnx_logits(
-            plain_file(source.float_onnx, work / "plain.onnx", images.calibration), pixels
-        )
-        path = work / "nncf.xml"
-        OpenVino().quantize(source.float_onnx, path, Calibration(pixels=images.calibration))
-        session = OpenVino().session(path, "int8", 1)
-        nncf = np.concatenate([session.run(batch) for batch in _whole_batches(pixels)])
-        return tuple(  # type: ignore[return-value]
-            compare(found, reference, labels, subject=name, reference="float", split="test")
-            for name, found in (("ONNX Runtime, plain", plain), ("NNCF, default", nncf))
-        )
-
-
-def onnx_logits(path: Path, pixels: np.ndarray) -> Logits:
-    """(N, K) of any exported file, ours or a peer's."""
-    session = open_session(read_model(path), path, 1)
-    return np.concatenate(
-        [session.run(None, {INPUT: batch})[0] for batch in in_batches(pixels, BATCH)]
-    )
-
-
-def _whole_batches(pixels: np.ndarray) -> list[np.ndarray]:
-    """OpenVINO compiles anew for every batch size: equal batches, then single images."""
-    whole = len(pixels) // BATCH * BATCH
-    return [*np.split(pixels[:whole], whole // BATCH), *(image[None] for image in pixels[whole:])]
-
-
-class _Silent:
-    """A reporter that says nothing of the peers."""
-
-    def say(self, sentence: str) -> None:
-        pass
-
-    def progress(self, title: str):  # type: ignore[no-untyped-def]
-        from pocketvision.fitting.reporter import Silent
-
-        return Silent().progress(title)
+        found = peer_logits(source.float_onnx, work, images.calibration, pixels)
+        reference = found.pop("float")
+        return [
+            compare(logits, reference, labels, subject=name, reference="float", split="test")
+            for name, logits in found.items()
+        ]
 
 
 def row(name: str, data: Path, work: Path, epochs: int, threads: int) -> Row:
@@ -182,14 +122,6 @@ def row(name: str, data: Path, work: Path, epochs: int, threads: int) -> Row:
     record = from_json(QuantizationRecord, text, source=str(out))
     plain, nncf = peers(folder, data, 0)
     return Row(name=name, record=record, plain=plain, nncf=nncf, epochs=epochs)
-
-
-def lost(found: Comparison) -> str:
-    """Points lost, with the interval, and agreement."""
-    return (
-        f"{100 * found.drop:+.2f} ({100 * found.drop_low:+.2f} to {100 * found.drop_high:+.2f}), "
-        f"{found.agreement:.1%}"
-    )
 
 
 def page(rows: list[Row], threads: int) -> list[str]:

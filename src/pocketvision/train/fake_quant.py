@@ -83,8 +83,9 @@ class WeightIntegers(nn.Module):
         super().__init__()
         in_range("weight_bits", bits, min(LARGEST_WEIGHT), max(LARGEST_WEIGHT))
         self.largest = LARGEST_WEIGHT[bits]
-        peaks = _peaks(weight)
-        self.register_buffer("unit", torch.where(peaks > SMALLEST, peaks, 1.0))
+        peaks = _peaks(weight).clamp(min=SMALLEST)
+        shares = (weight.detach().abs() / peaks).amax((0, *range(2, weight.ndim)), keepdim=True)
+        self.register_buffer("unit", peaks * torch.where(shares > SMALLEST, shares, 1.0))
 
     def forward(self, learned: Tensor) -> Tensor:
         weight = learned * self.unit

@@ -13,7 +13,7 @@ from onnx import helper
 from pocketvision.runtimes.int8.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8.ranges import LEVELS, METHODS, Method, Range, range_of
 from pocketvision.runtimes.int8.rounding import Scale, apply_product
-from pocketvision.runtimes.int8.statistics import Batches, Observed, few, watched
+from pocketvision.runtimes.int8.statistics import TINY, Batches, Observed, few, watched
 
 IMAGES = 16  # on which ranges are tried
 JUDGING = 8  # images whose logits decide
@@ -23,7 +23,9 @@ WORST = 12  # tensors that the logits decide on
 def scale_of(found: Range) -> Scale:
     """The integers of a range that holds 0."""
     low, high = min(found[0], 0.0), max(found[1], 0.0)
-    scale = (high - low) / (LEVELS - 1) or 1.0
+    scale = (high - low) / (LEVELS - 1)
+    if scale < TINY:
+        scale = 1.0  # as ONNX Runtime's quantizer has it: all is 0
     return Scale(scale=scale, zero=int(np.clip(np.rint(-low / scale), 0, LEVELS - 1)))
 
 

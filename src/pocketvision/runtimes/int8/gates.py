@@ -55,6 +55,9 @@ def take_bytes(graph: Graph, entry: Entry) -> bool:
     graph.rename_input(quantize.output[0], entry.bytes_tensor, of=readers)
     names = {*entry.nodes, quantize.name}
     graph.remove(node for node in graph.proto.node if node.name in names)
+    for reader in readers:  # it stands for the tensor that is gone, and takes its name
+        given, reader.output[0] = reader.output[0], entry.tensor
+        graph.rename_input(given, entry.tensor, of=graph.readers(given))
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,7 @@ def read_scale(graph: Graph, node: onnx.NodeProto) -> Scale:
 
 
 def dequantized_from(graph: Graph, node: onnx.NodeProto) -> str:
-    """The float tensor that a DequantizeLinear gives back, or what it reads where that is bytes."""
+    """The float tensor that a DequantizeLinear gives back; its own, where bytes never were one."""
     quantize = graph.maker(node.input[0])
     is_pair = quantize is not None and quantize.op_type == "QuantizeLinear"
     return str(quantize.input[0] if quantize is not None and is_pair else node.output[0])
@@ -130,22 +131,32 @@ def guard_biases(graph: Graph) -> int:
 
     A channel of tiny weights has a tiny scale, and its bias takes more than 32 bits.
     """
-    guarded = 0
+    sharing: dict[str, list[IntegerProduct]] = defaultdict(list)
     for product in integer_products(graph):
-        if product.bias is None or product.bias_scale is None:
-            continue
-        bias = graph.constants[product.bias].astype(np.float64)
-        growth = np.maximum(np.abs(bias) / SAFE_BIAS, 1.0)
-        if (growth == 1).all():
-            continue
-        weight = graph.constants[product.weight]
-        shaped = growth.reshape(-1, *[1] * (weight.ndim - 1))
-        graph.set_constant(product.weight, np.rint(weight / shaped).astype(np.int8))
-        graph.set_constant(product.bias, np.rint(bias / growth).astype(np.int32))
-        for name in (product.weight_scale, product.bias_scale):
-            graph.set_constant(name, (graph.constants[name] * growth).astype(np.float32))
-        guarded += int((growth > 1).sum())
+        if product.bias is not None:
+            sharing[product.weight].append(product)
+    guarded = 0
+    for products in sharing.values():  # layers that share weights share their scales
+        biases = [graph.constants[p.bias] for p in products if p.bias is not None]
+        growth = np.maximum(np.abs(np.array(biases, np.float64)).max(0) / SAFE_BIAS, 1.0)
+        if (growth > 1).any():
+            _widen(graph, products, growth)
+            guarded += int((growth > 1).sum())
     return guarded
+
+
+def _widen(graph: Graph, products: list[IntegerProduct], growth: NDArray[np.float64]) -> None:
+    """Make the steps of each channel larger, in layers that share their weights."""
+    first = products[0]
+    weight = graph.constants[first.weight]
+    shape = [1] * weight.ndim
+    shape[_weight_axis(first.node)] = -1
+    graph.set_constant(first.weight, np.rint(weight / growth.reshape(shape)).astype(np.int8))
+    for bias in {p.bias for p in products if p.bias is not None}:
+        graph.set_constant(bias, np.rint(graph.constants[bias] / growth).astype(np.int32))
+    bias_scales = {p.bias_scale for p in products if p.bias_scale is not None}
+    for scale in {first.weight_scale} | bias_scales:
+        graph.set_constant(scale, (graph.constants[scale] * growth).astype(np.float32))
 
 
 def dequantized_weight(graph: Graph, product: IntegerProduct) -> Array:

@@ -176,7 +176,9 @@ def _before_caps(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
     return {
         node.input[0]: ranges[node.output[0]]
         for node in graph.proto.node
-        if node.op_type in ("Relu", "Clip") and node.output[0] in ranges
+        if node.op_type in ("Relu", "Clip")
+        and node.output[0] in ranges
+        and _is_capped(graph, node.input[0])
     }
 
 

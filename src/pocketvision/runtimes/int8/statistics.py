@@ -18,6 +18,7 @@ from pocketvision.runtimes.onnxfile import INPUT
 from pocketvision.runtimes.onnxsession import open_session
 
 BINS = 2048
+TINY = float(np.finfo(np.float32).tiny)  # a step below it is none
 
 Batches = Sequence[NDArray[Any]]  # calibration inputs, batch by batch
 Tensors = dict[str, NDArray[np.float32]]  # (N, ...) by name
@@ -125,7 +126,7 @@ def _extremes(run: Callable[[NDArray[Any]], Tensors], batches: Batches) -> Extre
 
 
 def _histogram(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.int64]:
-    if high <= low:
+    if high - low < BINS * TINY:  # no bin would have a width
         return np.bincount([0], weights=[len(values)], minlength=BINS).astype(np.int64)
     scaled = (values - np.float32(low)) * np.float32(BINS / (high - low))
     return np.bincount(np.minimum(scaled.astype(np.int32), BINS - 1), minlength=BINS)

@@ -1,0 +1,77 @@
+"""Peers of our INT8 files: ONNX Runtime's static quantization and NNCF, on the same float file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from pocketvision.record import Comparison
+from pocketvision.runtimes.onnxfile import INPUT, read_model
+from pocketvision.runtimes.onnxruntime import in_batches
+from pocketvision.runtimes.onnxsession import open_session
+from pocketvision.runtimes.openvino import OpenVino
+from pocketvision.runtimes.runtime import Calibration, Logits
+
+BATCH = 64
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the base has no types
+    """Calibration images, one by one."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self._left = iter(pixels)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        image = next(self._left, None)
+        return None if image is None else {INPUT: image[None]}
+
+
+def plain_file(float_onnx: Path, target: Path, calibration: np.ndarray) -> Path:
+    """ONNX Runtime's static quantization, as documented."""
+    prepared = target.with_suffix(".prepared.onnx")
+    quant_pre_process(float_onnx, prepared, skip_symbolic_shape=True)
+    quantize_static(
+        prepared, target, _Reader(calibration), quant_format=QuantFormat.QDQ, per_channel=True
+    )
+    return target
+
+
+def peer_logits(
+    float_onnx: Path, work: Path, calibration: np.ndarray, pixels: np.ndarray
+) -> dict[str, Logits]:
+    """What each peer's INT8 file answers; "float": the float file."""
+    plain = plain_file(float_onnx, work / "plain.onnx", calibration)
+    path = work / "nncf.xml"
+    OpenVino().quantize(float_onnx, path, Calibration(pixels=calibration))
+    session = OpenVino().session(path, "int8", 1)
+    nncf = np.concatenate([session.run(batch) for batch in _whole_batches(pixels)])
+    return {
+        "float": onnx_logits(float_onnx, pixels),
+        "ONNX Runtime, plain": onnx_logits(plain, pixels),
+        "NNCF, default": nncf,
+    }
+
+
+def onnx_logits(path: Path, pixels: np.ndarray) -> Logits:
+    """(N, K) of any exported file, ours or a peer's."""
+    session = open_session(read_model(path), path, 1)
+    return np.concatenate(
+        [session.run(None, {INPUT: batch})[0] for batch in in_batches(pixels, BATCH)]
+    )
+
+
+def _whole_batches(pixels: np.ndarray) -> list[np.ndarray]:
+    """OpenVINO compiles anew for every batch size: equal batches, then single images."""
+    whole = len(pixels) // BATCH * BATCH
+    return [*np.split(pixels[:whole], whole // BATCH), *(image[None] for image in pixels[whole:])]
+
+
+def lost(found: Comparison) -> str:
+    """Points lost, with the interval, and agreement."""
+    return (
+        f"{100 * found.drop:+.2f} ({100 * found.drop_low:+.2f} to {100 * found.drop_high:+.2f}), "
+        f"{found.agreement:.1%}"
+    )
