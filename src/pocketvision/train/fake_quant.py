@@ -16,8 +16,8 @@ from __future__ import annotations
 import copy
 import itertools
 import operator
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -39,11 +39,10 @@ BATCH = 32  # images that are measured at a time
 SMALLEST = 1e-12  # peak of a channel or a range; below, it is nothing
 LARGEST_WEIGHT = {7: 64, 8: 127}  # by bits, as ONNX Runtime has it
 
-# What gives new values, each of which is rounded; all else passes on some of what it takes. The
-# greatest of a whole map is among them: there is no integer kernel for it.
-POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-ROUNDED_MODULES = (nn.Conv2d, nn.Linear, nn.ReLU, nn.ReLU6, nn.Sigmoid, *POOLS)
-ROUNDED = (*ROUNDED_MODULES, operator.add, operator.mul, torch.cat, torch.sigmoid, "mean", "amax")
+# What gives new values, which are rounded; all else passes on some of what it takes.
+POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)  # for the latter there is no integer kernel
+LAYERS = (nn.Conv2d, nn.Linear, nn.ReLU, nn.ReLU6, nn.Sigmoid, *POOLS)
+ROUNDED = (*LAYERS, operator.add, operator.mul, torch.cat, torch.sigmoid, "mean", "amax")
 FUSED = (nn.ReLU, nn.ReLU6)  # become part of what is before them, which is then not rounded
 ROUNDING = "rounding."  # how the names of roundings begin
 
@@ -55,12 +54,11 @@ def fold_norms(network: N) -> N:
     can be exported and trained, but its tensors are no longer those that a specification names.
     """
     folded = copy.deepcopy(network).eval()
-    for parent in list(folded.modules()):
-        if not isinstance(parent, nn.Sequential):
-            continue
+    for parent in [module for module in folded.modules() if isinstance(module, nn.Sequential)]:
         for (name, conv), (norm_name, norm) in itertools.pairwise(list(parent.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 merged = fuse_conv_bn_eval(conv, norm)
+                merged.requires_grad_(conv.weight.requires_grad)
                 merged.__class__ = nn.Conv2d  # the plain one: others of ours know no bias
                 setattr(parent, name, merged)
                 delattr(parent, norm_name)
@@ -70,8 +68,8 @@ def fold_norms(network: N) -> N:
 class WeightIntegers(nn.Module):
     """Weights as integers with one scale per output channel; a parametrization of `weight`.
 
-    What is learned is the weight in units of the largest that its channel began with, so that a
-    learning rate means the same to channels of any size.
+    What is learned is the weight in units of the largest that its channels, out and in, began with,
+    so that a learning rate means the same to channels of any size.
 
     Shape:  (C, ...) float -> same.
     Raises: ConfigError: bits other than 7 and 8.
@@ -91,8 +89,8 @@ class WeightIntegers(nn.Module):
         weight = learned * self.unit
         scale = (_peaks(weight).clamp(min=SMALLEST) / self.largest).flatten()
         zero = torch.zeros_like(scale, dtype=torch.int32)
-        n = self.largest
-        return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -n, n)
+        ends = -self.largest, self.largest
+        return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, *ends)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """What is learned, from weights as they are."""
@@ -113,42 +111,47 @@ class Rounding(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("range", torch.tensor([0.0, 1.0]))
+        self.register_buffer("range", torch.zeros(2))
         self.seen: list[Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.seen is not None:
-            self.seen.append(_sample(x.detach()))
+            self.seen.append(_sample(x.flatten()))
+            self.range[0].clamp_(max=x.min())
+            self.range[1].clamp_(min=x.max())
             return x
         low, high = self.range.unbind()
         scale = (high - low).clamp(min=SMALLEST) / (LEVELS - 1)
         zero = (-low / scale).round().clamp(0, LEVELS - 1).to(torch.int32)
         return torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, LEVELS - 1)
 
+    def watch(self) -> None:
+        """Only look at what comes, until `settle`."""
+        self.range.zero_()
+        self.seen = []
+
     def settle(self) -> None:
         """Take the range of least error for what was seen."""
         assert self.seen
-        self.range.copy_(least_error_range(torch.cat(self.seen)))
+        self.range.copy_(least_error_range(torch.cat(self.seen), self.range))
         self.seen = None
 
 
-def _sample(x: Tensor) -> Tensor:
-    """Some values of a tensor, the least and the greatest among them."""
-    flat = x.flatten()
-    ends = torch.stack([flat.min(), flat.max()])
+def _sample(flat: Tensor) -> Tensor:
     if len(flat) <= SAMPLED:
-        return torch.cat([flat, ends])
+        return flat.clone()
     places = torch.randint(len(flat), (SAMPLED,), generator=torch.Generator().manual_seed(0))
-    return torch.cat([flat[places.to(x.device)], ends])
+    return flat[places.to(flat.device)]
 
 
-def least_error_range(values: Tensor) -> Tensor:
-    """(n,) -> (2,): the range, 0 in it, with the least squared error of rounding and clipping.
+def least_error_range(values: Tensor, ends: Tensor) -> Tensor:
+    """The range within `ends` that rounds and clips (n,) values with the least squared error.
 
-    Zeros have no error; the others are taken to spread evenly between two integers.
+    ends: (2,), and so is the range; both hold 0. Zeros have no error; the other values are taken to
+    spread evenly between two integers.
     """
     shares = torch.linspace(1 / STEPS, 1, STEPS, device=values.device)
-    lows, highs = values.min().clamp(max=0) * shares, values.max().clamp(min=0) * shares
+    lows, highs = ends[0] * shares, ends[1] * shares
     below = (lows[:, None] - values).clamp_(min=0).square_().sum(1)
     above = (values - highs[:, None]).clamp_(min=0).square_().sum(1)
     steps = (highs[None] - lows[:, None]) / (LEVELS - 1)
@@ -158,10 +161,7 @@ def least_error_range(values: Tensor) -> Tensor:
 
 
 def integer_gate(x: Tensor) -> Tensor:
-    """The hard sigmoid as the integer graph has it: a change of scale that saturates.
-
-    Shape: any float -> same, 0..1 in steps of 1/255.
-    """
+    """The hard sigmoid as integers have it. Any float -> same shape, 0..1 in steps of 1/255."""
     return torch.fake_quantize_per_tensor_affine(x, 6 / 255, 128, 0, LEVELS - 1) / 6 + 128 / 255
 
 
@@ -206,11 +206,11 @@ class FakeQuantized(nn.Module):
 
         pixels: (N, side, side, 3) uint8, N >= 1. Raises: ConfigError: other pixels.
         """
-        was_training = self.training
+        eval_batch(pixels[:1], preprocessing)  # refuses others before anything changes
+        was_training, roundings = self.training, cast(Iterable[Rounding], self.rounding.values())
         self.eval()
-        roundings = [module for module in self.modules() if isinstance(module, Rounding)]
         for rounding in roundings:
-            rounding.seen = []
+            rounding.watch()
         for batch in torch.split(pixels, BATCH):
             self(eval_batch(batch, preprocessing))
         for rounding in roundings:
@@ -265,11 +265,10 @@ def _insert_roundings(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict
         if _is_rounded(given, modules):
             made[given.name] = Rounding()
             name = f"{ROUNDING}{given.name}"
-        if not name:
-            continue
-        with graph.inserting_after(given):
-            rounded = graph.call_module(name, (given,))
-        given.replace_all_uses_with(rounded, lambda user, own=rounded: user is not own)
+        if name:
+            with graph.inserting_after(given):
+                rounded = graph.call_module(name, (given,))
+            given.replace_all_uses_with(rounded, lambda user, own=rounded: user is not own)
     return made
 
 
@@ -297,6 +296,5 @@ def _is_rounded(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     readers = [modules.get(str(user.target)) for user in node.users]
     if all(isinstance(reader, FUSED) for reader in readers):
         return False
-    is_answer = all(user.op == "output" for user in node.users)
     kind = type(modules[str(node.target)]) if node.op == "call_module" else node.target
-    return kind in ROUNDED and not is_answer
+    return kind in ROUNDED and any(user.op != "output" for user in node.users)

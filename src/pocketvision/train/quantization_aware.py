@@ -27,7 +27,7 @@ from pocketvision.train.batches import PixelSource
 from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.fake_quant import FakeQuantized, fake_quantized, fold_norms, strip
-from pocketvision.train.trainer import OnStep, fit, lay_out
+from pocketvision.train.trainer import OnStep, cpu_threads, fit, lay_out
 
 ANSWERED = 256  # images the teacher labels at a time
 
@@ -104,10 +104,11 @@ def train_for_integers(
     """
     teacher = copy.deepcopy(network).cpu().eval().requires_grad_(False)
     share = config.label_share if _is_labelled(train) else 0.0
-    train, val = (_answered(source, teacher, preprocessing) for source in (train, val))
     pixels = _calibration_pixels(train, config)
-    student = fake_quantized(teacher, pixels, preprocessing, weight_bits=config.weight_bits)
-    begin_near(student, teacher, eval_batch(pixels, preprocessing))
+    with cpu_threads(config.threads):
+        train, val = (_answered(source, teacher, preprocessing) for source in (train, val))
+        student = fake_quantized(teacher, pixels, preprocessing, weight_bits=config.weight_bits)
+        begin_near(student, teacher, eval_batch(pixels, preprocessing))
     module = _ForIntegers(
         student.requires_grad_().train(),
         teacher,
