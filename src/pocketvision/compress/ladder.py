@@ -101,7 +101,10 @@ def climb(
         ladder.leave_layers_in_float(first)
     if train is not None and not ladder.passed:
         say("Training for integers.")
-        ladder.quantize(train(), "after training", TRAINED_FOR)
+        trained = train()
+        ladder.quantize(trained, "after training", TRAINED_FOR)
+        if not ladder.passed:
+            ladder.quantize(trained, "after training")
     if timed:
         ladder.time_files()
     chosen = ladder.fastest() if timed else ladder.last()
