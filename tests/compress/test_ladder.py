@@ -18,6 +18,7 @@ from pocketvision.record import Comparison, Latency
 from pocketvision.runtimes.onnxfile import read_model
 from pocketvision.runtimes.onnxruntime import is_quantized
 from pocketvision.runtimes.runtime import PLAIN_INT8
+from pocketvision.train.alarms import Diverged
 
 SLOW, FAST = 5.0, 2.0  # ms
 
@@ -101,6 +102,22 @@ def test_training_is_the_last_rung_before_float(
     )
     assert kinds(found)[-1] == ("after training", True)
     assert "INT8 after training for integers is shipped" in found.quantization.sentence
+
+
+def test_training_that_diverges_leaves_the_float_file(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module._Ladder, "leave_layers_in_float", lambda *_: None)
+    fail_until(monkeypatch, passes=99)
+    said: list[str] = []
+
+    def train() -> Path:
+        raise Diverged("The loss became nan at step 3.")
+
+    limited = replace(subject, max_drop_points=1.0)
+    found = climb(limited, tmp_path, config=PLAIN_INT8, explain=False, train=train, say=said.append)
+    assert found.chosen == subject.float_onnx
+    assert said[-1] == "The loss became nan at step 3. The rung of training is left out."
 
 
 def test_float_is_shipped_where_nothing_passes(

@@ -80,6 +80,8 @@ def quantize(
 
 def print_quantized(record: QuantizationRecord, out: Path) -> None:
     """The files side by side, the culprits, and where the page is."""
+    from pocketvision.compress.layers import culprits
+
     grid = display.table("", "file", "gate", ">lost", ">agreement", ">median", ">size")
     for one in record.variants:
         found = one.comparison
@@ -92,10 +94,7 @@ def print_quantized(record: QuantizationRecord, out: Path) -> None:
             format_size(one.size_bytes),
         )
     display.show(grid)
-    worst = sorted(
-        (layer for layer in record.quantization.layers if layer.in_integers),
-        key=lambda layer: layer.sqnr_db if layer.alone_sqnr_db is None else layer.alone_sqnr_db,
-    )[:3]
+    worst = culprits(record.quantization.layers)[:3]
     names = ", ".join(f"{layer.name} ({layer.operator})" for layer in worst)
     lines = [record.quantization.sentence, record.explanation]
     lines += [f"What costs most in integers: {names}." if names else ""]

@@ -36,6 +36,7 @@ from pocketvision.runtimes.int8.static import (
 from pocketvision.runtimes.onnxfile import drop_unused_constants, write_model
 from pocketvision.runtimes.onnxruntime import BATCH_PIXELS, OnnxRuntime, in_batches
 from pocketvision.runtimes.runtime import Int8Config, Logits, Pixels
+from pocketvision.train.alarms import Diverged
 
 RUNTIME = OnnxRuntime()
 BATCH = 8  # images at a time, when accuracy is measured
@@ -101,10 +102,7 @@ def climb(
         ladder.leave_layers_in_float(first)
     if train is not None and not ladder.passed:
         say("Training for integers.")
-        trained = train()
-        ladder.quantize(trained, "after training", TRAINED_FOR)
-        if not ladder.passed:
-            ladder.quantize(trained, "after training")
+        ladder.quantize_trained(train)
     if timed:
         ladder.time_files()
     chosen = ladder.fastest() if timed else ladder.last()
@@ -142,6 +140,16 @@ class _Ladder:
         found = static_int8(source, self.folder, self.batches, config or self.config)
         self._judge(found, kind, (), began)
         return found
+
+    def quantize_trained(self, train: Train) -> None:
+        try:
+            trained = train()
+        except Diverged as error:  # the float file is still there
+            self.say(f"{error} The rung of training is left out.")
+            return
+        self.quantize(trained, "after training", TRAINED_FOR)
+        if not self.passed:
+            self.quantize(trained, "after training")
 
     def leave_layers_in_float(self, first: Quantized) -> None:
         """Double the number of layers in float, worst first, until the file passes."""

@@ -207,7 +207,8 @@ class _Work:
         file = files[best]
         runtime = get_runtime(file.runtime)
         pixels = images.judged[:1]
-        int8 = next((f for f in files if f.precision == "int8" and f.passed), None)
+        ours = (f for f in files if (f.runtime, f.precision) == ("onnxruntime", "int8"))
+        int8 = next((f for f in ours if f.passed), None)
         return QuantizationRecord(
             schema_version=SCHEMA_VERSION,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -302,7 +303,7 @@ class _Work:
         return _logits(runtime, precision, path, self.config.threads, self.images.judged)
 
     def _measure(self, files: list[_File]) -> tuple[list[Variant], Conditions]:
-        """Every file that passes, against each other in one measurement."""
+        """Every file, those that fail their gate too, against each other in one measurement."""
         threads, pixels = self.config.threads, self.images.judged[:1]
         sessions = {
             str(number): partial(
