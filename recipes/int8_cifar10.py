@@ -33,7 +33,7 @@ from pocketvision.models import registry
 from pocketvision.models.weights import save
 from pocketvision.record import Comparison, QuantizationRecord
 from pocketvision.storage import from_json
-from pocketvision.train.batches import PixelSource
+from pocketvision.train.batches import training_sources
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.trainer import train
 
@@ -61,14 +61,7 @@ def trained(name: str, data: Path, work: Path, epochs: int, threads: int) -> Pat
     samples = scan(data)
     pre = Preprocessing(resolution=RESOLUTION, side=RESOLUTION)
     pixels = open_pixels(samples, RESOLUTION)
-    sources = {
-        split: PixelSource(
-            pixels=pixels,
-            indices=samples.indices(split),
-            labels=samples.labels[samples.indices(split)],
-        )
-        for split in ("train", "val")
-    }
+    train_source, val_source = training_sources(samples, pixels)
     network = registry.spec(name, resolution=RESOLUTION, num_classes=len(samples.classes)).build(0)
     began = time.monotonic()
 
@@ -82,8 +75,8 @@ def trained(name: str, data: Path, work: Path, epochs: int, threads: int) -> Pat
     )
     train(
         network,
-        train=sources["train"],
-        val=sources["val"],
+        train=train_source,
+        val=val_source,
         preprocessing=pre,
         config=config,
         folder=folder / "training",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,23 @@ from pocketvision.compress import ladder as module
 from pocketvision.compress.ladder import Climbed, Subject, climb
 from pocketvision.errors import GateError
 from pocketvision.measure import accuracy
-from pocketvision.record import Comparison, Latency
-from pocketvision.runtimes.onnxfile import read_model
-from pocketvision.runtimes.onnxruntime import is_quantized
+from pocketvision.record import Comparison, Latency, Quantization
 from pocketvision.runtimes.runtime import PLAIN_INT8
 from pocketvision.train.alarms import Diverged
 
 SLOW, FAST = 5.0, 2.0  # ms
 
 
-@pytest.fixture(autouse=True)
-def _times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """INT8 files take FAST, float ones SLOW, whatever the machine is."""
-    set_times(monkeypatch, FAST)
+def taking(ms: float) -> Latency:
+    return Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=1, threads=1)
 
 
-def set_times(monkeypatch: pytest.MonkeyPatch, int8_ms: float) -> None:
-    def measure(sessions: Mapping[str, Any], *_: object, **__: object) -> dict[str, Latency]:
-        return {
-            name: Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=1, threads=1)
-            for name in sessions
-            for ms in [int8_ms if is_quantized(read_model(Path(name))) else SLOW]
-        }
-
-    monkeypatch.setattr(module, "measure_latency", measure)
+def shipped(climbed: Climbed, int8_ms: float = FAST) -> tuple[Path, Quantization]:
+    """The file that is taken, and what is recorded, if INT8 takes int8_ms and float SLOW."""
+    timed = climbed.timed(
+        {p: taking(SLOW if r.kind == "float" else int8_ms) for p, r in climbed.rungs.items()}
+    )
+    return timed.fastest, timed.quantization(timed.fastest)
 
 
 def fail_until(monkeypatch: pytest.MonkeyPatch, passes: int) -> None:
@@ -59,14 +51,30 @@ def kinds(climbed: Climbed) -> list[tuple[str, bool]]:
 def test_first_rung_is_enough_where_it_passes(subject: Subject, tmp_path: Path) -> None:
     said: list[str] = []
     found = climb(subject, tmp_path, explain=False, say=said.append)
+    path, recorded = shipped(found)
     assert kinds(found) == [("float", True), ("post-training", True)]
-    assert found.rungs[found.chosen].kind == "post-training"
-    assert "INT8 is shipped" in found.quantization.sentence
-    assert "2.50 times as fast as float" in found.quantization.sentence
-    assert "So few images cannot tell half a point from nothing" in found.quantization.sentence
+    assert found.rungs[path].kind == "post-training"
+    assert "INT8 is shipped" in recorded.sentence
+    assert "2.50 times as fast as float" in recorded.sentence
+    assert "So few images cannot tell half a point from nothing" in recorded.sentence
     assert said[-1].startswith("post-training: loses")
-    assert all(layer.alone_sqnr_db is None for layer in found.quantization.layers)
-    assert found.quantization.judged_by == "labels"
+    assert all(layer.alone_sqnr_db is None for layer in recorded.layers)
+    assert recorded.judged_by == "labels"
+
+
+def test_files_that_were_not_timed_are_judged_alone(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_until(monkeypatch, passes=99)
+    found = climb(replace(subject, max_drop_points=1), tmp_path, config=PLAIN_INT8, explain=False)
+    assert found.passing == subject.float_onnx
+    sentence = found.quantization(found.passing).sentence
+    assert (
+        sentence
+        == "No INT8 file passes: in integers at least 25.00 points are lost, 1 are allowed."
+    )
+    last = list(found.rungs)[-1]
+    assert found.quantization(last).sentence.startswith("INT8 with ")
 
 
 def test_layers_are_left_in_float_worst_first(
@@ -75,6 +83,7 @@ def test_layers_are_left_in_float_worst_first(
     fail_until(monkeypatch, passes=3)
     limited = replace(subject, max_drop_points=1.0)
     found = climb(limited, tmp_path, config=PLAIN_INT8, explain=False)
+    _, recorded = shipped(found)
     assert kinds(found) == [
         ("float", True),
         ("post-training", False),
@@ -84,10 +93,10 @@ def test_layers_are_left_in_float_worst_first(
     one, two = (rung.float_layers for rung in list(found.rungs.values())[2:])
     assert (len(one), len(two)) == (1, 2)
     assert two[0] == one[0]
-    left = {layer.name for layer in found.quantization.layers if not layer.in_integers}
+    left = {layer.name for layer in recorded.layers if not layer.in_integers}
     assert left == set(two)
-    assert "INT8 with 2 layers in float is shipped" in found.quantization.sentence
-    worst = min(found.quantization.layers, key=lambda layer: layer.alone_sqnr_db or 999)
+    assert "INT8 with 2 layers in float is shipped" in recorded.sentence
+    worst = min(recorded.layers, key=lambda layer: layer.alone_sqnr_db or 999)
     assert worst.name == one[0]
 
 
@@ -100,8 +109,9 @@ def test_training_is_the_last_rung_before_float(
     found = climb(
         limited, tmp_path, config=PLAIN_INT8, explain=False, train=lambda: subject.float_onnx
     )
+    _, recorded = shipped(found)
     assert kinds(found)[-1] == ("after training", True)
-    assert "INT8 after training for integers is shipped" in found.quantization.sentence
+    assert "INT8 after training for integers is shipped" in recorded.sentence
 
 
 def test_training_that_diverges_leaves_the_float_file(
@@ -116,7 +126,8 @@ def test_training_that_diverges_leaves_the_float_file(
 
     limited = replace(subject, max_drop_points=1.0)
     found = climb(limited, tmp_path, config=PLAIN_INT8, explain=False, train=train, say=said.append)
-    assert found.chosen == subject.float_onnx
+    path, _ = shipped(found)
+    assert path == subject.float_onnx
     assert said[-1] == "The loss became nan at step 3. The rung of training is left out."
 
 
@@ -125,29 +136,28 @@ def test_float_is_shipped_where_nothing_passes(
 ) -> None:
     fail_until(monkeypatch, passes=99)
     found = climb(replace(subject, max_drop_points=0), tmp_path, config=PLAIN_INT8, explain=False)
-    assert found.chosen == subject.float_onnx
-    assert found.quantization.sentence == (
-        "The float file is shipped: in integers at least 25.00 points are lost, and 0 are allowed."
+    path, recorded = shipped(found)
+    assert path == subject.float_onnx
+    assert recorded.sentence == (
+        "The float file is shipped: in integers at least 25.00 points are lost, 0 are allowed."
     )
-    assert all(rung.latency is None for rung in found.rungs.values() if not rung.passed)
 
 
 def test_float_is_shipped_where_integers_are_slower(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_times(monkeypatch, 9.0)
     found = climb(subject, tmp_path, config=PLAIN_INT8, explain=False)
-    assert found.chosen == subject.float_onnx
-    assert "INT8 passes its gate, but takes 9 ms where float takes 5 ms" in (
-        found.quantization.sentence
-    )
+    path, recorded = shipped(found, 9.0)
+    assert path == subject.float_onnx
+    assert "INT8 passes its gate, but takes 9 ms where float takes 5 ms" in (recorded.sentence)
 
 
 def test_agreement_is_judged_where_there_are_no_labels(subject: Subject, tmp_path: Path) -> None:
     found = climb(replace(subject, labels=None), tmp_path, config=PLAIN_INT8, explain=False)
-    assert found.quantization.judged_by == "agreement"
-    assert "There were no labels: agreement with float was judged" in found.quantization.sentence
-    compared = found.rungs[found.chosen].comparison
+    path, recorded = shipped(found)
+    assert recorded.judged_by == "agreement"
+    assert "There were no labels: agreement with float was judged" in recorded.sentence
+    compared = found.rungs[path].comparison
     assert compared is not None
     assert compared.drop == pytest.approx(1 - compared.agreement)
 
@@ -157,7 +167,8 @@ def test_max_drop_of_zero_takes_what_loses_nothing(
 ) -> None:
     fail_until(monkeypatch, passes=1)
     found = climb(replace(subject, max_drop_points=0), tmp_path, config=PLAIN_INT8, explain=False)
-    assert found.rungs[found.chosen].kind == "post-training"
+    path, _ = shipped(found)
+    assert found.rungs[path].kind == "post-training"
 
 
 def test_logits_that_are_not_numbers_stop_it(

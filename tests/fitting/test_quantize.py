@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -29,7 +30,6 @@ BRIEF = LatencyProtocol(rounds=2, min_runs=2, seconds=0.01)
 @pytest.fixture(autouse=True)
 def _briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FINAL", BRIEF)
-    monkeypatch.setattr("pocketvision.compress.ladder.FINAL", BRIEF)
 
 
 def asked(source: Path | str, images: Path, **changes: object) -> QuantizeConfig:
@@ -59,7 +59,6 @@ def quantized(
     out = tmp_path_factory.mktemp("quantized") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FINAL", BRIEF)
-        patch.setattr("pocketvision.compress.ladder.FINAL", BRIEF)
         config = replace(asked(fitted.folder, photos), explain=True)
         return out, run_quantize(config, out, command="pocketvision quantize ...")
 
@@ -183,6 +182,25 @@ def test_bad_input_is_refused_and_nothing_is_written(
     with pytest.raises(ConfigError, match="nothing"):
         run_quantize(asked("nothing", loose), out)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "one", "others"]
+
+
+def test_unreadable_images_are_named_or_left_out(
+    fitted: Artefact, loose: Path, photos: Path, tmp_path: Path
+) -> None:
+    pre, classes = fitted.preprocessing, fitted.classes
+    some, none, sorted_ = tmp_path / "some", tmp_path / "none", tmp_path / "sorted"
+    shutil.copytree(loose, some)
+    shutil.copytree(photos, sorted_)
+    none.mkdir()
+    for folder in (some, none, sorted_ / fitted.classes[0]):
+        (folder / "a.jpg").write_text("hello")
+        (folder / "b.jpg").write_text("hello")
+    for folder in (some, sorted_):
+        with pytest.raises(DataError, match=r"(?s)a\.jpg.*--skip-bad"):
+            read_images(folder, pre, classes, 3, 0, Silent())
+        assert len(read_images(folder, pre, classes, 3, 0, Silent(), skip_bad=True).judged)
+    with pytest.raises(DataError, match=r"0 of 2 images can be read; quantizing needs 2"):
+        read_images(none, pre, classes, 3, 0, Silent(), skip_bad=True)
 
 
 def test_equal_images_give_a_file_that_works(fitted: Artefact, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def quantize(
     explain: Annotated[
         bool, typer.Option(help="Measure what each layer costs alone, even where all is well.")
     ] = True,
+    skip_bad: options.SkipBad = False,
     seed: Annotated[int, typer.Option(help="Of the choice of images and of training.")] = 0,
     json: options.Json = False,
 ) -> None:
@@ -60,6 +61,7 @@ def quantize(
         threads=threads,
         epochs=epochs,
         explain=explain,
+        skip_bad=skip_bad,
         seed=seed,
     )
     try:

@@ -1,24 +1,22 @@
 """The gate of INT8, rung by rung: integers, fewer integers, training for integers, float.
 
-A rung is climbed only where those before it lose too much; what is fastest of all that passes is
-chosen, float included. No file that fails is offered.
+A rung is climbed only where those before it lose too much. Whoever climbs it times what passes and
+takes the fastest, float included.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketvision.compress.layers import alone, culprits, quantized_layers
-from pocketvision.errors import GateError
-from pocketvision.measure.accuracy import compare
-from pocketvision.measure.latency import FINAL, measure_latency
+from pocketvision.compress.verdict import judgement, verdict
+from pocketvision.measure.accuracy import compare, loses_at_most
 from pocketvision.record import (
     Comparison,
     Latency,
@@ -66,11 +64,62 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Climbed:
-    """The files of ONNX Runtime that were tried, by path, and what is known of each."""
+    """The files of ONNX Runtime that were tried, by path, the float file first.
 
+    first: the network as the first rung quantized it. layers: what its integers cost.
+    """
+
+    subject: Subject
     rungs: dict[Path, Rung]
-    chosen: Path
-    quantization: Quantization
+    first: Quantized
+    layers: tuple[QuantizedLayer, ...]
+
+    @property
+    def passing(self) -> Path:
+        """The last file in integers if it passes, else the float file."""
+        path = list(self.rungs)[-1]
+        return path if self.rungs[path].passed else self.subject.float_onnx
+
+    @property
+    def fastest(self) -> Path:
+        """Of the files that pass; after `timed`."""
+        timed = {p: r.latency.median_ms for p, r in self.rungs.items() if r.passed and r.latency}
+        return min(timed, key=lambda path: timed[path])
+
+    def timed(self, latencies: Mapping[Path, Latency]) -> Climbed:
+        """The same with what each file takes."""
+        rungs = {p: replace(r, latency=latencies[p]) for p, r in self.rungs.items()}
+        return replace(self, rungs=rungs)
+
+    def quantization(self, chosen: Path) -> Quantization:
+        """What is recorded, if `chosen` is what became of it."""
+        subject, first, rungs = self.subject, self.first, list(self.rungs.values())
+        in_float = set(self.rungs[chosen].float_layers)
+        tell = verdict if self.rungs[subject.float_onnx].latency else judgement
+        labelled = subject.labels is not None
+        return Quantization(
+            runtime=RUNTIME.name,
+            sentence=tell(
+                rungs,
+                self.rungs[chosen],
+                labelled=labelled,
+                max_drop_points=subject.max_drop_points,
+            ),
+            judged_by="labels" if labelled else "agreement",
+            max_drop_points=subject.max_drop_points,
+            images=len(subject.calibration),
+            weight_bits=weight_bits(),
+            ranges=first.methods,
+            equalised_pairs=first.pairs,
+            filled_widths=first.widths,
+            corrected_biases=first.corrected,
+            guarded_channels=first.guarded,
+            layers=tuple(
+                replace(layer, in_integers=layer.in_integers and layer.name not in in_float)
+                for layer in self.layers
+            ),
+            rungs=tuple(rungs),
+        )
 
 
 def climb(
@@ -80,14 +129,12 @@ def climb(
     config: Int8Config | None = None,
     train: Train | None = None,
     explain: bool = True,
-    timed: bool = True,
     say: Say = lambda sentence: None,
 ) -> Climbed:
-    """Quantize, judge and time until a file passes; the float file is the last rung.
+    """Quantize and judge until a file passes; the float file is the last rung. Nothing is timed.
 
     folder: takes the files. train: the rung of training; None leaves it out. explain: measure what
-    each layer costs alone, also where the first rung passes. timed: time all that pass and choose
-    the fastest; else the last file in integers is chosen if it passes, and nothing is timed.
+    each layer costs alone, also where the first rung passes.
     Raises: GateError: logits that are not numbers.
     """
     folder.mkdir(exist_ok=True)
@@ -103,12 +150,7 @@ def climb(
     if train is not None and not ladder.passed:
         say("Training for integers.")
         ladder.quantize_trained(train)
-    if timed:
-        ladder.time_files()
-    chosen = ladder.fastest() if timed else ladder.last()
-    return Climbed(
-        rungs=ladder.rungs, chosen=chosen, quantization=ladder.quantization(first, chosen)
-    )
+    return Climbed(subject=subject, rungs=ladder.rungs, first=first, layers=ladder.layers)
 
 
 class _Ladder:
@@ -170,7 +212,7 @@ class _Ladder:
         drop_unused_constants(found.model.graph)
         write_model(found.model, path)
         compared = self._compare(path)
-        passed = round(100 * compared.drop, 9) <= self.subject.max_drop_points
+        passed = loses_at_most(compared, self.subject.max_drop_points)
         self.rungs[path] = Rung(
             kind=kind,
             comparison=compared,
@@ -201,115 +243,3 @@ class _Ladder:
         session = RUNTIME.session(path, precision, self.subject.threads)
         batches = in_batches(self.subject.judged, BATCH)
         return np.concatenate([session.run(batch) for batch in batches])
-
-    def time_files(self) -> None:
-        """All files that pass, against each other."""
-        sessions = {}
-        for path, rung in self.rungs.items():
-            if rung.passed:
-                precision: Precision = "f32" if rung.kind == "float" else "int8"
-                session = RUNTIME.session(path, precision, self.subject.threads)
-                sessions[str(path)] = partial(session.run, self.subject.judged[:1])
-        for name, latency in measure_latency(sessions, FINAL, self.subject.threads).items():
-            self.rungs[Path(name)] = replace(self.rungs[Path(name)], latency=latency)
-
-    def fastest(self) -> Path:
-        timed = {path: rung.latency for path, rung in self.rungs.items() if rung.latency}
-        if not timed:
-            raise GateError("no file could be timed.")
-        return min(timed, key=lambda path: timed[path].median_ms)
-
-    def last(self) -> Path:
-        """The last file in integers if it passes, else the float file."""
-        path = list(self.rungs)[-1]
-        return path if self.rungs[path].passed else self.subject.float_onnx
-
-    def quantization(self, first: Quantized, chosen: Path) -> Quantization:
-        subject = self.subject
-        in_float = set(self.rungs[chosen].float_layers)
-        layers = tuple(
-            replace(layer, in_integers=layer.in_integers and layer.name not in in_float)
-            for layer in self.layers
-        )
-        return Quantization(
-            runtime=RUNTIME.name,
-            sentence=verdict(self.rungs, chosen, subject),
-            judged_by="labels" if subject.labels is not None else "agreement",
-            max_drop_points=subject.max_drop_points,
-            images=len(subject.calibration),
-            weight_bits=weight_bits(),
-            ranges=first.methods,
-            equalised_pairs=first.pairs,
-            filled_widths=first.widths,
-            corrected_biases=first.corrected,
-            guarded_channels=first.guarded,
-            layers=layers,
-            rungs=tuple(self.rungs.values()),
-        )
-
-
-def verdict(rungs: dict[Path, Rung], chosen: Path, subject: Subject) -> str:
-    """What passed its gate or is shipped, and why, in words."""
-    rung, reference = rungs[chosen], next(r for r in rungs.values() if r.kind == "float")
-    if reference.latency is None:
-        return _judgement(rungs, chosen, subject)
-    tried = [r for r in rungs.values() if r.kind != "float"]
-    if rung.kind == "float":
-        passing = [r for r in tried if r.passed and r.latency]
-        if passing:
-            best = min(r.latency.median_ms for r in passing if r.latency)
-            assert reference.latency is not None
-            return (
-                f"The float file is shipped: INT8 passes its gate, but takes {best:.3g} ms where "
-                f"float takes {reference.latency.median_ms:.3g} ms."
-            )
-        least = min(r.comparison.drop for r in tried if r.comparison)
-        return (
-            f"The float file is shipped: in integers at least {100 * least:.2f} points are lost, "
-            f"and {subject.max_drop_points:g} are allowed."
-        )
-    compared = rung.comparison
-    assert compared is not None
-    assert rung.latency is not None
-    assert reference.latency is not None
-    how = {"layers in float": f" with {len(rung.float_layers)} layers in float"}.get(rung.kind, "")
-    how = " after training for integers" if rung.kind == "after training" else how
-    kind = "points of top-1" if subject.labels is not None else "% of the answers change"
-    lost = f"{100 * compared.drop:.2f} {kind}"
-    return (
-        f"INT8{how} is shipped: {lost} {'lost ' if subject.labels is not None else ''}on "
-        f"{len(subject.judged):,} images ({100 * compared.drop_low:+.2f} to "
-        f"{100 * compared.drop_high:+.2f}), {_times(reference.latency, rung.latency)} as fast as "
-        f"float.{_caution(subject)}"
-    )
-
-
-def _judgement(rungs: dict[Path, Rung], chosen: Path, subject: Subject) -> str:
-    """What the gate says of files that were not timed."""
-    rung = rungs[chosen]
-    if rung.comparison is None:
-        least = min(r.comparison.drop for r in rungs.values() if r.comparison)
-        return (
-            f"In integers at least {100 * least:.2f} points are lost, and "
-            f"{subject.max_drop_points:g} are allowed."
-        )
-    found = rung.comparison
-    left = f" with {len(rung.float_layers)} layers in float" if rung.float_layers else ""
-    trained = " after training for integers" if rung.kind == "after training" else ""
-    return (
-        f"INT8{left}{trained} loses {100 * found.drop:.2f} points of top-1 on "
-        f"{len(subject.judged):,} images ({100 * found.drop_low:+.2f} to "
-        f"{100 * found.drop_high:+.2f}).{_caution(subject)}"
-    )
-
-
-def _times(reference: Latency, latency: Latency) -> str:
-    return f"{reference.median_ms / latency.median_ms:.2f} times"
-
-
-def _caution(subject: Subject) -> str:
-    """A drop of half a point can be told from none with some thousands of images only."""
-    if subject.labels is None:
-        return " There were no labels: agreement with float was judged."
-    few_images = len(subject.judged) < 5000
-    return " So few images cannot tell half a point from nothing." if few_images else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pocketvision.budget import Budget, format_latency, format_size
 from pocketvision.fitting.ranking import fits
+from pocketvision.measure.accuracy import loses_at_most
 from pocketvision.record import Comparison, Latency, Precision, Variant
 
 FLOAT_AGREEMENT = 0.995  # of an exported float file with the float network
@@ -22,7 +23,7 @@ class Built:
 
 def passes(comparison: Comparison, precision: Precision, max_drop_points: float) -> bool:
     """The gate of one file, on val: its drop, and for float files that they answer the same."""
-    small = round(100 * comparison.drop, 9) <= max_drop_points
+    small = loses_at_most(comparison, max_drop_points)
     return small and (precision != "f32" or comparison.agreement >= FLOAT_AGREEMENT)
 
 

@@ -11,19 +11,21 @@ import numpy as np
 from pocketvision.compress.ladder import Subject, Train, climb
 from pocketvision.data.pixels import centre_crop
 from pocketvision.data.stream import Pixels
-from pocketvision.fitting.artefact import TRAINING
+from pocketvision.fitting.artefact import CANDIDATES, TRAINING
 from pocketvision.fitting.run import Run
 from pocketvision.fitting.training import workload_of
 from pocketvision.models.arch import Network
 from pocketvision.record import Quantization
 from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.int8.static import weight_bits
 from pocketvision.runtimes.runtime import FileCard
 from pocketvision.runtimes.runtime import Pixels as PixelArray
-from pocketvision.train.batches import PixelSource
+from pocketvision.train.batches import training_sources
 from pocketvision.train.quantization_aware import QatConfig, train_for_integers
 
 QAT_EPOCHS = 5
 QAT_COST = 3.0  # of an epoch, beside one of the float training
+TRAINED = "trained.onnx"
 JUDGED = 5000  # images of val, at even distances
 
 
@@ -55,17 +57,15 @@ def int8_file(
         rungs,
         train=_training(run, network, card, pixels),
         explain=False,
-        timed=False,
-        say=lambda sentence: None,
     )
     files = [path for path, rung in climbed.rungs.items() if rung.kind != "float"]
-    chosen = climbed.chosen if climbed.chosen in files else files[0]
+    chosen = climbed.passing if climbed.passing in files else files[0]
     folder = exported.parent / "onnxruntime" / "int8"
     for part in (folder.parent, folder):
         part.mkdir(exist_ok=True)
     os.replace(chosen, folder / "model.onnx")
     shutil.rmtree(rungs)
-    return folder / "model.onnx", climbed.quantization
+    return folder / "model.onnx", climbed.quantization(climbed.passing)
 
 
 def _training(run: Run, network: Network, card: FileCard, pixels: Pixels) -> Train | None:
@@ -79,35 +79,30 @@ def _training(run: Run, network: Network, card: FileCard, pixels: Pixels) -> Tra
         if left - work.finish_s < QAT_EPOCHS * QAT_COST * epoch_s:
             return None
 
+    train_source, val_source = training_sources(run.samples, pixels)
+
     def train() -> Path:
-        samples = run.samples
-        sources = {
-            split: PixelSource(
-                pixels=pixels,
-                indices=samples.indices(split),
-                labels=samples.labels[samples.indices(split)],
-            )
-            for split in ("train", "val")
-        }
         folder = run.out / TRAINING / "integers"
         folder.parent.mkdir(exist_ok=True)
         folder.mkdir(exist_ok=True)
         learned = train_for_integers(
             network,
-            train=sources["train"],
-            val=sources["val"],
+            train=train_source,
+            val=val_source,
             preprocessing=card.preprocessing,
             config=QatConfig(
                 epochs=QAT_EPOCHS,
                 augmentation=run.config.augmentation,
+                weight_bits=weight_bits(),
                 threads=0 if run.state.train is None else run.state.train.threads,
                 seed=run.config.seed,
             ),
             folder=folder,
             deadline=run.clock.deadline(workload_of(run, run.spec.resolution).finish_s),
         )
-        path = run.out / "candidates" / "trained.onnx"
+        path = run.out / CANDIDATES / TRAINED
         export_onnx(learned, path, card)
+        shutil.rmtree(folder)  # the file is what it was for
         return path
 
     return train

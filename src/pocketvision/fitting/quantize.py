@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from pocketvision.compress.explain import explain
-from pocketvision.compress.ladder import BATCH, Subject, climb
+from pocketvision.compress.ladder import BATCH, Climbed, Subject, climb
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, GateError, choice, in_range
 from pocketvision.fitting.artefact import MODEL
+from pocketvision.fitting.choice import passes
 from pocketvision.fitting.folder import check_writable
 from pocketvision.fitting.plan import chosen_precisions, shipped_bytes
 from pocketvision.fitting.quantize_images import Images, read_images
@@ -33,18 +34,20 @@ from pocketvision.record import (
     Comparison,
     Conditions,
     Precision,
+    Quantization,
     QuantizationRecord,
     Shipped,
     Variant,
 )
 from pocketvision.report.quantized_page import render_quantized
 from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.int8.static import weight_bits
 from pocketvision.runtimes.integers import integer_work
 from pocketvision.runtimes.onnxruntime import in_batches
 from pocketvision.runtimes.registry import RUNTIMES, get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import MAX_THREADS, Calibration, Logits
 from pocketvision.storage import sha256_file, to_json, write_atomic
-from pocketvision.train.batches import PixelSource
+from pocketvision.train.batches import training_sources
 from pocketvision.train.quantization_aware import QatConfig, train_for_integers
 
 QUANTIZATION = "quantization.json"
@@ -67,6 +70,7 @@ class QuantizeConfig:
     threads: int = 1
     epochs: int = 5
     explain: bool = True
+    skip_bad: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -140,6 +144,7 @@ def run_quantize(
             source.channels,
             config.seed,
             reporter,
+            skip_bad=config.skip_bad,
         )
         reporter.say(f"Quantizing {source.card.name}: {found.note}")
         record = _Work(config, source, found, folder, reporter).record(command, began)
@@ -201,6 +206,7 @@ class _Work:
         ]
         files += self._other_files()
         variants, conditions = self._measure(files)
+        climbed = climbed.timed({f.path: v.latency for f, v in zip(files, variants, strict=True)})
         best = _fastest(files, variants)
         shipped = self._ship(files[best])
         variants[best] = replace(variants[best], shipped=True)
@@ -219,9 +225,7 @@ class _Work:
             classes=self.source.card.classes,
             data=config.images,
             split=images.split,
-            quantization=replace(
-                climbed.quantization, sentence=_verdict(climbed.quantization.sentence, shipped)
-            ),
+            quantization=_quantization(climbed, shipped),
             variants=tuple(variants),
             shipped=shipped,
             headline=self._headline(files[best]),
@@ -238,22 +242,16 @@ class _Work:
         assert network is not None
         assert samples is not None
         pre = self.source.card.preprocessing
-        pixels = open_pixels(samples, pre.side)
-        sources = {
-            split: PixelSource(
-                pixels=pixels,
-                indices=samples.indices(split),
-                labels=samples.labels[samples.indices(split)],
-            )
-            for split in ("train", "val")
-        }
+        train, val = training_sources(samples, open_pixels(samples, pre.side))
         with self.reporter.progress("Training for integers") as advance:
             trained = train_for_integers(
                 network,
-                train=sources["train"],
-                val=sources["val"],
+                train=train,
+                val=val,
                 preprocessing=pre,
-                config=QatConfig(epochs=self.config.epochs, seed=self.config.seed),
+                config=QatConfig(
+                    epochs=self.config.epochs, weight_bits=weight_bits(), seed=self.config.seed
+                ),
                 folder=self.folder / "training",
                 on_step=advance,
             )
@@ -294,9 +292,12 @@ class _Work:
             reference="float file",
             split=self.images.split,
         )
-        passed = round(100 * compared.drop, 9) <= self.config.max_drop_points
         return _File(
-            runtime=runtime, precision=precision, path=path, comparison=compared, passed=passed
+            runtime=runtime,
+            precision=precision,
+            path=path,
+            comparison=compared,
+            passed=passes(compared, precision, self.config.max_drop_points),
         )
 
     def _logits(self, runtime: str, precision: Precision, path: Path) -> Logits:
@@ -381,13 +382,14 @@ class _Work:
         return explain(before, runtime.profile(int8.path, "int8", threads, pixels, PROFILED_RUNS))
 
 
-def _verdict(sentence: str, shipped: Shipped) -> str:
-    """What was shipped, where another runtime's file was faster than those of ONNX Runtime."""
+def _quantization(climbed: Climbed, shipped: Shipped) -> Quantization:
+    """What is recorded; it says so where another runtime's file is shipped."""
+    found = climbed.quantization(climbed.fastest)
     if shipped.runtime == "onnxruntime":
-        return sentence
+        return found
     first = f"{shipped.precision} on {shipped.runtime} is the fastest that passes, and is shipped."
-    rest = sentence.replace("is shipped", "would be shipped")
-    return f"{first} Of ONNX Runtime's files: {rest}"
+    rest = found.sentence.replace("is shipped", "would be shipped")
+    return replace(found, sentence=f"{first} Of ONNX Runtime's files: {rest}")
 
 
 def _fastest(files: list[_File], variants: list[Variant]) -> int:

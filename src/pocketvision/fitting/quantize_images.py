@@ -49,16 +49,19 @@ def read_images(
     channels: int,
     seed: int,
     reporter: Reporter,
+    *,
+    skip_bad: bool = False,
 ) -> Images:
     """Images of class folders, with their labels, or the images that lie in a folder, without.
 
-    classes: those of the network; labelled images must have the same.
+    classes: those of the network; labelled images must have the same. skip_bad: leave unreadable
+    files out.
     Raises: DataError: too few images, or none that can be read. ConfigError: other classes.
     """
     loose = _loose(folder)
     if loose:
-        return _unlabelled(loose, preprocessing, channels, reporter)
-    samples = scan(folder)
+        return _unlabelled(loose, preprocessing, channels, skip_bad, reporter)
+    samples = scan(folder, skip_bad=skip_bad)
     if samples.classes != classes:
         raise ConfigError(
             f"{folder} has the classes {_named(samples.classes)}, the network names "
@@ -84,15 +87,25 @@ def _loose(folder: Path) -> list[Path]:
     )
 
 
-def _unlabelled(files: list[Path], pre: Preprocessing, channels: int, reporter: Reporter) -> Images:
+def _unlabelled(
+    files: list[Path], pre: Preprocessing, channels: int, skip_bad: bool, reporter: Reporter
+) -> Images:
     if len(files) < LEAST:
         raise DataError(f"{files[0].parent} holds {len(files)} image; quantizing needs {LEAST}.")
     chosen = _thinned(files, pre, channels)
     with reporter.progress("Decoding images") as advance:
         pixels = []
         for number, file in enumerate(chosen):
-            pixels.append(_grey(read_pixels(file, pre), channels))
+            try:
+                pixels.append(_grey(read_pixels(file, pre), channels))
+            except DataError as error:
+                if not skip_bad:
+                    raise DataError(f"{error} Repair or remove it, or --skip-bad.") from error
             advance(number + 1, len(chosen), "")
+    if len(pixels) < LEAST:
+        raise DataError(
+            f"{len(pixels)} of {len(chosen)} images can be read; quantizing needs {LEAST}."
+        )
     stack = np.stack(pixels)
     calibrates = np.zeros(len(stack), bool)
     calibrates[::CALIBRATION_SHARE] = True

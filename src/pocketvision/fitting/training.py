@@ -27,7 +27,7 @@ from pocketvision.models.weights import load as load_network
 from pocketvision.models.weights import save_into as save_network
 from pocketvision.record import Step
 from pocketvision.train.alarms import DIVERGED, Diverged, divergence_alarm, lowered_rate
-from pocketvision.train.batches import PixelSource
+from pocketvision.train.batches import training_sources
 from pocketvision.train.checkpoint import is_whole, read_training
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.trainer import (
@@ -261,23 +261,16 @@ def warmup(epochs: int) -> float:
 def _train(run: Run, network: Network, preprocessing: Preprocessing, pixels: Pixels) -> TrainResult:
     config = run.state.train
     assert config is not None
-    sources = {
-        split: PixelSource(
-            pixels=pixels,
-            indices=run.samples.indices(split),
-            labels=run.samples.labels[run.samples.indices(split)],
-        )
-        for split in ("train", "val")
-    }
+    train_source, val_source = training_sources(run.samples, pixels)
     run.reporter.say(
         f"Training {network.spec.label} {run.state.start}, {config.epochs} epochs of "
-        f"{len(sources['train'])} images."
+        f"{len(train_source)} images."
     )
     with run.reporter.progress("Training") as advance:
         return train(
             network,
-            train=sources["train"],
-            val=sources["val"],
+            train=train_source,
+            val=val_source,
             preprocessing=preprocessing,
             config=config,
             folder=run.out / TRAINING,

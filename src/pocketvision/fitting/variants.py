@@ -22,7 +22,7 @@ from pocketvision.fitting.choice import Built, choose_variant, passes
 from pocketvision.fitting.config import FileState
 from pocketvision.fitting.footprint import Footprints
 from pocketvision.fitting.from_files import network_logits, pixels_of_row
-from pocketvision.fitting.int8_rungs import int8_file
+from pocketvision.fitting.int8_rungs import TRAINED, int8_file
 from pocketvision.fitting.plan import (
     build_files,
     chosen_precisions,
@@ -131,7 +131,7 @@ def _make_files(run: Run, network: Network, pixels: Pixels, pre: Preprocessing) 
                 calibration,
             ).items()
         ]
-    for left in (exported, folder / "trained.onnx"):
+    for left in (exported, folder / TRAINED):
         left.unlink(missing_ok=True)
     made = with_steps(
         run.state,

@@ -68,6 +68,11 @@ def compare(
     )
 
 
+def loses_at_most(comparison: Comparison, points: float) -> bool:
+    """True if what is lost, as estimated, is no more than that many points of top-1."""
+    return round(100 * comparison.drop, 9) <= points
+
+
 def confusion(logits: Logits, labels: Labels, num_classes: int) -> tuple[tuple[int, ...], ...]:
     """Counts (K, K): rows are the true classes, columns the predicted ones.
 

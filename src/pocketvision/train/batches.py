@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from pocketvision.data.images import Samples
 from pocketvision.data.stream import Pixels
 
 
@@ -26,6 +27,15 @@ class PixelSource:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+def training_sources(samples: Samples, pixels: Pixels) -> tuple[PixelSource, PixelSource]:
+    """The images of train and of val, with their labels."""
+    train, val = (
+        PixelSource(pixels=pixels, indices=rows, labels=samples.labels[rows])
+        for rows in (samples.indices("train"), samples.indices("val"))
+    )
+    return train, val
 
 
 def num_batches(images: int, batch_size: int, world: int = 1) -> int:
