@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["f32", "bf16", "int8"]
+# w8: weights in 8 bits, arithmetic in float.
+Precision = Literal["f32", "bf16", "int8", "w8"]
 SCHEMA_VERSION = 2  # 2 added what has a default in `Record`; 1 is still read
 
 Severity = Literal["error", "warning", "note"]

@@ -20,11 +20,11 @@ from pocketvision.fitting.candidates import (
     select_names,
     thin,
 )
-from pocketvision.fitting.choice import Built, choose_variant
+from pocketvision.fitting.choice import Built, choose_variant, position_of_fastest
 from pocketvision.fitting.reporter import Silent
 from pocketvision.measure import conditions
 from pocketvision.models import registry
-from pocketvision.record import Latency, Tried, Variant
+from pocketvision.record import Latency, Precision, Tried, Variant
 from pocketvision.runtimes.registry import get_runtime
 
 
@@ -151,6 +151,45 @@ def test_budget_is_never_exceeded(
         assert variant.latency.high_ms <= budget.latency_ms
     rivals = [b.variant for b in built if b.variant.passed_gate and b.variant.within_budget]
     assert variant.latency.median_ms == min(v.latency.median_ms for v in rivals)
+
+
+@pytest.mark.parametrize(
+    ("times", "chosen"),
+    [
+        ({"f32": 1.0, "w8": 1.1, "int8": 2.0}, "w8"),
+        ({"f32": 1.1, "w8": 1.0}, "w8"),
+        ({"f32": 1.0, "w8": 1.1, "int8": 0.9}, "int8"),
+        ({"f32": 1.0, "int8": 1.1}, "f32"),
+    ],
+)
+def test_of_float_and_weights_in_bytes_the_smaller_is_chosen(
+    times: dict[Precision, float], chosen: str
+) -> None:
+    files = [
+        Variant(
+            runtime="onnxruntime",
+            precision=precision,
+            size_bytes=1,
+            latency=latency(ms),
+            comparison=None,
+            within_budget=True,
+            passed_gate=True,
+        )
+        for precision, ms in times.items()
+    ]
+    position = position_of_fastest(files)
+    assert position is not None
+    assert files[position].precision == chosen
+    failed = [replace(v, passed_gate=v.precision != "w8") for v in files]
+    position = position_of_fastest(failed)
+    assert position is not None
+    assert failed[position].precision == min(times, key=lambda p: (p == "w8", times[p]))
+
+
+def test_weights_in_bytes_are_made_when_asked_for() -> None:
+    runtime = get_runtime("onnxruntime")
+    assert plan.chosen_precisions(runtime, ()) == ("f32", "int8")
+    assert plan.chosen_precisions(runtime, ("w8",)) == ("w8",)
 
 
 def tried(

@@ -14,7 +14,7 @@ from PIL import Image
 from small_runs import Told
 
 from pocketvision.errors import ArtefactError, ConfigError, DataError
-from pocketvision.fitting import quantize as module
+from pocketvision.fitting import quantize_files as module
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.quantize import QUANTIZATION, QuantizeConfig, quantize, run_quantize
 from pocketvision.fitting.quantize_images import read_images
@@ -73,7 +73,7 @@ def test_fitted_folder_becomes_a_folder_with_the_shipped_file(
     assert record.shipped.files == {
         path.name: sha256_file(path) for path in (out / "model").iterdir()
     }
-    assert [v.precision for v in record.variants] == ["f32", "int8"]
+    assert [v.precision for v in record.variants] == ["f32", "int8", "w8"]
     assert sum(v.shipped for v in record.variants) == 1
     assert record.quantization.judged_by == "labels"
     assert all(layer.alone_sqnr_db is not None for layer in record.quantization.layers)

@@ -26,7 +26,8 @@ IN_INTEGERS = PRODUCTS_IN_INTEGERS | {
     "QLinearGlobalAveragePool",
     "QLinearConcat",
 }
-MOVING = {"Reshape", "Transpose", "Flatten", "MaxPool", "NhwcMaxPool"}  # bytes, as they are
+BORDER = {"Slice", "Shape", "Expand", "Concat"}
+MOVING = BORDER | {"Reshape", "Transpose", "Flatten", "MaxPool", "NhwcMaxPool"}  # bytes as they are
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pocketvision.runtimes.int8.stem import (
     fold_normalisation,
     group_pixels,
     grouped_weight,
+    paint_border,
 )
 
 MakeModel = Callable[..., onnx.ModelProto]
@@ -115,7 +116,7 @@ def test_folding_keeps_every_output_where_the_means_are_one_whole_number(
     ("mean", "zero"),
     [(MEAN, 114), ((10.0, 20.0, 32.0), 21), ((0.0, 0.0, 0.4), 0), ((255.0, 255.0, 254.0), 255)],
 )
-def test_folding_pads_with_the_grey_of_the_means(
+def test_folding_pads_with_the_grey_of_the_means_at_first(
     mean: tuple[float, ...], zero: int, make_model: MakeModel, evaluate: Evaluate
 ) -> None:
     constants = {"w": normal(1, 8, 3, 3, 3), "b": normal(2, 8)}
@@ -154,7 +155,7 @@ def test_entry_tells_what_the_first_convolution_reads(
 @given(zero=st.integers(0, 255), exponent=st.integers(-10, 2))
 def test_entry_range_is_what_bytes_reach(zero: int, exponent: int) -> None:
     scale = 2.0**exponent
-    entry = Entry(tensor="t", bytes_tensor="b", zero=zero, nodes=(), scale=scale)
+    entry = Entry(tensor="t", bytes_tensor="b", zero=zero, nodes=(), border=(), scale=scale)
     low, high = entry.range
     assert low <= 0 <= high
     assert high - low == 255 * scale
@@ -235,6 +236,82 @@ def test_grouped_weight_gives_two_places_at_a_time(
     found = evaluate(grouped, four).reshape(2, 2, channels, -1, groups)
     places = found.transpose(0, 2, 3, 4, 1).reshape(expected.shape)  # place 2 q + p
     same(places, expected, 1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    channels=st.integers(6, 10),
+    height=st.integers(5, 11),
+    width=st.integers(5, 16),
+    kernel=st.sampled_from([3, 5]),
+    stride=st.sampled_from([1, 2]),
+    has_bias=st.booleans(),
+    mean=st.tuples(*[st.integers(0, 255)] * 3),
+    std=st.tuples(*[st.floats(1, 100)] * 3),
+)
+def test_a_painted_border_keeps_every_output(
+    seed: int,
+    channels: int,
+    height: int,
+    width: int,
+    kernel: int,
+    stride: int,
+    has_bias: bool,
+    mean: tuple[int, ...],
+    std: tuple[float, ...],
+    make_model: MakeModel,
+    evaluate: Evaluate,
+) -> None:
+    names = "images w b" if has_bias else "images w"
+    constants = {"w": normal(seed, channels, 3, kernel, kernel), "b": normal(1, channels)}
+    facts = {"strides": [stride] * 2, "pads": [kernel // 2] * 4}
+    model = make_model([("Conv", names, "logits", facts)], constants, (height, width, 3), mean, std)
+    pixels = pixels_of(seed, height, width, 3, images=3)
+    before = evaluate(model, pixels)
+    graph = Graph(model)
+    entry = fold_normalisation(graph)
+    assert entry is not None
+    assert entry.border == mean
+    group_pixels(graph)
+    assert paint_border(graph, entry) is (set(mean) != {entry.zero})
+    onnx.checker.check_model(model, full_check=True)
+    same(evaluate(model, pixels), before, 1e-4)
+    same(evaluate(model, pixels[:1]), before[:1], 1e-4)
+    assert not paint_border(graph, entry)  # it is painted once
+
+
+def test_a_border_is_within_half_a_pixel_step_of_the_means(
+    make_model: MakeModel, evaluate: Evaluate
+) -> None:
+    weight = normal(1, 8, 3, 3, 3)
+    lines = [("Conv", "images w", "logits", STRIDE_2)]
+    model = make_model(lines, {"w": weight}, (10, 12, 3), MEAN, STD)
+    pixels = pixels_of(0, 10, 12, 3)
+    before = evaluate(model, pixels)
+    graph = Graph(model)
+    entry = fold_normalisation(graph)
+    assert entry is not None
+    assert paint_border(graph, entry)
+    off = np.abs(np.rint(MEAN) - MEAN) / STD
+    most = (np.abs(weight).sum((2, 3)) * off).sum(1).max()
+    assert np.abs(evaluate(model, pixels) - before).max() <= most
+
+
+@pytest.mark.parametrize(
+    ("mean", "facts"), [((120.0, 120.0, 120.0), STRIDE_2), (MEAN, {"strides": [2, 2]})]
+)
+def test_a_border_of_one_grey_or_none_is_left_alone(
+    mean: tuple[float, ...], facts: dict[str, Any], make_model: MakeModel
+) -> None:
+    lines = [("Conv", "images w", "logits", facts)]
+    model = make_model(lines, {"w": normal(1, 8, 3, 3, 3)}, (8, 8, 3), mean, STD)
+    graph = Graph(model)
+    entry = fold_normalisation(graph)
+    assert entry is not None
+    before = model.SerializeToString(deterministic=True)
+    assert not paint_border(graph, entry)
+    assert model.SerializeToString(deterministic=True) == before
 
 
 def ending(act: str) -> list[Any]:

@@ -163,9 +163,9 @@ def test_session_describes_itself_and_gives_the_same_with_more_threads(
 def test_wrong_use_is_refused(
     float_file: Path, int8_file: Path, pixels: Pixels, tmp_path: Path
 ) -> None:
-    with pytest.raises(ArtefactError, match="is an f32 file; it cannot be run as int8"):
+    with pytest.raises(ArtefactError, match="is a file in f32; it cannot be run as int8"):
         RUNTIME.session(float_file, "int8", 1)
-    with pytest.raises(ArtefactError, match="is an int8 file; it cannot be run as f32"):
+    with pytest.raises(ArtefactError, match="is a file in int8; it cannot be run as f32"):
         RUNTIME.session(int8_file, "f32", 1)
     with pytest.raises(ConfigError, match="precision='bf16' is unknown"):
         RUNTIME.session(float_file, "bf16", 1)

@@ -71,7 +71,7 @@ def test_float_file_is_stored_in_float(float_file: Path, ir_file: Path) -> None:
 @needs_extra
 @pytest.mark.skipif(not cpu().has_bf16, reason="this processor has no bfloat16")
 def test_bf16_is_another_precision(ir_file: Path, pixels: Pixels) -> None:
-    assert RUNTIME.precisions == ("f32", "bf16", "int8")
+    assert RUNTIME.precisions == ("f32", "bf16", "int8", "w8")
     exact = RUNTIME.session(ir_file, "f32", 1).run(pixels)
     session = RUNTIME.session(ir_file, "bf16", 1)
     difference = np.abs(session.run(pixels) - exact).max()
@@ -80,7 +80,9 @@ def test_bf16_is_another_precision(ir_file: Path, pixels: Pixels) -> None:
 
 
 def test_bf16_is_offered_only_where_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    for features, expected in (((), ("f32", "int8")), (("amx_bf16",), ("f32", "bf16", "int8"))):
+    everywhere = ("f32", "int8", "w8")
+    offered = {(): everywhere, ("amx_bf16",): ("f32", "bf16", *everywhere[1:])}
+    for features, expected in offered.items():
         processor = Cpu(name="test", architecture="x86_64", features=features)
         monkeypatch.setattr(module, "cpu", lambda processor=processor: processor)
         assert RUNTIME.precisions == expected
@@ -106,7 +108,7 @@ def test_int8_stays_near_the_float_network(
     assert read_card(path) == card
     weights = path.with_suffix(".bin").stat().st_size
     assert weights < 0.5 * ir_file.with_suffix(".bin").stat().st_size
-    with pytest.raises(ArtefactError, match="is an int8 file; it cannot be run as f32"):
+    with pytest.raises(ArtefactError, match="is a file in int8; it cannot be run as f32"):
         RUNTIME.session(path, "f32", 1)
 
 
@@ -142,7 +144,7 @@ def test_quantizing_is_silent_and_leaves_the_process_alone(
 
 @needs_extra
 def test_wrong_files_are_refused(ir_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="is a float file; it cannot be run as int8"):
+    with pytest.raises(ArtefactError, match="is a file in f32; it cannot be run as int8"):
         RUNTIME.session(ir_file, "int8", 1)
     with pytest.raises(ConfigError, match=r"threads=0 is out of range"):
         RUNTIME.session(ir_file, "f32", 0)

@@ -130,7 +130,7 @@ def test_patch_session_takes_windows_only(files: dict[tuple[str, str], Path]) ->
 
 
 def test_session_refuses_other_files(files: dict[tuple[str, str], Path], tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match=r"is an int8 file; it cannot be run as f32"):
+    with pytest.raises(ArtefactError, match=r"is a file in int8; it cannot be run as f32"):
         open_scene_session(files["dense", "int8"], "f32", 1)
     with pytest.raises(ConfigError, match=r"precision='bf16' is unknown"):
         open_scene_session(files["dense", "f32"], "bf16", 1)

@@ -86,7 +86,7 @@ def compare(
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="f32, bf16 or int8; default: all the runtime has."),
+        typer.Option(help="f32, bf16, int8, or w8, weights alone in 8 bits; default: all but w8."),
     ] = None,
     threads: options.Threads = 1,
     batch: Annotated[int, typer.Option(help="Images at a time for the throughput.")] = 8,

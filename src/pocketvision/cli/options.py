@@ -62,7 +62,10 @@ Runtime = Annotated[
 ]
 Precision = Annotated[
     list[str] | None,
-    typer.Option(help="f32, bf16 or int8; default: all the runtime has.", rich_help_panel=CHOICE),
+    typer.Option(
+        help="f32, bf16, int8, or w8, weights alone in 8 bits; default: all but w8.",
+        rich_help_panel=CHOICE,
+    ),
 ]
 MaxDrop = Annotated[
     float,

@@ -39,7 +39,7 @@ from pocketvision.train.alarms import Diverged
 RUNTIME = OnnxRuntime()
 BATCH = 8  # images at a time, when accuracy is measured
 # What `train.quantization_aware` rounds by; anything more would undo what was learned.
-TRAINED_FOR = Int8Config(ranges="mse", equalise=False, correct_biases=False)
+TRAINED_FOR = Int8Config(ranges="mse", equalise=False, round_weights=False, correct_biases=False)
 
 Say = Callable[[str], None]
 Train = Callable[[], Path]  # trains for integers; gives the new float file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pocketvision.measure.accuracy import loses_at_most
 from pocketvision.record import Comparison, Latency, Precision, Variant
 
 FLOAT_AGREEMENT = 0.995  # of an exported float file with the float network
+TWINS = ("f32", "w8")  # differ in how weights are stored, not in what is computed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,10 +31,24 @@ def passes(comparison: Comparison, precision: Precision, max_drop_points: float)
 
 def choose_variant(built: list[Built]) -> Built | None:
     """The fastest file that passes its gate within the budget; None when there is none."""
-    passing = [b for b in built if b.variant.passed_gate and b.variant.within_budget]
+    position = position_of_fastest([entry.variant for entry in built])
+    return None if position is None else built[position]
+
+
+def position_of_fastest(variants: Sequence[Variant]) -> int | None:
+    """The position of the fastest that passes its gate within the budget; None: none does.
+
+    Where f32 and w8 are among them they run the same operators, and the smaller stands for both.
+    """
+    passing = [k for k, v in enumerate(variants) if v.passed_gate and v.within_budget]
     if not passing:
         return None
-    return min(passing, key=lambda b: b.variant.latency.median_ms)
+    fastest = min(passing, key=lambda k: variants[k].latency.median_ms)
+    best = variants[fastest]
+    if best.precision not in TWINS:
+        return fastest
+    alike = (k for k in passing if variants[k].runtime == best.runtime)
+    return next((k for k in alike if variants[k].precision == "w8"), fastest)
 
 
 def nearest_variant(built: list[Built]) -> Built:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from pocketvision.budget import Budget
 from pocketvision.data.transforms import Augmentation
@@ -63,7 +63,7 @@ class FitConfig:
         for name in self.runtimes:
             choice("runtime", name, RUNTIMES)
         for precision in self.precisions:
-            choice("precision", precision, ("f32", "bf16", "int8"))
+            choice("precision", precision, get_args(Precision))
         in_range("threads", self.threads, 1, MAX_THREADS)
         in_range("batch-size", self.batch_size, 2, 65_536)
         in_range("devices", self.devices, 1, 1024)

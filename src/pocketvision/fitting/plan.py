@@ -83,8 +83,11 @@ def _key(spec: ArchSpec, runtime: str, precision: str) -> str:
 
 
 def chosen_precisions(runtime: Runtime, asked: tuple[str, ...]) -> tuple[Precision, ...]:
-    """The precisions of `runtime` that were asked for; all it offers when none was named."""
-    return tuple(p for p in runtime.precisions if not asked or p in asked)
+    """The precisions of `runtime` that were asked for; when none was, all it offers but w8.
+
+    A w8 file is as fast as the float file, so it is made only where the size of that is too much.
+    """
+    return tuple(p for p in runtime.precisions if (p in asked if asked else p != "w8"))
 
 
 def measure_candidates(
@@ -228,7 +231,7 @@ def build_files(
         path = (
             folder
             / runtime.name
-            / ("int8" if precision == "int8" else "float")
+            / (precision if precision in ("int8", "w8") else "float")
             / runtime.file_name("model")
         )
         files[precision] = path
@@ -238,6 +241,8 @@ def build_files(
             part.mkdir(exist_ok=True)
         if precision == "int8":
             runtime.quantize(exported, path, calibration or _noise_calibration(exported))
+        elif precision == "w8":
+            runtime.compress_weights(exported, path)
         else:
             runtime.convert(exported, path)
     return files

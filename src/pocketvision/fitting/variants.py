@@ -37,10 +37,10 @@ from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.memory import REPEATS, can_measure_memory
 from pocketvision.models.arch import Network
-from pocketvision.record import Step, Variant
+from pocketvision.record import Precision, Step, Variant
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.registry import get_runtime
-from pocketvision.runtimes.runtime import Calibration, FileCard, Session
+from pocketvision.runtimes.runtime import Calibration, FileCard, Runtime, Session
 from pocketvision.storage import sha256_file
 
 CALIBRATION_IMAGES = 256
@@ -127,7 +127,7 @@ def _make_files(run: Run, network: Network, pixels: Pixels, pre: Preprocessing) 
                 runtime,
                 exported,
                 folder,
-                chosen_precisions(runtime, run.config.precisions),
+                _formats(run, runtime, size),
                 calibration,
             ).items()
         ]
@@ -139,6 +139,15 @@ def _make_files(run: Run, network: Network, pixels: Pixels, pre: Preprocessing) 
         Step(name="quantize", seconds=quantize_s[0]),
     )
     run.save(replace(made, files=tuple(files), quantization=found))
+
+
+def _formats(run: Run, runtime: Runtime, float_bytes: int) -> tuple[Precision, ...]:
+    """What is made for a runtime; w8 too where the float file is larger than the budget."""
+    asked, limit = run.config.precisions, run.config.budget.size_bytes
+    chosen = chosen_precisions(runtime, asked)
+    if asked or limit is None or float_bytes <= limit or "w8" not in runtime.precisions:
+        return chosen
+    return (*chosen, "w8")
 
 
 def _has_int8(run: Run) -> bool:

@@ -23,7 +23,7 @@ Plot = dict[str, Any]
 COUNTS_IN_CELLS = 12  # classes up to which a cell of the confusion matrix holds its count
 LABELLED_CLASSES = 130  # classes up to which every row and column is named
 HEAT_MAP_CLASSES = 250  # beyond, the figure would be larger than the screen and the file too heavy
-SYMBOLS = {"f32": "circle", "bf16": "diamond", "int8": "square"}
+SYMBOLS = {"f32": "circle", "bf16": "diamond", "int8": "square", "w8": "circle"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,7 +28,7 @@ from pocketvision.report.chart import (
 )
 from pocketvision.report.text import clipped, megabytes, milliseconds, percent
 
-SHAPES: dict[str, Shape] = {"f32": "circle", "bf16": "diamond", "int8": "square"}
+SHAPES: dict[str, Shape] = {"f32": "circle", "bf16": "diamond", "int8": "square", "w8": "circle"}
 SMALLEST, LARGEST = 3.0, 15.0  # pixels, radius of a file of no bytes and of the largest
 CROWDED = 60  # marks from which on the largest are smaller
 ROOM_FOR_A_NAME = 500  # pixels of width from which on the chosen one is named

@@ -39,6 +39,7 @@ from pocketvision.runtimes.runtime import (
     Pixels,
     check_pixels,
 )
+from pocketvision.runtimes.weights8 import has_weights_in_bytes, store_weights_in_bytes
 from pocketvision.storage import write_atomic
 
 # Pixels per calibration batch: every activation of a batch is in memory at once.
@@ -50,7 +51,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     extra = ""
-    precisions: tuple[Precision, ...] = ("f32", "int8")
+    precisions: tuple[Precision, ...] = ("f32", "int8", "w8")
 
     def check(self) -> None:
         """Always installed."""
@@ -64,6 +65,11 @@ class OnnxRuntime:
     def convert(self, float_onnx: Path, target: Path) -> None:
         read_model(float_onnx)
         write_atomic(target, float_onnx.read_bytes())
+
+    def compress_weights(self, float_onnx: Path, target: Path) -> None:
+        model = read_model(float_onnx)
+        store_weights_in_bytes(model)
+        write_model(model, target)
 
     def quantize(self, float_onnx: Path, target: Path, calibration: Calibration) -> None:
         source = read_model(float_onnx)
@@ -79,9 +85,8 @@ class OnnxRuntime:
         choice("precision", precision, self.precisions)
         model = read_model(path)
         check_exported(model, path)
-        stored: Precision = "int8" if is_quantized(model) else "f32"
-        if stored != precision:
-            raise ArtefactError(f"{path} is an {stored} file; it cannot be run as {precision}.")
+        if (stored := stored_precision(model)) != precision:
+            raise ArtefactError(f"{path} is a file in {stored}; it cannot be run as {precision}.")
         session = open_session(model, path, threads)
         return OnnxSession(session, _image_shape(model), precision, threads)
 
@@ -142,6 +147,13 @@ def in_batches(samples: NDArray[Any], size: int) -> list[NDArray[Any]]:
 def _image_shape(model: onnx.ModelProto) -> tuple[int, int, int]:
     _, height, width, channels = model.graph.input[0].type.tensor_type.shape.dim
     return height.dim_value, width.dim_value, channels.dim_value
+
+
+def stored_precision(model: onnx.ModelProto) -> Precision:
+    """What the file is, as ONNX Runtime runs it."""
+    if is_quantized(model):
+        return "int8"
+    return "w8" if has_weights_in_bytes(model) else "f32"
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:

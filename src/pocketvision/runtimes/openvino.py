@@ -23,7 +23,7 @@ from rich.console import Console
 from pocketvision.cpu import cpu
 from pocketvision.errors import ArtefactError, check_shape, choice, in_range, require
 from pocketvision.record import Precision
-from pocketvision.runtimes.onnxfile import check_exported, metadata, read_model
+from pocketvision.runtimes.onnxfile import check_exported, metadata, read_model, write_model
 from pocketvision.runtimes.profiling import openvino_operators
 from pocketvision.runtimes.runtime import (
     MAX_THREADS,
@@ -34,11 +34,12 @@ from pocketvision.runtimes.runtime import (
     Pixels,
     check_pixels,
 )
+from pocketvision.runtimes.weights8 import store_weights_in_bytes
 
 EXTRA = "openvino"
 RT_INFO = "pocketvision"  # the section of the file that holds the card
 # What the model is computed in where it is not quantized. OpenVINO would choose by itself.
-HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}
+HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32", "w8": "f32"}
 
 
 class OpenVino:
@@ -54,7 +55,7 @@ class OpenVino:
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        return ("f32", "bf16", "int8") if cpu().has_bf16 else ("f32", "int8")
+        return ("f32", "bf16", "int8", "w8") if cpu().has_bf16 else ("f32", "int8", "w8")
 
     def check(self) -> None:
         _openvino()
@@ -70,6 +71,15 @@ class OpenVino:
     def convert(self, float_onnx: Path, target: Path) -> None:
         model, _ = _from_onnx(float_onnx)
         _save(model, target)
+
+    def compress_weights(self, float_onnx: Path, target: Path) -> None:
+        source = read_model(float_onnx)
+        store_weights_in_bytes(source)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".openvino.") as folder:
+            path = Path(folder) / "weights.onnx"
+            write_model(source, path)
+            model, _ = _from_onnx(path)
+            _save(model, target)
 
     def quantize(self, float_onnx: Path, target: Path, calibration: Calibration) -> None:
         model, shape = _from_onnx(float_onnx)
@@ -102,10 +112,9 @@ class OpenVino:
         choice("precision", precision, self.precisions)
         in_range("threads", threads, 1, MAX_THREADS)
         model = _read(path)
-        is_int8 = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
-        if is_int8 != (precision == "int8"):
-            stored = "an int8" if is_int8 else "a float"
-            raise ArtefactError(f"{path} is {stored} file; it cannot be run as {precision}.")
+        stored = _stored_precision(model)
+        if stored != ("f32" if precision == "bf16" else precision):
+            raise ArtefactError(f"{path} is a file in {stored}; it cannot be run as {precision}.")
         return OpenVinoSession(model, precision, threads)
 
     def profile(
@@ -245,6 +254,16 @@ def _read(path: Path) -> Any:
         raise ArtefactError(f"{path} cannot be read by OpenVINO: {reason}") from error
     _card(model, path)
     return model
+
+
+def _stored_precision(model: Any) -> Precision:
+    """What the file is: NNCF's has FakeQuantize; bytes without it are weights alone."""
+    operators = list(model.get_ops())
+    if any(node.get_type_name() == "FakeQuantize" for node in operators):
+        return "int8"
+    constants = (node for node in operators if node.get_type_name() == "Constant")
+    in_bytes = any(node.get_element_type().get_type_name() == "i8" for node in constants)
+    return "w8" if in_bytes else "f32"
 
 
 def _card(model: Any, path: Path) -> FileCard:

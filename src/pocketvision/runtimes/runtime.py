@@ -95,8 +95,9 @@ class Int8Config:
     ranges: of the activations. "minmax" keeps all values; "percentile" leaves 100 - percentile of
     them outside, half on each side; "mse" has the least squared error, "entropy" the least
     divergence; "chosen" takes for each tensor the one of these that disturbs the layers after it
-    least. equalise: channels are scaled alike where that changes nothing. correct_biases: layers
-    keep the mean they have in float. float_layers: names of layers that stay in float.
+    least. equalise: channels are scaled alike where that changes nothing. round_weights: together,
+    so that errors cancel, rather than each to the nearest. correct_biases: layers keep the mean
+    they have in float. float_layers: names of layers that stay in float.
 
     A runtime that cannot do one of these says what it does in its place.
     Raises: ConfigError: unknown ranges, a percentile outside 90..100.
@@ -105,6 +106,7 @@ class Int8Config:
     ranges: Literal["chosen", "minmax", "percentile", "mse", "entropy"] = "chosen"
     percentile: float = 99.99
     equalise: bool = True
+    round_weights: bool = True
     correct_biases: bool = True
     float_layers: tuple[str, ...] = ()
 
@@ -113,7 +115,7 @@ class Int8Config:
         in_range("percentile", self.percentile, 90, 100)
 
 
-PLAIN_INT8 = Int8Config(ranges="minmax", equalise=False, correct_biases=False)
+PLAIN_INT8 = Int8Config(ranges="minmax", equalise=False, round_weights=False, correct_biases=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -190,6 +192,10 @@ class Runtime(Protocol):
 
     def convert(self, float_onnx: Path, target: Path) -> None:
         """Write the float file of this runtime from an exported one. Raises: ArtefactError."""
+        ...
+
+    def compress_weights(self, float_onnx: Path, target: Path) -> None:
+        """Write the w8 file of this runtime from an exported one. Raises: ArtefactError."""
         ...
 
     def quantize(self, float_onnx: Path, target: Path, calibration: Calibration) -> None:

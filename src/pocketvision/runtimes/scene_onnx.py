@@ -113,7 +113,7 @@ def open_scene_session(path: Path, precision: Precision, threads: int) -> SceneS
     card = check_exported_scene(model, path)
     stored: Precision = "int8" if is_quantized(model) else "f32"
     if stored != precision:
-        raise ArtefactError(f"{path} is an {stored} file; it cannot be run as {precision}.")
+        raise ArtefactError(f"{path} is a file in {stored}; it cannot be run as {precision}.")
     return SceneSession(open_session(model, path, threads), card, precision, threads)
 
 

@@ -5,8 +5,8 @@ per output channel, activations to 256 integers with a zero point, in all places
 Runtime's quantizer does so: the traced network is given the same roundings as its graph. Gradients
 pass a rounding as if it were not there, and stop where a value is clipped.
 
-Not modelled: what the runtime may do to channels and biases; biases and sums in 32 bits; the border
-of the stem, which the integer graph pads with grey. Pixels are bytes already and logits stay float.
+Not modelled: what the runtime may do to channels and biases; biases and sums in 32 bits. Pixels are
+bytes already and logits stay float.
 Source: Jacob et al., Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference (2018), section 3.
 """

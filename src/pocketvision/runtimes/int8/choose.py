@@ -13,11 +13,13 @@ from onnx import helper
 from pocketvision.runtimes.int8.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8.ranges import LEVELS, METHODS, Method, Range, range_of
 from pocketvision.runtimes.int8.rounding import Scale, apply_product
-from pocketvision.runtimes.int8.statistics import TINY, Batches, Observed, few, watched
+from pocketvision.runtimes.int8.statistics import TINY, Batches, Observed, few, watched, whole
 
 IMAGES = 16  # on which ranges are tried
-JUDGING = 8  # images whose logits decide
-WORST = 12  # tensors that the logits decide on
+JUDGING = 16  # images whose logits decide
+WORST = 24  # tensors that the logits decide on
+NARROWER = 0.8  # from step to step
+NARROWED = "narrowed"  # what a range found so is called
 
 
 def scale_of(found: Range) -> Scale:
@@ -36,7 +38,8 @@ def choose_ranges(
 
     Disturbed is what a convolution or matrix product gives, the product of a hard swish, or, where
     something else reads the tensor, the tensor itself; the measure is the summed square. For the
-    WORST tensors, those that disturb the logits most, it is the logits that decide.
+    WORST tensors, those that disturb the logits most, it is the logits that decide, and they may
+    make the range narrower than any method does.
     """
     candidates = {
         name: {method: range_of(seen, method, percentile) for method in METHODS}
@@ -45,11 +48,15 @@ def choose_ranges(
     chosen = _by_readers(graph, candidates, batches)
     noise = _LogitNoise(graph, few(batches, JUDGING))
     costs = {name: noise.of(name, candidates[name][method]) for name, method in chosen.items()}
+    found = {name: (str(method), candidates[name][method]) for name, method in chosen.items()}
     for name in sorted(costs, key=lambda name: -costs[name])[:WORST]:
-        others = {m: noise.of(name, candidates[name][m]) for m in METHODS if m != chosen[name]}
-        others[chosen[name]] = costs[name]
-        chosen[name] = min(METHODS, key=lambda method: others[method])
-    return {name: (method, candidates[name][method]) for name, method in chosen.items()}
+        tried = {m: noise.of(name, candidates[name][m]) for m in METHODS if m != chosen[name]}
+        tried[chosen[name]] = costs[name]
+        best = min(METHODS, key=lambda method: tried[method])
+        narrow = noise.narrowed(name, candidates[name][best], tried[best])
+        is_best = narrow == candidates[name][best]
+        found[name] = (best if is_best else NARROWED, narrow)
+    return found
 
 
 def _by_readers(
@@ -78,10 +85,17 @@ class _LogitNoise:
         error = self._logits(rounded(self.model, tensor, scale_of(found))) - self.expected
         return float(np.square(error).sum())
 
+    def narrowed(self, tensor: str, found: Range, cost: float) -> Range:
+        """The range made narrower as long as the logits gain: what they do not see is clipped."""
+        while True:
+            tried = (NARROWER * found[0], NARROWER * found[1])
+            if (new := self.of(tensor, tried)) >= cost:
+                return found
+            found, cost = tried, new
+
     def _logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
         (output,) = (value.name for value in model.graph.output)
-        run = watched(model, [output])
-        return np.concatenate([run(batch)[output] for batch in self.batches])
+        return whole(model, output, self.batches)
 
 
 def rounded(model: onnx.ModelProto, tensor: str, scale: Scale) -> onnx.ModelProto:

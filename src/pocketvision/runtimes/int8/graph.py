@@ -76,6 +76,12 @@ class Graph:
         self.constants[name] = array
         return name
 
+    def drop_constant(self, name: str) -> None:
+        """Forget a constant that no node reads."""
+        del self.constants[name]
+        index = next(k for k, stored in enumerate(self.proto.initializer) if stored.name == name)
+        del self.proto.initializer[index]
+
     def replace(self, old: Iterable[onnx.NodeProto], new: Sequence[onnx.NodeProto]) -> None:
         """Put `new` nodes where the first of `old` stood, and remove these."""
         gone = {id(node) for node in old}

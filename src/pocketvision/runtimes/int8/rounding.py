@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from pocketvision.runtimes.int8.graph import PRODUCTS, Graph, attributes, upto
-from pocketvision.runtimes.int8.statistics import Batches, mean_integers
+from pocketvision.runtimes.int8.statistics import Batches, watched
 
 SAFE_BIAS = 2**30  # half of 32 bits is left to the sums
 
@@ -91,31 +91,47 @@ def dequantized_from(graph: Graph, node: onnx.NodeProto) -> str:
     return str(quantize.input[0] if quantize is not None and is_pair else node.output[0])
 
 
-def correct_biases(
-    graph: Graph, weights: Mapping[str, Array], means: Mapping[str, Array], batches: Batches
-) -> int:
-    """Shift each bias so that its layer's output has the mean it has in float; returns how many.
+def correct_biases(graph: Graph, outputs: Mapping[str, Array], batches: Batches) -> int:
+    """Shift each bias so that its layer gives on average what it gives in float; returns how many.
 
-    weights: of the float network, by the name of the node. means: (C, ...) mean input maps in float
-    on these images, by the name of the tensor. A product is linear, so its mean output is its
-    output for the mean input. Layers are taken in turn, as each sees what those before it give once
-    they are corrected; all at once they would correct the same shift again and again.
+    outputs: (N, channels) the mean over places of what layers give in float on each of these
+    images, by the name of the node. The shift is the median over images: one whose values lie far
+    outside the ranges must not move those of all others. Layers are taken in turn, as each sees
+    what those before it give once they are corrected; all at once they would correct the same
+    shift again and again.
 
     Source: Nagel et al. (2019), section 4.2, with measured means in place of assumed ones.
     """
     corrected = 0
     for product in integer_products(graph):
-        name, source = product.node.name, product.source
-        if product.bias is None or name not in weights or source not in means:
+        if product.bias is None or product.node.name not in outputs:
             continue
-        reaching = upto(graph.model, product.bytes)
-        found = mean_integers(reaching, [product.bytes], batches)[product.bytes]
-        given = (found - product.scale.zero) * np.float32(product.scale.scale)
-        stored = dequantized_weight(graph, product)
-        wanted = mean_output(product.node, means[source], weights[name])
-        _shift_bias(graph, product, wanted - mean_output(product.node, given, stored))
+        given = _mean_outputs(graph, product, batches)
+        shift = np.median(outputs[product.node.name].astype(np.float64) - given, 0)
+        _shift_bias(graph, product, shift)
         corrected += 1
     return corrected
+
+
+def _mean_outputs(graph: Graph, product: IntegerProduct, batches: Batches) -> NDArray[np.float64]:
+    """(N, channels) mean over places of what a product gives in integers on each image."""
+    assert product.bias is not None
+    assert product.bias_scale is not None
+    bias = graph.constants[product.bias] * graph.constants[product.bias_scale].astype(np.float64)
+    weight = dequantized_weight(graph, product)
+    run = watched(upto(graph.model, product.bytes), [product.bytes], onnx.TensorProto.UINT8)
+    found = []
+    for batch in batches:
+        steps = run(batch)[product.bytes].astype(np.float32) - np.float32(product.scale.zero)
+        values = steps * np.float32(product.scale.scale)
+        found.append(mean_over_places(product.node, apply_product(product.node, values, weight)))
+    return np.asarray(np.concatenate(found) + bias, np.float64)
+
+
+def mean_over_places(node: onnx.NodeProto, given: Array) -> NDArray[np.float64]:
+    """(N, channels) of (N, channels, ...), or, where a matrix product gives it, (..., channels)."""
+    axes = range(2, given.ndim) if node.op_type == "Conv" else range(1, given.ndim - 1)
+    return np.asarray(given.mean(tuple(axes), dtype=np.float64))
 
 
 def _shift_bias(graph: Graph, product: IntegerProduct, shift: NDArray[np.float64]) -> None:
@@ -150,7 +166,7 @@ def _widen(graph: Graph, products: list[IntegerProduct], growth: NDArray[np.floa
     first = products[0]
     weight = graph.constants[first.weight]
     shape = [1] * weight.ndim
-    shape[_weight_axis(first.node)] = -1
+    shape[weight_axis(first.node)] = -1
     graph.set_constant(first.weight, np.rint(weight / growth.reshape(shape)).astype(np.int8))
     for bias in {p.bias for p in products if p.bias is not None}:
         graph.set_constant(bias, np.rint(graph.constants[bias] / growth).astype(np.int32))
@@ -163,14 +179,14 @@ def dequantized_weight(graph: Graph, product: IntegerProduct) -> Array:
     """The weights as the stored integers tell them."""
     integers = graph.constants[product.weight].astype(np.float32)
     scale = np.atleast_1d(graph.constants[product.weight_scale])
-    axis = _weight_axis(product.node)
+    axis = weight_axis(product.node)
     shape = [1] * integers.ndim
     shape[axis] = -1
     return np.asarray(integers * scale.reshape(shape))
 
 
-def _weight_axis(node: onnx.NodeProto) -> int:
-    """The axis of the weights that holds the output channels."""
+def weight_axis(node: onnx.NodeProto) -> int:
+    """The axis of a product's weights that holds the output channels."""
     if node.op_type == "Conv" or attributes(node).get("transB"):
         return 0
     return 1
@@ -180,7 +196,7 @@ def apply_product(node: onnx.NodeProto, inputs: Array, weight: Array) -> Array:
     """(N, C, ...) through a convolution or matrix product without its bias."""
     x, w = torch.from_numpy(inputs), torch.from_numpy(np.array(weight))
     if node.op_type != "Conv":
-        return np.asarray((x @ (w.T if _weight_axis(node) == 0 else w)).numpy())
+        return np.asarray((x @ (w.T if weight_axis(node) == 0 else w)).numpy())
     facts: dict[str, Any] = attributes(node)
     rank = weight.ndim - 2
     pads = list(facts.get("pads", [0] * 2 * rank))
@@ -194,11 +210,3 @@ def apply_product(node: onnx.NodeProto, inputs: Array, weight: Array) -> Array:
         groups=facts.get("group", 1),
     )
     return np.asarray(given.numpy())
-
-
-def mean_output(node: onnx.NodeProto, mean: Array, weight: Array) -> NDArray[np.float64]:
-    """(channels,) mean over places of a product of the mean input map."""
-    given = apply_product(node, mean[None], weight)
-    if node.op_type != "Conv":
-        return np.asarray(given.reshape(-1, given.shape[-1]).mean(0, dtype=np.float64))
-    return np.asarray(given.mean((0, *range(2, given.ndim)), dtype=np.float64))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnxruntime.quantization import (
     CalibrationMethod,
     QDQQuantizer,
@@ -34,13 +35,31 @@ from pocketvision.runtimes.int8.equalise import equalise
 from pocketvision.runtimes.int8.gates import drop, gates_in_integers, logits_in_float, take_bytes
 from pocketvision.runtimes.int8.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8.ranges import Range, range_of
-from pocketvision.runtimes.int8.rounding import correct_biases, guard_biases, integer_products
-from pocketvision.runtimes.int8.statistics import Batches, Observed, few, means, observe
-from pocketvision.runtimes.int8.stem import Entry, fold_normalisation, group_pixels
+from pocketvision.runtimes.int8.rounding import (
+    correct_biases,
+    guard_biases,
+    integer_products,
+    mean_over_places,
+)
+from pocketvision.runtimes.int8.statistics import (
+    Batches,
+    Observed,
+    few,
+    observe,
+    watched,
+    whole,
+)
+from pocketvision.runtimes.int8.stem import (
+    Entry,
+    fold_normalisation,
+    group_pixels,
+    paint_border,
+)
+from pocketvision.runtimes.int8.weights import round_weights
 from pocketvision.runtimes.onnxfile import metadata, read_model, set_metadata
 from pocketvision.runtimes.runtime import Int8Config
 
-CORRECTING = 32  # images that biases are corrected on
+CORRECTING = 96  # images that weights and biases are corrected on
 OPERATORS = sorted({*QDQRegistry, *QLinearOpsRegistry} - {"Cast"})
 
 
@@ -99,6 +118,7 @@ def static_int8(
     widths = fill_channels(graph)
     if entry is not None:
         group_pixels(graph)
+        paint_border(graph, entry)
     pairs = equalise(graph, batches) if config.equalise else 0
     observed = observe(prepared, activations(graph, entry), batches)
     chosen = _ranges(graph, observed, batches, config)
@@ -130,6 +150,8 @@ def with_float_layers(begun: Quantized, config: Int8Config, batches: Batches) ->
     model = _integers(begun.prepared, ranges | _before_caps(graph, ranges), left_out, bits)
     integer_graph = Graph(model)
     guarded = guard_biases(integer_graph)
+    if config.round_weights:
+        round_weights(integer_graph, graph, few(batches, CORRECTING))
     gates_in_integers(integer_graph)
     if entry is not None:
         take_bytes(integer_graph, entry)
@@ -273,16 +295,33 @@ def _integers(
 
 
 def _correct(integer_graph: Graph, graph: Graph, batches: Batches) -> int:
-    weights = {
-        node.name: graph.constants[node.input[1]]
-        for node in graph.proto.node
-        if node.op_type in PRODUCTS and node.input[1] in graph.constants
+    """Correct the biases, where the logits come nearer to those in float; returns how many."""
+    biases = {
+        product.bias: integer_graph.constants[product.bias]
+        for product in integer_products(integer_graph)
+        if product.bias is not None
     }
-    known = {name for node in graph.proto.node for name in node.output}
-    sources = {product.source for product in integer_products(integer_graph)} & known
-    return correct_biases(
-        integer_graph, weights, means(graph.model, sorted(sources), batches), batches
-    )
+    (logits,) = graph.outputs
+    expected = whole(graph.model, logits, batches)
+    before = whole(integer_graph.model, logits, batches)
+    corrected = correct_biases(integer_graph, _outputs(graph, batches), batches)
+    after = whole(integer_graph.model, logits, batches)
+    if np.square(after - expected).sum() < np.square(before - expected).sum():
+        return corrected
+    for name, values in biases.items():
+        integer_graph.set_constant(name, values)
+    return 0
+
+
+def _outputs(graph: Graph, batches: Batches) -> dict[str, NDArray[np.float32]]:
+    """(N, channels) the mean over places of what each layer gives, by the name of its node."""
+    nodes = {node.output[0]: node for node in graph.proto.node if node.op_type in PRODUCTS}
+    run = watched(graph.model, list(nodes))
+    found: dict[str, list[NDArray[np.float64]]] = {node.name: [] for node in nodes.values()}
+    for batch in batches:
+        for tensor, values in run(batch).items():
+            found[nodes[tensor].name].append(mean_over_places(nodes[tensor], values))
+    return {name: np.concatenate(means).astype(np.float32) for name, means in found.items()}
 
 
 def _tidy(
@@ -298,6 +337,7 @@ def _tidy(
         "images": images,
         "weight_bits": bits,
         "equalised": config.equalise,
+        "weights_rounded_together": config.round_weights,
         "biases_corrected": config.correct_biases,
         "float_layers": list(config.float_layers),
         "processor": list(cpu().features),

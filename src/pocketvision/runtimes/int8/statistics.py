@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +42,7 @@ class Observed:
 
 
 def observe(model: onnx.ModelProto, names: Sequence[str], batches: Batches) -> dict[str, Observed]:
-    """Ranges, histograms and means of the named float tensors, in two passes over the images.
+    """Ranges and histograms of the named float tensors, in two passes over the images.
 
     Raises: ConfigError: a tensor that is not a number on some image.
     """
@@ -53,13 +52,13 @@ def observe(model: onnx.ModelProto, names: Sequence[str], batches: Batches) -> d
     zeros = dict.fromkeys(names, 0)
     for batch in batches:
         for name, values in run(batch).items():
-            low, high, _ = extremes[name]
+            low, high = extremes[name]
             others = values[values != 0]
             zeros[name] += values.size - len(others)
             counts[name] += _histogram(others, low, high)
     return {
         name: Observed(low=low, high=high, counts=counts[name], zeros=zeros[name])
-        for name, (low, high, _) in extremes.items()
+        for name, (low, high) in extremes.items()
     }
 
 
@@ -98,15 +97,17 @@ def watched(
     return run
 
 
-Extremes = dict[str, tuple[float, float, NDArray[np.float32]]]
+def whole(model: onnx.ModelProto, tensor: str, batches: Batches) -> NDArray[np.float32]:
+    """One float tensor (N, ...) on all images."""
+    run = watched(model, [tensor])
+    return np.concatenate([run(batch)[tensor] for batch in batches])
 
 
-def _extremes(run: Callable[[NDArray[Any]], Tensors], batches: Batches) -> Extremes:
-    """Lowest and highest value and mean map of every tensor."""
-    lows: dict[str, float] = {}
-    highs: dict[str, float] = {}
-    totals: dict[str, NDArray[np.float64]] = {}
-    rows: Counter[str] = Counter()  # a network may cut an image into several
+def _extremes(
+    run: Callable[[NDArray[Any]], Tensors], batches: Batches
+) -> dict[str, tuple[float, float]]:
+    """Lowest and highest value of every tensor."""
+    found: dict[str, tuple[float, float]] = {}
     for batch in batches:
         for name, values in run(batch).items():
             low, high = float(values.min()), float(values.max())
@@ -115,14 +116,9 @@ def _extremes(run: Callable[[NDArray[Any]], Tensors], batches: Batches) -> Extre
                     f"the network gives values that are not numbers (tensor {name!r}) on the "
                     "calibration images; it cannot be quantized."
                 )
-            lows[name] = min(low, lows.get(name, low))
-            highs[name] = max(high, highs.get(name, high))
-            totals[name] = totals.get(name, 0) + values.sum(0, dtype=np.float64)
-            rows[name] += len(values)
-    return {
-        name: (lows[name], highs[name], (total / rows[name]).astype(np.float32))
-        for name, total in totals.items()
-    }
+            lowest, highest = found.get(name, (low, high))
+            found[name] = min(low, lowest), max(high, highest)
+    return found
 
 
 def _histogram(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.int64]:
@@ -130,28 +126,6 @@ def _histogram(values: NDArray[np.float32], low: float, high: float) -> NDArray[
         return np.bincount([0], weights=[len(values)], minlength=BINS).astype(np.int64)
     scaled = (values - np.float32(low)) * np.float32(BINS / (high - low))
     return np.bincount(np.minimum(scaled.astype(np.int32), BINS - 1), minlength=BINS)
-
-
-def means(
-    model: onnx.ModelProto, names: Sequence[str], batches: Batches
-) -> dict[str, NDArray[np.float32]]:
-    """The mean map (C, ...) of float tensors."""
-    found = _extremes(watched(model, names), batches)
-    return {name: mean for name, (_, _, mean) in found.items()}
-
-
-def mean_integers(
-    model: onnx.ModelProto, names: Sequence[str], batches: Batches
-) -> dict[str, NDArray[np.float32]]:
-    """The mean map (C, ...) of tensors of bytes in an integer graph, in steps."""
-    run = watched(model, names, onnx.TensorProto.UINT8)
-    totals: dict[str, Any] = dict.fromkeys(names, 0)
-    rows: Counter[str] = Counter()
-    for batch in batches:
-        for name, values in run(batch).items():
-            totals[name] = totals[name] + values.sum(0, dtype=np.int64)
-            rows[name] += len(values)
-    return {name: (total / rows[name]).astype(np.float32) for name, total in totals.items()}
 
 
 def few(batches: Batches, images: int) -> Batches:

@@ -9,6 +9,9 @@ The kernel of ONNX Runtime for symmetric weights takes channels by fours; three 
 another, twice as slow. Four pixels side by side are twelve channels: a 3x3 convolution with stride
 2 becomes a 3x2 one over groups of four that gives two places at a time, and the bytes stay where
 they are.
+
+A convolution pads with zeros, which are the mean of each colour; bytes have one zero for all, a
+grey. Where the means differ, the pixels are therefore given a border of them.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from pocketvision.runtimes.int8.graph import Graph, attributes, tensor_shapes
+from pocketvision.runtimes.int8.graph import Graph, attributes, set_attribute, tensor_shapes
 
 PIXEL_SCALE = 1 / 64  # about the spread of normalised pixels, and exact in float32
 GROUP = 4  # pixels side by side
@@ -31,13 +34,14 @@ class Entry:
     """The quantized input of a graph: value = (pixel - zero) * scale.
 
     tensor: what the first convolution reads. nodes: names of those that make it from bytes.
-    bytes_tensor: the pixels, transposed, as bytes.
+    bytes_tensor: the pixels, transposed, as bytes. border: the mean of each colour.
     """
 
     tensor: str
     bytes_tensor: str
     zero: int
     nodes: tuple[str, ...]
+    border: tuple[int, ...]
     scale: float = PIXEL_SCALE
 
     @property
@@ -50,7 +54,7 @@ def fold_normalisation(graph: Graph) -> Entry | None:
     """Move mean and scale of the colours into the first convolution; None: no such beginning.
 
     Outputs stay the same but for the outermost places, where the padding of the convolution is
-    then the grey PIXEL_ZERO, the mean of the colours' means, in place of each colour's own.
+    then a grey, the mean of the colours' means, in place of each colour's own: see `paint_border`.
     """
     found = _beginning(graph)
     if found is None:
@@ -72,6 +76,7 @@ def fold_normalisation(graph: Graph) -> Entry | None:
         bytes_tensor=transpose.output[0],
         zero=zero,
         nodes=(cast.name, subtract.name, multiply.name),
+        border=tuple(np.rint(mean).clip(0, 255).astype(int).tolist()),
     )
 
 
@@ -100,6 +105,64 @@ def group_pixels(graph: Graph) -> bool:
     end = last if last is not None and last.op_type in ("Relu", "Clip") else conv
     _write_groups(graph, transpose, conv, end, weight, colours)
     return True
+
+
+def paint_border(graph: Graph, entry: Entry) -> bool:
+    """Pad the pixels with each colour's mean, as bytes; False: the convolution's own zeros do.
+
+    Outputs are those before `fold_normalisation`, but for the rounding of the means to bytes.
+    After `group_pixels`, if that is done.
+    """
+    found = _beginning(graph)
+    if found is None or all(colour == entry.zero for colour in entry.border):
+        return False
+    transpose, _, _, _, conv = found
+    facts = attributes(conv)
+    if not any(facts.get("pads", [0])):
+        return False
+    kernel = graph.constants[conv.input[1]].shape[2:]
+    pads, strides = list(facts["pads"]), facts.get("strides", [1, 1])
+    sizes = tensor_shapes(graph.model)[transpose.input[0]]
+    colours = np.resize(np.array(entry.border, np.uint8), (1, 1, 1, sizes[3]))
+    graph.set_constant("border_colours", colours)
+    source, made = transpose.input[0], []
+    for axis in (0, 1):
+        first, last, size = pads[axis], pads[axis + 2], sizes[axis + 1]
+        places = (size + first + last - kernel[axis]) // strides[axis] + 1
+        last = max((places - 1) * strides[axis] + kernel[axis] - first - size, 0)  # that is read
+        nodes = _bordered(graph, source, axis + 1, first, last)
+        source = nodes[-1].output[0] if nodes else source
+        made += nodes
+        pads[axis], pads[axis + 2] = 0, pads[axis + 2] - last
+    name = transpose.input[0]
+    graph.replace([transpose], [*made, transpose])
+    graph.rename_input(name, source, of=[graph.maker(entry.bytes_tensor) or transpose])
+    set_attribute(graph.maker(conv.output[0]) or conv, "pads", pads)
+    return True
+
+
+def _bordered(graph: Graph, source: str, axis: int, first: int, last: int) -> list[onnx.NodeProto]:
+    """Bytes with `first` places before them and `last` behind, whatever their other sizes are."""
+    made, parts = [], {}
+    where = graph.set_constant(f"border_{axis}_axis", np.array([axis]))
+    start = graph.set_constant("border_start", np.array([0]))
+    for side, count in (("before", first), ("after", last)):
+        if count < 1:
+            continue
+        name = f"border_{axis}_{side}"
+        like, shape = f"{name}_like", f"{name}_shape"
+        end = graph.set_constant(f"{name}_end", np.array([count]))
+        made += [
+            helper.make_node("Slice", [source, start, end, where], [like], like),
+            helper.make_node("Shape", [like], [shape], shape),
+            helper.make_node("Expand", ["border_colours", shape], [name], name),
+        ]
+        parts[side] = name
+    if not made:
+        return []
+    order = [parts.get("before"), source, parts.get("after")]
+    name = f"border_{axis}"
+    return [*made, helper.make_node("Concat", list(filter(None, order)), [name], name, axis=axis)]
 
 
 def _write_groups(
@@ -170,7 +233,7 @@ def _beginning(graph: Graph) -> tuple[onnx.NodeProto, ...] | None:
     nodes = []
     for wanted in ("Transpose", "Cast", "Sub", "Mul", "Conv"):
         node = graph.only_reader(name)
-        if node is not None and node.op_type == "Reshape" and wanted == "Transpose":
+        while node is not None and node.op_type in ("Reshape", "Concat") and wanted == "Transpose":
             node = graph.only_reader(node.output[0])
         if node is None or node.op_type != wanted:
             return None

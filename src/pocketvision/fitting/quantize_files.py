@@ -1,0 +1,177 @@
+"""The files of `quantize`: made in every runtime's formats, gated, timed together, one shipped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pocketvision.compress.ladder import BATCH, Climbed
+from pocketvision.errors import GateError
+from pocketvision.fitting.artefact import MODEL
+from pocketvision.fitting.choice import passes, position_of_fastest
+from pocketvision.fitting.plan import build_files, shipped_bytes
+from pocketvision.fitting.quantize_images import Images
+from pocketvision.fitting.quantize_source import Source
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.fitting.standalone import standalone_script
+from pocketvision.measure.accuracy import compare
+from pocketvision.measure.conditions import judged, watch_conditions
+from pocketvision.measure.latency import FINAL, measure_latency
+from pocketvision.record import Comparison, Conditions, Precision, Shipped, Variant
+from pocketvision.runtimes.integers import integer_work
+from pocketvision.runtimes.onnxruntime import OnnxRuntime, in_batches
+from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.runtimes.runtime import Calibration, FileCard, Logits, Runtime
+from pocketvision.storage import sha256_file, write_atomic
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class QuantizedFile:
+    """One file of the network that passed or failed its gate; comparison: None for the float."""
+
+    runtime: str
+    precision: Precision
+    path: Path
+    comparison: Comparison | None
+    passed: bool
+
+
+def ladder_files(climbed: Climbed) -> list[QuantizedFile]:
+    """The float file, and those in integers that were tried."""
+    return [
+        QuantizedFile(
+            runtime=OnnxRuntime.name,
+            precision="f32" if rung.kind == "float" else "int8",
+            path=path,
+            comparison=rung.comparison,
+            passed=rung.passed,
+        )
+        for path, rung in climbed.rungs.items()
+    ]
+
+
+def other_files(
+    source: Source,
+    images: Images,
+    runtimes: Sequence[str],
+    folder: Path,
+    *,
+    threads: int,
+    max_drop_points: float,
+    reporter: Reporter,
+) -> list[QuantizedFile]:
+    """The network in all other formats of the runtimes, gated alike. No runtimes: the installed."""
+    chosen = [get_runtime(name) for name in runtimes] if runtimes else installed_runtimes()
+    for runtime in chosen:
+        runtime.check()
+    reference = file_logits("onnxruntime", "f32", source.float_onnx, threads, images.judged)
+    labels = reference.argmax(1) if images.labels is None else images.labels
+    calibration = Calibration(pixels=images.calibration)
+    found = []
+    for runtime in chosen:
+        reporter.say(f"Making the files of {runtime.name}.")
+        files = build_files(runtime, source.float_onnx, folder, _formats(runtime), calibration)
+        for precision, path in files.items():
+            compared = compare(
+                file_logits(runtime.name, precision, path, threads, images.judged),
+                reference,
+                labels,
+                subject=f"{precision} on {runtime.name}",
+                reference="float file",
+                split=images.split,
+            )
+            found.append(
+                QuantizedFile(
+                    runtime=runtime.name,
+                    precision=precision,
+                    path=path,
+                    comparison=compared,
+                    passed=passes(compared, precision, max_drop_points),
+                )
+            )
+    return found
+
+
+def _formats(runtime: Runtime) -> tuple[Precision, ...]:
+    """What the ladder has not made."""
+    on_the_ladder = ("f32", "int8") if runtime.name == OnnxRuntime.name else ()
+    return tuple(p for p in runtime.precisions if p not in on_the_ladder)
+
+
+def measured_files(
+    files: Sequence[QuantizedFile],
+    card: FileCard,
+    pixels: np.ndarray,
+    threads: int,
+    reporter: Reporter,
+) -> tuple[list[Variant], Conditions]:
+    """Every file, those that fail their gate too, against each other in one measurement."""
+    sessions = {
+        str(number): partial(
+            get_runtime(file.runtime).session(file.path, file.precision, threads).run, pixels
+        )
+        for number, file in enumerate(files)
+    }
+    with watch_conditions(threads) as seen, reporter.progress("Measuring") as advance:
+        latencies = measure_latency(
+            sessions, FINAL, threads, progress=lambda done, total: advance(done, total, "")
+        )
+    variants = [
+        Variant(
+            runtime=file.runtime,
+            precision=file.precision,
+            size_bytes=_size(file, threads, card),
+            latency=judged(latencies[str(number)], seen[0]),
+            comparison=file.comparison,
+            within_budget=True,
+            passed_gate=file.passed,
+        )
+        for number, file in enumerate(files)
+    ]
+    return variants, seen[0]
+
+
+def best_file(variants: list[Variant]) -> int:
+    """The position of the file to ship, which is marked. Raises: GateError: none passes."""
+    best = position_of_fastest(variants)
+    if best is None:
+        raise GateError("No file passes its gate, the float file included.")
+    variants[best] = replace(variants[best], shipped=True)
+    return best
+
+
+def ship_file(file: QuantizedFile, card: FileCard, folder: Path, threads: int) -> Shipped:
+    """Write model/ of the chosen file into `folder`."""
+    runtime = get_runtime(file.runtime)
+    model = folder / MODEL
+    model.mkdir()
+    target = model / runtime.file_name("model")
+    for stored in runtime.files(file.path):
+        shutil.copyfile(stored, target.with_suffix(stored.suffix))
+    write_atomic(model / "run.py", standalone_script(file.runtime, file.precision, threads, card))
+    return Shipped(
+        options=runtime.session(target, file.precision, threads).describe(),
+        runtime=file.runtime,
+        precision=file.precision,
+        threads=threads,
+        files={path.name: sha256_file(path) for path in sorted(model.iterdir())},
+        size_bytes=_size(file, threads, card),
+        integers=integer_work(target, file.runtime, file.precision, threads),
+    )
+
+
+def file_logits(
+    runtime: str, precision: Precision, path: Path, threads: int, pixels: np.ndarray
+) -> Logits:
+    """(N, K) of a file, under the options that ship."""
+    session = get_runtime(runtime).session(path, precision, threads)
+    return np.concatenate([session.run(batch) for batch in in_batches(pixels, BATCH)])
+
+
+def _size(file: QuantizedFile, threads: int, card: FileCard) -> int:
+    return shipped_bytes(get_runtime(file.runtime), file.path, file.precision, threads, card)
