@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pocketvision.budget import format_time
 from pocketvision.compress.explain import explain
 from pocketvision.compress.ladder import Climbed, Subject, climb
 from pocketvision.data.stream import open_pixels
@@ -23,6 +24,7 @@ from pocketvision.fitting.quantize_files import (
     other_files,
     ship_file,
 )
+from pocketvision.fitting.quantize_forecast import forecast_s
 from pocketvision.fitting.quantize_images import Images, read_images
 from pocketvision.fitting.quantize_source import Source, open_source
 from pocketvision.fitting.reporter import Reporter, Silent
@@ -131,7 +133,14 @@ def run_quantize(
             reporter,
             skip_bad=config.skip_bad,
         )
-        reporter.say(f"Quantizing {source.card.name}: {found.note}")
+        left_s = forecast_s(
+            source,
+            found,
+            threads=config.threads,
+            explain=config.explain,
+            runtimes=len(config.runtimes) or None,
+        )
+        reporter.say(f"Quantizing {source.card.name}, about {format_time(left_s)}; {found.note}")
         record = _Work(config, source, found, folder, reporter).record(command, began)
         _write(record, folder, out)
     return record

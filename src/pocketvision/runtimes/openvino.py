@@ -46,8 +46,8 @@ class OpenVino:
     """The runtime behind the name "openvino"; see `runtime.Runtime` for its methods.
 
     quantize: NNCF chooses ranges in its own way, the mean of the extremes of single images, unless
-    "minmax" asks for the extremes of all. It corrects biases where that is asked for, has its own
-    equalisation, and leaves squeeze-and-excitation in float unless `float_layers` keeps it there.
+    "minmax" asks for the extremes of all. It corrects biases where that is asked for, and has its
+    own equalisation. Squeeze-and-excitation, which NNCF would leave in float, becomes integers too.
     """
 
     name = "openvino"
@@ -89,7 +89,7 @@ class OpenVino:
         keeps_extremes = config.ranges == "minmax"
         ranges = require("nncf.quantization.range_estimator", EXTRA).RangeEstimatorParametersSet
         single = [image[None] for image in np.ascontiguousarray(calibration.pixels)]
-        with _quiet():
+        with _quiet(), _gates_included():
             quantized = nncf.quantize(
                 model,
                 nncf.Dataset(single),
@@ -227,6 +227,20 @@ def _quiet() -> Iterator[None]:
         vars(track).update(bars)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _gates_included() -> Iterator[None]:
+    """Without NNCF's pattern of squeeze-and-excitation, whose layers it leaves in float."""
+    patterns = require("nncf.openvino.quantization.ignored_patterns", EXTRA)
+    names = require("nncf.common.graph.patterns.patterns", EXTRA).IgnoredPatternNames
+    table = patterns.OPENVINO_IGNORED_PATTERNS.registry_dict
+    held = table.pop(names.SE_BLOCK, None)
+    try:
+        yield
+    finally:
+        if held is not None:
+            table[names.SE_BLOCK] = held
 
 
 def _from_onnx(path: Path) -> tuple[Any, tuple[int, int, int]]:

@@ -1,0 +1,44 @@
+"""About how long `quantize` takes, from what one image takes in float."""
+
+from __future__ import annotations
+
+import time
+
+from pocketvision.fitting.quantize_images import Images
+from pocketvision.fitting.quantize_source import Source
+from pocketvision.measure.latency import FINAL
+from pocketvision.runtimes.int8.graph import PRODUCTS
+from pocketvision.runtimes.onnxfile import read_model
+from pocketvision.runtimes.onnxruntime import OnnxRuntime
+from pocketvision.runtimes.registry import installed_runtimes
+
+RUNS = 5  # that one image is timed in
+# What was seen on two cores, in passes of an image through the float file, and in seconds.
+CALIBRATION_PASSES = 14.0  # of each calibration image: ranges, weights, biases
+LAYER_S = 0.35  # of each layer: a session or two of its own
+ALONE_PASSES = 20.0  # of single images, for what a layer costs alone
+OTHER_PASSES = 6.0  # of each calibration image, in the quantizer of another runtime
+OTHER_S = 8.0
+
+
+def forecast_s(
+    source: Source, images: Images, *, threads: int, explain: bool, runtimes: int | None
+) -> float:
+    """Seconds, without training for integers, which few networks need.
+
+    runtimes: how many files are made for; None: all that are installed.
+    """
+    session = OnnxRuntime().session(source.float_onnx, "f32", threads)
+    session.run(images.judged[:1])
+    began = time.perf_counter()
+    for _ in range(RUNS):
+        session.run(images.judged[:1])
+    image_s = (time.perf_counter() - began) / RUNS
+    layers = sum(node.op_type in PRODUCTS for node in read_model(source.float_onnx).graph.node)
+    others = max(0, (len(installed_runtimes()) if runtimes is None else runtimes) - 1)
+    judging = 3 + 4 * others  # files that see all judged images
+    passes = CALIBRATION_PASSES * len(images.calibration) + judging * len(images.judged)
+    passes += others * OTHER_PASSES * len(images.calibration)
+    passes += ALONE_PASSES * layers if explain else 0
+    fixed = FINAL.span_s + layers * LAYER_S * (2 if explain else 1) + others * OTHER_S
+    return passes * image_s + fixed
