@@ -180,8 +180,8 @@ def page(rows: list[Row], threads: int) -> list[str]:
         f"Lost: points of top-1 on the n = {n.accuracy.n:,} test images against the float file, in "
         "pairs, with the 95 % interval; then agreement with float. Images are re-encoded as JPEG, "
         "so levels are not comparable with published ones. Networks were trained here from new "
-        "weights, one seed. Our INT8 is that of the first rung. Gate: 0.5 points on val; nothing was "
-        "chosen by test.",
+        "weights, one seed. Our INT8 is that of the first rung. Gate: 0.5 points on val; nothing "
+        "was chosen by test.",
         "",
         machine_line(("torch", "onnxruntime", "openvino", "nncf"), threads),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from pocketvision.mapping.artefact import SceneArtefact
 from pocketvision.mapping.config import SceneConfig
 from pocketvision.mapping.pipeline import run_scene_fit
 from pocketvision.models.patch import PatchNetwork
+from pocketvision.runtimes.runtime import PLAIN_INT8
+from pocketvision.runtimes.scene_onnx import SceneCalibration
 from pocketvision.train.crops import SceneSource
 from pocketvision.train.scene_config import SceneTrainConfig
 
@@ -28,6 +31,15 @@ def _same_training() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pocketvision.mapping.plan.settled", settled)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_integers() -> Iterator[None]:
+    """INT8 without the search for ranges, which has tests of its own and takes seconds."""
+    plain = partial(SceneCalibration, config=PLAIN_INT8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pocketvision.mapping.files.SceneCalibration", plain)
         yield
 
 
