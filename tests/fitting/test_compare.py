@@ -81,7 +81,7 @@ def test_a_comparison_survives_json() -> None:
         ({"latency": True, "precisions": ["int4"]}, "precision='int4' is unknown"),
         (
             {"latency": True, "precisions": ["bf16"]},
-            r"precision=\['bf16'\] is not offered here; expected \['f32', 'int8'\]",
+            r"precision=\['bf16'\] is not offered here; expected \['f32', 'int8', 'w8'\]",
         ),
     ],
 )

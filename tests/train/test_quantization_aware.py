@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from pocketvision.compress.ladder import TRAINED_FOR
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import StoredPixels
 from pocketvision.data.transforms import Augmentation, eval_batch
@@ -40,7 +41,6 @@ from pocketvision.train.trainer import CHECKPOINT, METRICS, OnStep, read_metrics
 PRE = Preprocessing(resolution=32, side=32)
 STILL = Augmentation(min_scale=0.8, flip=0, brightness=0, contrast=0, saturation=0)
 CONFIG = QatConfig(epochs=3, batch_size=8, calibration_images=8, threads=1, augmentation=STILL)
-AS_TRAINED = Int8Config(ranges="mse", equalise=False, correct_biases=False)
 
 
 def tiny(classes: int) -> ArchSpec:
@@ -320,7 +320,7 @@ def test_training_for_integers_undoes_most_of_what_quantization_does(
     with torch.no_grad():
         wanted = hard(eval_batch(pixels, PRE)).argmax(1).numpy()
     assert (wanted == unseen.labels).mean() > 0.9
-    before = (answers(hard, AS_TRAINED) == wanted).mean()
+    before = (answers(hard, TRAINED_FOR) == wanted).mean()
     trained = train_for_integers(
         hard,
         train=seen,
@@ -329,6 +329,6 @@ def test_training_for_integers_undoes_most_of_what_quantization_does(
         config=replace(CONFIG, epochs=6, batch_size=16, learning_rate=3e-3, calibration_images=64),
         folder=tmp_path / "b",
     )
-    after = (answers(trained, AS_TRAINED) == wanted).mean()
+    after = (answers(trained, TRAINED_FOR) == wanted).mean()
     assert before < 0.8
     assert 1 - after < 0.7 * (1 - before)
