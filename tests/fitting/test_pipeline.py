@@ -289,6 +289,28 @@ def test_file_that_fails_its_gate_is_not_shipped(
         run_fit(config, tmp_path / "out")
 
 
+def test_weights_alone_in_bytes_keep_a_budget_that_integers_would_lose(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The float file is too large, INT8 fails its gate: w8 is made, and is left."""
+
+    def worse(*args: object, **named: object) -> object:
+        found = accuracy.compare(*args, **named)  # type: ignore[arg-type]
+        return replace(found, drop=0.5) if str(named["subject"]).startswith("int8") else found
+
+    monkeypatch.setattr(variants, "compare", worse)
+    budget = Budget(latency_ms=200, size_bytes=600_000)
+    config = replace(QUICK, data=str(photos), budget=budget, max_drop_points=20, epochs=1)
+    artefact = run_fit(config, tmp_path / "out")
+    found = {v.precision: v for v in artefact.record.variants}
+    assert list(found) == ["f32", "int8", "w8"]
+    assert not found["f32"].within_budget
+    assert not found["int8"].passed_gate
+    assert found["w8"].shipped
+    assert artefact.record.shipped.size_bytes <= 600_000 < found["f32"].size_bytes
+    assert artefact.record.shipped.options["precision"] == "w8"
+
+
 def test_budget_missed_as_measured_steps_to_the_next_candidate(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
