@@ -11,42 +11,24 @@ values), and NNCF's `quantize` with its defaults, on OpenVINO.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from int8_peers import lost, onnx_logits, peer_logits
+from int8_training import Training, trained
 from plotting import machine_line, table
 
-from pocketvision.budget import format_latency, format_time
-from pocketvision.data.images import scan
-from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.data.stream import open_pixels
+from pocketvision.budget import format_latency
 from pocketvision.fitting.quantize import QUANTIZATION, QuantizeConfig, run_quantize
 from pocketvision.fitting.quantize_images import read_images
 from pocketvision.fitting.quantize_source import open_source
 from pocketvision.fitting.reporter import Silent
 from pocketvision.measure.accuracy import compare
-from pocketvision.models import registry
-from pocketvision.models.weights import save
 from pocketvision.record import Comparison, QuantizationRecord
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.runtime import Calibration
 from pocketvision.storage import from_json
-from pocketvision.train.batches import training_sources
-from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import train
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """How large images are, and how often they are seen."""
-
-    resolution: int
-    epochs: int
-
 
 NETWORKS = {
     "mobilenet_v3_large": Training(64, 5),
@@ -65,41 +47,6 @@ class Row:
     ours: Comparison
     plain: Comparison
     nncf: Comparison
-
-
-def trained(name: str, data: Path, work: Path, threads: int) -> Path:
-    """The folder of a trained network; one that is there is taken as it is."""
-    side, epochs = NETWORKS[name].resolution, NETWORKS[name].epochs
-    folder = work / f"{name}-{epochs}"
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "network.json").exists():
-        return folder
-    samples = scan(data)
-    pre = Preprocessing(resolution=side, side=side)
-    pixels = open_pixels(samples, side)
-    train_source, val_source = training_sources(samples, pixels)
-    network = registry.spec(name, resolution=side, num_classes=len(samples.classes)).build(0)
-    began = time.monotonic()
-
-    def on_step(done: int, total: int, note: str) -> None:
-        if done % 100 == 0:
-            left = (time.monotonic() - began) / max(done, 1) * (total - done)
-            print(f"{name}: {note}, about {format_time(left)} left", file=sys.stderr)
-
-    config = TrainConfig(
-        epochs=epochs, warmup_epochs=min(2.0, epochs / 4), accelerator="cpu", threads=threads
-    )
-    train(
-        network,
-        train=train_source,
-        val=val_source,
-        preprocessing=pre,
-        config=config,
-        folder=folder / "training",
-        on_step=on_step,
-    )
-    save(network, folder, classes=samples.classes, preprocessing=pre)
-    return folder
 
 
 def on_test(folder: Path, data: Path, seed: int) -> list[Comparison]:
@@ -125,7 +72,7 @@ def on_test(folder: Path, data: Path, seed: int) -> list[Comparison]:
 
 def row(name: str, data: Path, work: Path, threads: int) -> Row:
     """Train, quantize, compare; what lies in the work folder is not made again."""
-    folder = trained(name, data, work, threads)
+    folder = trained(name, NETWORKS[name], data, work, threads)
     out = folder / "quantized"
     if not out.exists():
         config = QuantizeConfig(source=str(folder), images=str(data), max_drop_points=0.5)
