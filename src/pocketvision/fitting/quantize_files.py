@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,16 +17,14 @@ from pocketvision.fitting.plan import build_files, shipped_bytes
 from pocketvision.fitting.quantize_images import Images
 from pocketvision.fitting.quantize_source import Source
 from pocketvision.fitting.reporter import Reporter
-from pocketvision.fitting.standalone import standalone_script
+from pocketvision.fitting.shipped import STEM, fill_model, shipped_facts
 from pocketvision.measure.accuracy import compare
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.record import Comparison, Conditions, Precision, Shipped, Variant
-from pocketvision.runtimes.integers import integer_work
 from pocketvision.runtimes.onnxruntime import OnnxRuntime, in_batches
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Calibration, FileCard, Logits, Runtime
-from pocketvision.storage import sha256_file, write_atomic
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -147,21 +144,16 @@ def best_file(variants: list[Variant]) -> int:
 
 def ship_file(file: QuantizedFile, card: FileCard, folder: Path, threads: int) -> Shipped:
     """Write model/ of the chosen file into `folder`."""
-    runtime = get_runtime(file.runtime)
     model = folder / MODEL
     model.mkdir()
-    target = model / runtime.file_name("model")
-    for stored in runtime.files(file.path):
-        shutil.copyfile(stored, target.with_suffix(stored.suffix))
-    write_atomic(model / "run.py", standalone_script(file.runtime, file.precision, threads, card))
-    return Shipped(
-        options=runtime.session(target, file.precision, threads).describe(),
-        runtime=file.runtime,
-        precision=file.precision,
-        threads=threads,
-        files={path.name: sha256_file(path) for path in sorted(model.iterdir())},
+    hashes = fill_model(file.path, model, file.runtime, file.precision, threads, card)
+    return shipped_facts(
+        model / get_runtime(file.runtime).file_name(STEM),
+        file.runtime,
+        file.precision,
+        threads,
+        files=hashes,
         size_bytes=_size(file, threads, card),
-        integers=integer_work(target, file.runtime, file.precision, threads),
     )
 
 

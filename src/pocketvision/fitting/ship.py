@@ -26,7 +26,7 @@ from pocketvision.fitting.measuring import shipped_throughput
 from pocketvision.fitting.plan import mark_chosen
 from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.fitting.seal import seal_of
-from pocketvision.fitting.standalone import standalone_script
+from pocketvision.fitting.shipped import STEM, fill_model, shipped_facts
 from pocketvision.fitting.training import SHORTENED, preprocessing_for
 from pocketvision.fitting.variants import card_of
 from pocketvision.measure.accuracy import compare, confusion
@@ -47,10 +47,9 @@ from pocketvision.record import (
 )
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
-from pocketvision.runtimes.integers import integer_work
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Session
-from pocketvision.storage import from_json, sha256_file, to_json, write_into
+from pocketvision.storage import from_json, to_json, write_into
 from pocketvision.train.trainer import METRICS, read_metrics
 
 SHIPPED = "shipped"  # the name of the shipped file among those compared
@@ -97,32 +96,27 @@ def _write_pages(run: Run, record: Record) -> None:
 def _write_model(run: Run, network: Network, chosen: Built) -> Shipped:
     """model/ appears whole: it is filled beside its place and then renamed."""
     variant, threads = chosen.variant, run.config.threads
-    runtime = get_runtime(variant.runtime)
     building, folder = run.out / f".{MODEL}", run.out / MODEL
     for leftover in (building, folder):
         shutil.rmtree(leftover, ignore_errors=True)
     building.mkdir()
-    for file in runtime.files(chosen.path):
-        shutil.copyfile(file, building / file.name)
     card = card_of(run, network)
-    script = standalone_script(variant.runtime, variant.precision, threads, card)
-    write_into(building / "run.py", script)
+    hashes = fill_model(chosen.path, building, variant.runtime, variant.precision, threads, card)
     building.rename(folder)
-    hashes = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
-    return _shipped(run, chosen, folder / runtime.file_name("model"), files=hashes)
+    return _shipped(
+        run, chosen, folder / get_runtime(variant.runtime).file_name(STEM), files=hashes
+    )
 
 
 def _shipped(run: Run, chosen: Built, model: Path, *, files: dict[str, str]) -> Shipped:
-    variant, threads = chosen.variant, run.config.threads
-    session = get_runtime(variant.runtime).session(model, variant.precision, threads)
-    return Shipped(
-        options=session.describe(),
-        runtime=variant.runtime,
-        precision=variant.precision,
-        threads=threads,
+    variant = chosen.variant
+    return shipped_facts(
+        model,
+        variant.runtime,
+        variant.precision,
+        run.config.threads,
         files=files,
         size_bytes=variant.size_bytes,
-        integers=integer_work(model, variant.runtime, variant.precision, threads),
     )
 
 
@@ -143,7 +137,7 @@ def _measure(
         files = _run_headline(run, network, built, chosen, subject)
         model = chosen.path
         if not missed:
-            model = run.out / MODEL / get_runtime(shipped.runtime).file_name("model")
+            model = run.out / MODEL / get_runtime(shipped.runtime).file_name(STEM)
         evidence = collect_evidence(run, network, shipped, model, files.logits[subject])
         throughput = shipped_throughput(model, shipped, network.spec)
     verification = _compare_files(run, files, subject)
@@ -171,7 +165,7 @@ def _run_headline(
     for entry in built:
         variant = entry.variant
         runtime = get_runtime(variant.runtime)
-        shipped = run.out / MODEL / runtime.file_name("model")
+        shipped = run.out / MODEL / runtime.file_name(STEM)
         is_shipped = entry is chosen and subject == SHIPPED
         path = shipped if is_shipped else entry.path
         name = subject if entry is chosen else f"{variant.precision} on {variant.runtime}"
