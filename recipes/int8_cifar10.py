@@ -31,7 +31,7 @@ from pocketvision.runtimes.runtime import Calibration
 from pocketvision.storage import from_json
 
 NETWORKS = {
-    "mobilenet_v3_large": Training(64, 5),
+    "mobilenet_v3_large": Training(64, 4),
     "mobilenet_v3_small": Training(64, 8),
     "shufflenet_v2_x1_0": Training(64, 8),
     "se_resnet18": Training(32, 8),

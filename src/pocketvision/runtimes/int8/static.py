@@ -59,7 +59,8 @@ from pocketvision.runtimes.int8.weights import round_weights
 from pocketvision.runtimes.onnxfile import metadata, read_model, set_metadata
 from pocketvision.runtimes.runtime import Int8Config
 
-CORRECTING = 96  # images that weights and biases are corrected on
+ROUNDING = 96  # images that weights are rounded by
+CORRECTING = 32  # images that biases are corrected on; a session for every layer runs them
 OPERATORS = sorted({*QDQRegistry, *QLinearOpsRegistry} - {"Cast"})
 
 
@@ -151,7 +152,7 @@ def with_float_layers(begun: Quantized, config: Int8Config, batches: Batches) ->
     integer_graph = Graph(model)
     guarded = guard_biases(integer_graph)
     if config.round_weights:
-        round_weights(integer_graph, graph, few(batches, CORRECTING))
+        round_weights(integer_graph, graph, few(batches, ROUNDING))
     gates_in_integers(integer_graph)
     if entry is not None:
         take_bytes(integer_graph, entry)
