@@ -72,7 +72,7 @@ def test_inputs_that_have_nothing_in_common_are_rounded_to_the_nearest() -> None
     torch.testing.assert_close(still, weights.round(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("inputs", [9, 64])
+@pytest.mark.parametrize("inputs", [9, 200])
 def test_less_is_lost_than_by_the_nearest(inputs: int) -> None:
     weights, covariance = drawn(1, 4, 16, inputs)
     together = lost(weights, fed_back(weights, covariance, limit=10_000), covariance)

@@ -27,6 +27,7 @@ from pocketvision.runtimes.int8.statistics import Batches, watched
 PLACES = 256  # of each image that inputs are taken at
 MOST_INPUTS = 2304  # of one output; larger layers are rounded to the nearest
 ROUNDING = 1e-12  # of the mean square: more than what is lost where much is taken from much
+BLOCK = 64  # weights after which the errors of all are taken out of the rest
 DAMPING = 0.01  # of the mean variance, added to each: few images do not tell all
 
 
@@ -98,11 +99,14 @@ def fed_back(weights: Tensor, covariance: Tensor, limit: int) -> Tensor:
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     upper = torch.linalg.cholesky(inverse, upper=True).to(weights.dtype)
     left = weights.gather(2, order[:, None, :].expand_as(weights)).clone()
-    integers = torch.empty_like(left)
-    for k in range(inputs):
-        integers[:, :, k] = left[:, :, k].round().clamp(-limit, limit)
-        error = (left[:, :, k] - integers[:, :, k]) / upper[:, k, k, None]
-        left[:, :, k + 1 :] -= error[:, :, None] * upper[:, None, k, k + 1 :]
+    integers, errors = torch.empty_like(left), torch.empty_like(left)
+    for start in range(0, inputs, BLOCK):  # what lies behind a block hears of it once
+        end = min(start + BLOCK, inputs)
+        for k in range(start, end):
+            integers[:, :, k] = left[:, :, k].round().clamp(-limit, limit)
+            errors[:, :, k] = (left[:, :, k] - integers[:, :, k]) / upper[:, k, k, None]
+            left[:, :, k + 1 : end] -= errors[:, :, k, None] * upper[:, None, k, k + 1 : end]
+        left[:, :, end:] -= errors[:, :, start:end] @ upper[:, start:end, end:]
     return torch.empty_like(integers).scatter(2, order[:, None, :].expand_as(integers), integers)
 
 
