@@ -24,6 +24,7 @@ from pocketvision.cpu import cpu
 from pocketvision.errors import ArtefactError, check_shape, choice, in_range, require
 from pocketvision.record import Precision
 from pocketvision.runtimes.onnxfile import check_exported, metadata, read_model, write_model
+from pocketvision.runtimes.openvino_graph import transpose_shuffles
 from pocketvision.runtimes.profiling import openvino_operators
 from pocketvision.runtimes.runtime import (
     MAX_THREADS,
@@ -247,7 +248,8 @@ def _from_onnx(path: Path) -> tuple[Any, tuple[int, int, int]]:
     """An exported file as an OpenVINO model that carries its card, and its image shape."""
     source = read_model(path)
     check_exported(source, path)
-    model = _openvino().Core().read_model(path)
+    transpose_shuffles(source)
+    model = _openvino().Core().read_model(source.SerializeToString())
     for key, value in metadata(source).items():
         model.set_rt_info(value, [RT_INFO, key])
     return model, _image_shape(model)
