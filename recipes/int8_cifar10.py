@@ -130,6 +130,10 @@ def page(rows: list[Row], threads: int) -> list[str]:
         "weights, one seed. Our INT8 is that of the first rung. Gate: 0.5 points on val; nothing "
         "was chosen by test.",
         "",
+        "NNCF's file of ShuffleNetV2 is wrong before anything is rounded: OpenVINO 2026.4 applies "
+        "the order of shuffled channels the wrong way round where a depthwise convolution follows. "
+        "Ours for OpenVINO write shuffles as transposes.",
+        "",
         machine_line(("torch", "onnxruntime", "openvino", "nncf"), threads),
     ]
 

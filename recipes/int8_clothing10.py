@@ -20,7 +20,7 @@ from pocketvision.fitting.quantize import QUANTIZATION, QuantizeConfig, run_quan
 from pocketvision.record import QuantizationRecord, QuantizedLayer
 from pocketvision.storage import from_json
 
-NETWORK, TRAINING = "mobilenet_v3_small", Training(96, 30)
+NETWORK, TRAINING = "mobilenet_v3_small", Training(96, 12)
 NAMED = 5  # layers in the table
 
 

@@ -77,7 +77,7 @@ def page(fitted: str, data: str, work: Path) -> list[str]:
         f"{artefact.record.network.label}, {len(calibration)} windows of training pixels set the "
         "ranges. Pixels are split at random: the level is not that of another scene.",
         "",
-        machine_line(("torch", "onnxruntime", "openvino", "nncf", "tensorly"), 1),
+        machine_line(("torch", "onnxruntime", "openvino", "nncf"), 1),
     ]
 
 
