@@ -20,8 +20,9 @@ from pocketvision.fitting import choice, pipeline, plan, ranking, start, variant
 from pocketvision.fitting.artefact import Artefact, load, read_state
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.measure import accuracy, latency
+from pocketvision.measure.accuracy import Labels, Logits
 from pocketvision.models.weights import load as load_network
-from pocketvision.record import Record
+from pocketvision.record import Comparison, Record
 from pocketvision.runtimes.onnxfile import metadata
 from pocketvision.storage import from_json, sha256_file
 
@@ -258,14 +259,22 @@ def test_time_too_short_for_one_epoch_is_said_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def lose_half(monkeypatch: pytest.MonkeyPatch, subjects: str) -> None:
+    """Let the files whose names begin so lose 50 points."""
+
+    def worse(
+        logits: Logits, reference_logits: Logits, labels: Labels, *, subject: str, **named: str
+    ) -> Comparison:
+        found = accuracy.compare(logits, reference_logits, labels, subject=subject, **named)
+        return replace(found, drop=0.5) if subject.startswith(subjects) else found
+
+    monkeypatch.setattr(variants, "compare", worse)
+
+
 def test_file_that_fails_its_gate_is_not_shipped(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def worse(*args: object, **named: object) -> object:
-        found = accuracy.compare(*args, **named)  # type: ignore[arg-type]
-        return replace(found, drop=0.5)
-
-    monkeypatch.setattr(variants, "compare", worse)
+    lose_half(monkeypatch, "")
     config = replace(QUICK, data=str(photos), max_drop_points=1.0, epochs=1)
     with pytest.raises(
         GateError, match=r"cannot be shipped within .*: f32 on onnxruntime loses 50"
@@ -294,11 +303,7 @@ def test_weights_alone_in_bytes_keep_a_budget_that_integers_would_lose(
 ) -> None:
     """The float file is too large, INT8 fails its gate: w8 is made, and is left."""
 
-    def worse(*args: object, **named: object) -> object:
-        found = accuracy.compare(*args, **named)  # type: ignore[arg-type]
-        return replace(found, drop=0.5) if str(named["subject"]).startswith("int8") else found
-
-    monkeypatch.setattr(variants, "compare", worse)
+    lose_half(monkeypatch, "int8")
     budget = Budget(latency_ms=200, size_bytes=600_000)
     config = replace(QUICK, data=str(photos), budget=budget, max_drop_points=20, epochs=1)
     artefact = run_fit(config, tmp_path / "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,15 @@ def test_fitted_folder_becomes_a_folder_with_the_shipped_file(
     assert all(layer.alone_sqnr_db is not None for layer in record.quantization.layers)
     assert record.explanation.startswith("Convolutions and matrix products take")
     assert not list(out.parent.glob(".*"))
+
+
+def test_the_first_sentence_says_how_long_it_takes(
+    fitted: Artefact, photos: Path, tmp_path: Path
+) -> None:
+    told = Told()
+    run_quantize(asked(fitted.folder, photos, epochs=0), tmp_path / "out", told)
+    first = next(one for one in told.sentences if one.startswith("Quantizing"))
+    assert re.match(r"Quantizing mobilenet_v1 \S+ @32, about \d+ \w+; \d+ images of train", first)
 
 
 def test_page_shows_layers_and_escapes_class_names(

@@ -12,12 +12,12 @@ from pocketvision.budget import format_time
 from pocketvision.compress.explain import explain
 from pocketvision.compress.ladder import Climbed, Subject, climb
 from pocketvision.data.stream import open_pixels
-from pocketvision.errors import ArtefactError, choice, in_range
+from pocketvision.errors import ArtefactError, GateError, choice, in_range
 from pocketvision.fitting.artefact import MODEL
+from pocketvision.fitting.choice import position_of_fastest
 from pocketvision.fitting.folder import check_writable
 from pocketvision.fitting.quantize_files import (
     QuantizedFile,
-    best_file,
     file_logits,
     ladder_files,
     measured_files,
@@ -201,7 +201,11 @@ class _Work:
         pixels = images.judged[:1]
         variants, conditions = measured_files(files, source.card, pixels, threads, self.reporter)
         climbed = climbed.timed({f.path: v.latency for f, v in zip(files, variants, strict=True)})
-        file = files[best_file(variants)]
+        best = position_of_fastest(variants)
+        if best is None:
+            raise GateError("No file passes its gate, the float file included.")
+        variants[best] = replace(variants[best], shipped=True)
+        file = files[best]
         shipped = ship_file(file, source.card, self.folder, threads)
         int8 = next((f.path for f in files if _is_ours(f) and f.passed), None)
         return QuantizationRecord(

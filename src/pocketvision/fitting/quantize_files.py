@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pocketvision.compress.ladder import BATCH, Climbed
-from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import MODEL
-from pocketvision.fitting.choice import passes, position_of_fastest
+from pocketvision.fitting.choice import passes
 from pocketvision.fitting.plan import build_files, shipped_bytes
 from pocketvision.fitting.quantize_images import Images
 from pocketvision.fitting.quantize_source import Source
@@ -131,15 +130,6 @@ def measured_files(
         for number, file in enumerate(files)
     ]
     return variants, seen[0]
-
-
-def best_file(variants: list[Variant]) -> int:
-    """The position of the file to ship, which is marked. Raises: GateError: none passes."""
-    best = position_of_fastest(variants)
-    if best is None:
-        raise GateError("No file passes its gate, the float file included.")
-    variants[best] = replace(variants[best], shipped=True)
-    return best
 
 
 def ship_file(file: QuantizedFile, card: FileCard, folder: Path, threads: int) -> Shipped:

@@ -100,7 +100,7 @@ def _unlabelled(
                 pixels.append(_grey(read_pixels(file, pre), channels))
             except DataError as error:
                 if not skip_bad:
-                    raise DataError(f"{error} Repair or remove it, or --skip-bad.") from error
+                    raise DataError(f"{error} Repair or remove it, or pass --skip-bad.") from error
             advance(number + 1, len(chosen), "")
     if len(pixels) < LEAST:
         raise DataError(
