@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pocketvision.runtimes.graph import Graph, attributes
 from pocketvision.runtimes.int8.channels import DEPTHWISE_MULTIPLE, MULTIPLE, fill_channels
-from pocketvision.runtimes.int8.graph import Graph, attributes
 
 MakeModel = Callable[..., onnx.ModelProto]
 Evaluate = Callable[..., NDArray[np.float32]]

@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pocketvision.runtimes.graph import Graph
 from pocketvision.runtimes.int8 import choose
 from pocketvision.runtimes.int8.choose import choose_ranges, rounded, scale_of
-from pocketvision.runtimes.int8.graph import Graph
 from pocketvision.runtimes.int8.ranges import LEVELS, METHODS, range_of
 from pocketvision.runtimes.int8.rounding import Scale
 from pocketvision.runtimes.int8.statistics import observe

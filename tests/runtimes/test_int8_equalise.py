@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pocketvision.runtimes.graph import Graph
 from pocketvision.runtimes.int8.equalise import MOST, equalise
-from pocketvision.runtimes.int8.graph import Graph
 
 MakeModel = Callable[..., onnx.ModelProto]
 Evaluate = Callable[..., NDArray[np.float32]]

@@ -11,7 +11,7 @@ import pytest
 
 from pocketvision.models.registry import spec
 from pocketvision.runtimes.export import export_onnx
-from pocketvision.runtimes.int8.graph import PRODUCTS
+from pocketvision.runtimes.graph import PRODUCTS
 from pocketvision.runtimes.int8.static import layer_name, static_int8
 from pocketvision.runtimes.onnxsession import open_session
 from pocketvision.runtimes.runtime import FileCard, Int8Config, Pixels

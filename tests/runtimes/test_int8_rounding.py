@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from pocketvision.runtimes.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8 import static
-from pocketvision.runtimes.int8.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8.rounding import (
     SAFE_BIAS,
     apply_product,

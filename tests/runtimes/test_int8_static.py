@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from pocketvision.errors import ConfigError
+from pocketvision.runtimes.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8.choose import scale_of
-from pocketvision.runtimes.int8.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8.rounding import integer_products
 from pocketvision.runtimes.int8.static import (
     Quantized,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pocketvision.runtimes.int8.graph import Graph
+from pocketvision.runtimes.graph import Graph
 from pocketvision.runtimes.int8.stem import (
     PIXEL_SCALE,
     Entry,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from pocketvision.errors import ConfigError
-from pocketvision.runtimes.int8.graph import Graph
+from pocketvision.runtimes.graph import Graph
 from pocketvision.runtimes.int8.rounding import integer_products
 from pocketvision.runtimes.int8.static import Quantized
 from pocketvision.runtimes.runtime import Int8Config, Pixels

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pocketvision.runtimes.int8.graph import Graph
+from pocketvision.runtimes.graph import Graph
+from pocketvision.runtimes.int8 import weights
 from pocketvision.runtimes.int8.rounding import (
     apply_product,
     dequantized_weight,
@@ -106,6 +107,25 @@ def test_layers_of_a_network_give_nearer_what_they_give_in_float(
     for name in changed:
         limit = np.abs(before[name]).max()
         assert np.abs(graph.constants[name]).max() <= limit
+
+
+def test_little_memory_takes_more_passes_to_the_same_weights(
+    tiny_model: onnx.ModelProto,
+    quantize_model: Quantize,
+    tiny_batches: list[Pixels],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nearest = quantize_model(tiny_model, NEAREST)
+    found = []
+    for limit in (weights.COVARIANCE_BYTES, 1.0):
+        monkeypatch.setattr(weights, "COVARIANCE_BYTES", limit)
+        model = onnx.ModelProto()
+        model.CopyFrom(nearest.model)
+        graph = Graph(model)
+        assert round_weights(graph, Graph(nearest.prepared), tiny_batches) == 10
+        found.append(graph.constants)
+    at_once, one_by_one = found
+    assert all(np.array_equal(at_once[name], one_by_one[name]) for name in at_once)
 
 
 def errors_of_layers(quantized: Quantized, batches: list[Pixels]) -> dict[str, float]:

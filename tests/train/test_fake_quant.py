@@ -19,7 +19,7 @@ from pocketvision.errors import ConfigError
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
 from pocketvision.runtimes.export import export_onnx
-from pocketvision.runtimes.int8.graph import Graph
+from pocketvision.runtimes.graph import Graph
 from pocketvision.runtimes.int8.static import static_int8
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.runtime import PLAIN_INT8, FileCard

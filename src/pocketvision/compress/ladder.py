@@ -33,11 +33,11 @@ from pocketvision.runtimes.int8.static import (
 )
 from pocketvision.runtimes.onnxfile import drop_unused_constants, write_model
 from pocketvision.runtimes.onnxruntime import BATCH_PIXELS, OnnxRuntime, in_batches
+from pocketvision.runtimes.registry import file_logits
 from pocketvision.runtimes.runtime import Int8Config, Logits, Pixels
 from pocketvision.train.alarms import Diverged
 
 RUNTIME = OnnxRuntime()
-BATCH = 8  # images at a time, when accuracy is measured
 # What `train.quantization_aware` rounds by; anything more would undo what was learned.
 TRAINED_FOR = Int8Config(ranges="mse", equalise=False, round_weights=False, correct_biases=False)
 
@@ -240,6 +240,5 @@ class _Ladder:
         )
 
     def _logits(self, path: Path, precision: Precision) -> Logits:
-        session = RUNTIME.session(path, precision, self.subject.threads)
-        batches = in_batches(self.subject.judged, BATCH)
-        return np.concatenate([session.run(batch) for batch in batches])
+        threads, pixels = self.subject.threads, self.subject.judged
+        return file_logits(RUNTIME.name, precision, path, threads, pixels)

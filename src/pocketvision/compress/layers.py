@@ -10,10 +10,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from pocketvision.cpu import available_cores
 from pocketvision.measure.accuracy import compare
 from pocketvision.record import QuantizedLayer
-from pocketvision.runtimes.int8.graph import (
+from pocketvision.runtimes.graph import (
     PRODUCTS,
     Graph,
     attributes,
@@ -22,9 +21,8 @@ from pocketvision.runtimes.int8.graph import (
 )
 from pocketvision.runtimes.int8.rounding import IntegerProduct, integer_products, read_scale
 from pocketvision.runtimes.int8.static import Quantized, layer_name, nodes_of
-from pocketvision.runtimes.int8.statistics import Batches, few, watched
-from pocketvision.runtimes.onnxfile import INPUT, OUTPUT
-from pocketvision.runtimes.onnxsession import open_session
+from pocketvision.runtimes.int8.statistics import Batches, few, watched, whole
+from pocketvision.runtimes.onnxfile import OUTPUT
 
 IMAGES = 16  # that noise is measured on
 QUIET_DB = 120.0  # where there is no noise at all
@@ -76,17 +74,17 @@ def alone(
     logits is measured.
     """
     few_batches = few(batches, IMAGES)
-    expected = logits_of(quantized.prepared, few_batches)
-    reference = None if judged is None else logits_of(quantized.prepared, judged[0])
+    expected = whole(quantized.prepared, OUTPUT, few_batches)
+    reference = None if judged is None else whole(quantized.prepared, OUTPUT, judged[0])
     found = []
     for number, layer in enumerate(layers):
         if layer.in_integers:
             model = quantized.only(nodes_of(quantized.prepared, [layer.name]))
-            noise = sqnr_db(expected, logits_of(model, few_batches))
+            noise = sqnr_db(expected, whole(model, OUTPUT, few_batches))
             layer = replace(layer, alone_sqnr_db=noise)
             if judged is not None and reference is not None:
                 compared = compare(
-                    logits_of(model, judged[0]),
+                    whole(model, OUTPUT, judged[0]),
                     reference,
                     judged[1],
                     subject=f"{layer.name} in integers",
@@ -128,12 +126,6 @@ def sqnr_db(signal: Array, noisy: Array) -> float:
     if noise <= 0:
         return QUIET_DB
     return float(np.clip(10 * math.log10(max(power, 1e-30) / noise), -QUIET_DB, QUIET_DB))
-
-
-def logits_of(model: onnx.ModelProto, batches: Batches) -> Array:
-    """(N, K) of a graph on all batches."""
-    session = open_session(model, "the network", available_cores())
-    return np.concatenate([session.run([OUTPUT], {INPUT: batch})[0] for batch in batches])
 
 
 def _is_layer(graph: Graph, node: onnx.NodeProto) -> bool:

@@ -18,7 +18,6 @@ from pocketvision.fitting.choice import position_of_fastest
 from pocketvision.fitting.folder import check_writable
 from pocketvision.fitting.quantize_files import (
     QuantizedFile,
-    file_logits,
     ladder_files,
     measured_files,
     other_files,
@@ -42,7 +41,7 @@ from pocketvision.report.quantized_page import render_quantized
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.int8.static import weight_bits
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
-from pocketvision.runtimes.registry import RUNTIMES, get_runtime
+from pocketvision.runtimes.registry import RUNTIMES, file_logits, get_runtime
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.storage import to_json, write_atomic
 from pocketvision.train.batches import training_sources

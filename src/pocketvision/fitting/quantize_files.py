@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pocketvision.compress.ladder import BATCH, Climbed
+from pocketvision.compress.ladder import Climbed
 from pocketvision.fitting.artefact import MODEL
 from pocketvision.fitting.choice import passes
 from pocketvision.fitting.plan import build_files, shipped_bytes
@@ -21,9 +21,9 @@ from pocketvision.measure.accuracy import compare
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.record import Comparison, Conditions, Precision, Shipped, Variant
-from pocketvision.runtimes.onnxruntime import OnnxRuntime, in_batches
-from pocketvision.runtimes.registry import get_runtime, installed_runtimes
-from pocketvision.runtimes.runtime import Calibration, FileCard, Logits, Runtime
+from pocketvision.runtimes.onnxruntime import OnnxRuntime
+from pocketvision.runtimes.registry import file_logits, get_runtime, installed_runtimes
+from pocketvision.runtimes.runtime import Calibration, FileCard, Runtime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -145,14 +145,6 @@ def ship_file(file: QuantizedFile, card: FileCard, folder: Path, threads: int) -
         files=hashes,
         size_bytes=_size(file, threads, card),
     )
-
-
-def file_logits(
-    runtime: str, precision: Precision, path: Path, threads: int, pixels: np.ndarray
-) -> Logits:
-    """(N, K) of a file, under the options that ship."""
-    session = get_runtime(runtime).session(path, precision, threads)
-    return np.concatenate([session.run(batch) for batch in in_batches(pixels, BATCH)])
 
 
 def _size(file: QuantizedFile, threads: int, card: FileCard) -> int:

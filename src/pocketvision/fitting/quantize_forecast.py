@@ -7,7 +7,7 @@ import time
 from pocketvision.fitting.quantize_images import Images
 from pocketvision.fitting.quantize_source import Source
 from pocketvision.measure.latency import FINAL
-from pocketvision.runtimes.int8.graph import PRODUCTS
+from pocketvision.runtimes.graph import PRODUCTS
 from pocketvision.runtimes.onnxfile import read_model
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.registry import installed_runtimes

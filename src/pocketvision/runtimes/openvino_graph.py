@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from pocketvision.runtimes.int8.graph import Graph, attributes, tensor_shapes
+from pocketvision.runtimes.graph import Graph, attributes, tensor_shapes
 
 
 def transpose_shuffles(model: onnx.ModelProto) -> int:

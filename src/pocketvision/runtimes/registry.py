@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
+
 from pocketvision.errors import MissingExtraError, choice
-from pocketvision.runtimes.onnxruntime import OnnxRuntime
+from pocketvision.record import Precision
+from pocketvision.runtimes.onnxruntime import OnnxRuntime, in_batches
 from pocketvision.runtimes.openvino import OpenVino
-from pocketvision.runtimes.runtime import Runtime
+from pocketvision.runtimes.runtime import Logits, Pixels, Runtime
+
+BATCH = 8  # images at a time, when accuracy is measured
 
 RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
     {runtime.name: runtime for runtime in (OnnxRuntime(), OpenVino())}
@@ -18,6 +24,14 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
 def get_runtime(name: str) -> Runtime:
     """The runtime of that name. Raises: ConfigError: an unknown name."""
     return RUNTIMES[choice("runtime", name, RUNTIMES)]
+
+
+def file_logits(
+    runtime: str, precision: Precision, path: Path, threads: int, pixels: Pixels
+) -> Logits:
+    """(N, K) of a file under the options that ship. Raises: as `Runtime.session`."""
+    session = get_runtime(runtime).session(path, precision, threads)
+    return np.concatenate([session.run(batch) for batch in in_batches(pixels, BATCH)])
 
 
 def installed_runtimes() -> list[Runtime]:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from pocketvision.runtimes.int8.graph import PRODUCTS, Graph
+from pocketvision.runtimes.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8.rounding import weight_axis
 from pocketvision.runtimes.int8.statistics import TINY
 from pocketvision.runtimes.onnxfile import metadata, set_metadata

@@ -13,7 +13,7 @@ from collections import defaultdict
 import numpy as np
 import onnx
 
-from pocketvision.runtimes.int8.graph import (
+from pocketvision.runtimes.graph import (
     CHANNELWISE,
     Graph,
     is_depthwise,

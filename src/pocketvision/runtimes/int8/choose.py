@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from pocketvision.runtimes.int8.graph import PRODUCTS, Graph
+from pocketvision.runtimes.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8.ranges import LEVELS, METHODS, Method, Range, range_of
 from pocketvision.runtimes.int8.rounding import Scale, apply_product
 from pocketvision.runtimes.int8.statistics import TINY, Batches, Observed, few, watched, whole

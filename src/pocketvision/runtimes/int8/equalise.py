@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from pocketvision.runtimes.int8.graph import Graph, attributes, is_depthwise
+from pocketvision.runtimes.graph import Graph, attributes, is_depthwise
 from pocketvision.runtimes.int8.statistics import Batches, channel_peaks
 
 MOST = 64.0  # a channel that is hardly used is not blown up beyond this

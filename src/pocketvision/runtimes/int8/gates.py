@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from pocketvision.runtimes.int8.graph import Graph, attributes
+from pocketvision.runtimes.graph import Graph, attributes
 from pocketvision.runtimes.int8.stem import Entry
 
 

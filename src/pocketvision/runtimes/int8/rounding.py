@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pocketvision.runtimes.int8.graph import PRODUCTS, Graph, attributes, upto
+from pocketvision.runtimes.graph import PRODUCTS, Graph, attributes, upto
 from pocketvision.runtimes.int8.statistics import Batches, watched
 
 SAFE_BIAS = 2**30  # half of 32 bits is left to the sums

@@ -29,11 +29,11 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pocketvision.cpu import cpu
 from pocketvision.errors import ConfigError, did_you_mean
+from pocketvision.runtimes.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8.channels import fill_channels
 from pocketvision.runtimes.int8.choose import choose_ranges
 from pocketvision.runtimes.int8.equalise import equalise
 from pocketvision.runtimes.int8.gates import drop, gates_in_integers, logits_in_float, take_bytes
-from pocketvision.runtimes.int8.graph import PRODUCTS, Graph
 from pocketvision.runtimes.int8.ranges import Range, range_of
 from pocketvision.runtimes.int8.rounding import (
     correct_biases,

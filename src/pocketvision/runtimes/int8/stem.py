@@ -23,7 +23,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from pocketvision.runtimes.int8.graph import Graph, attributes, set_attribute, tensor_shapes
+from pocketvision.runtimes.graph import Graph, attributes, set_attribute, tensor_shapes
 
 PIXEL_SCALE = 1 / 64  # about the spread of normalised pixels, and exact in float32
 GROUP = 4  # pixels side by side

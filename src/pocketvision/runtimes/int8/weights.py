@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pocketvision.runtimes.int8.graph import Graph, attributes
+from pocketvision.runtimes.graph import Graph, attributes
 from pocketvision.runtimes.int8.rounding import IntegerProduct, integer_products, weight_axis
 from pocketvision.runtimes.int8.statistics import Batches, watched
 
@@ -28,6 +28,7 @@ PLACES = 256  # of each image that inputs are taken at
 MOST_INPUTS = 2304  # of one output; larger layers are rounded to the nearest
 ROUNDING = 1e-12  # of the mean square: more than what is lost where much is taken from much
 BLOCK = 64  # weights after which the errors of all are taken out of the rest
+COVARIANCE_BYTES = 256e6  # held at once; more is found in further passes over the images
 DAMPING = 0.01  # of the mean variance, added to each: few images do not tell all
 
 
@@ -44,11 +45,27 @@ def round_weights(graph: Graph, float_graph: Graph, batches: Batches) -> int:
         for node in float_graph.proto.node
         if node.name in mine and _inputs_of_one(float_graph, node) <= MOST_INPUTS
     ]
-    for node, covariance in _covariances(float_graph, nodes, batches).items():
-        product = mine[node]
-        rounded = _rounded(graph, float_graph, product, covariance)
-        graph.set_constant(product.weight, rounded)
+    for some in _that_fit(float_graph, nodes):
+        for name, covariance in _covariances(float_graph, some, batches).items():
+            rounded = _rounded(graph, float_graph, mine[name], covariance)
+            graph.set_constant(mine[name].weight, rounded)
     return len(nodes)
+
+
+def _that_fit(graph: Graph, nodes: list[onnx.NodeProto]) -> Iterator[list[onnx.NodeProto]]:
+    """The nodes in parts whose covariances take no more than COVARIANCE_BYTES together."""
+    part: list[onnx.NodeProto] = []
+    taken = 0.0
+    for node in nodes:
+        groups = attributes(node).get("group", 1)
+        needed = 8 * groups * _inputs_of_one(graph, node) ** 2
+        if part and taken + needed > COVARIANCE_BYTES:
+            yield part
+            part, taken = [], 0.0
+        part.append(node)
+        taken += needed
+    if part:
+        yield part
 
 
 def _inputs_of_one(graph: Graph, node: onnx.NodeProto) -> float:

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
+from pocketvision.runtimes.graph import Graph, tensor_shapes, upto
 from pocketvision.runtimes.int8.gates import drop, gates_in_integers, logits_in_float
-from pocketvision.runtimes.int8.graph import Graph, tensor_shapes, upto
 
 MakeModel = Callable[..., onnx.ModelProto]
 Evaluate = Callable[..., NDArray[np.float32]]
