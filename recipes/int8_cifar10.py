@@ -15,7 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from int8_peers import lost, onnx_logits, peer_logits
+from int8_peers import onnx_logits, peer_logits
+from int8_tables import lost
 from int8_training import Training, trained
 from plotting import machine_line, table
 

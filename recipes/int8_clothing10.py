@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from int8_peers import lost
+from int8_tables import layer_table, lost
 from int8_training import Training, trained
 from matplotlib import pyplot
 from plotting import ACCENT, SECOND, SOFT, machine_line, save, style, table, tidy
@@ -51,17 +51,6 @@ def page(record: QuantizationRecord, worst: list[QuantizedLayer]) -> list[str]:
         loss = "" if one.comparison is None else lost(one.comparison)
         median, size = format_latency(one.latency.median_ms), format_size(one.size_bytes)
         files.append((name, loss, median, size))
-    rows = [
-        (
-            layer.name,
-            layer.operator,
-            f"{layer.macs_share:.1%}",
-            f"{layer.low:.3g} to {layer.high:.3g}, {layer.ranges}",
-            f"{layer.sqnr_db:.1f}",
-            "" if layer.alone_sqnr_db is None else f"{layer.alone_sqnr_db:.1f}",
-        )
-        for layer in worst
-    ]
     headline = record.headline
     assert headline is not None
     return [
@@ -75,7 +64,7 @@ def page(record: QuantizationRecord, worst: list[QuantizedLayer]) -> list[str]:
         "",
         record.quantization.sentence,
         "",
-        *table(("layer", "operator", "MACs", "input", "SQNR, dB", "logits alone, dB"), rows),
+        *layer_table(worst),
         f"Files, judged on the n = {record.variants[-1].comparison.accuracy.n} photos of val:"
         if record.variants[-1].comparison
         else "",

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from int8_peers import peer_logits
+from int8_tables import layer_table
 from plotting import machine_line, table
 
 from pocketvision.budget import format_latency, format_size
@@ -61,18 +62,7 @@ def page(
         name = f"{one.runtime} {one.precision}{' (shipped)' if one.shipped else ''}"
         median = f"{format_latency(one.latency.median_ms)}{noise}"
         rows.append((name, agreed, median, format_size(one.size_bytes)))
-    worst = [
-        (
-            layer.name,
-            layer.operator,
-            f"{layer.macs_share:.1%}",
-            f"{layer.low:.3g} to {layer.high:.3g}, {layer.ranges}",
-            f"{layer.sqnr_db:.1f}",
-            "" if layer.alone_sqnr_db is None else f"{layer.alone_sqnr_db:.1f}",
-        )
-        for layer in culprits(record.quantization.layers)[:WORST]
-    ]
-    columns = ("layer", "operator", "MACs", "input", "SQNR, dB", "logits alone, dB")
+    worst = culprits(record.quantization.layers)[:WORST]
     return [
         "# INT8 of the official MobileNetV2",
         "",
@@ -88,7 +78,7 @@ def page(
         "",
         "The layers that cost most:",
         "",
-        *table(columns, worst),
+        *layer_table(worst),
         f"n = {record.variants[-1].comparison.accuracy.n if record.variants[-1].comparison else 0} "
         f"photos judge, {record.quantization.images} others set the ranges.",
         "",

@@ -13,7 +13,6 @@ import openvino
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from pocketvision.record import Comparison
 from pocketvision.runtimes.onnxfile import INPUT, read_model
 from pocketvision.runtimes.onnxruntime import in_batches
 from pocketvision.runtimes.onnxsession import open_session
@@ -84,11 +83,3 @@ def _whole_batches(pixels: np.ndarray) -> list[np.ndarray]:
     """OpenVINO compiles anew for every batch size: equal batches, then single images."""
     whole = len(pixels) // BATCH * BATCH
     return [*np.split(pixels[:whole], whole // BATCH), *(image[None] for image in pixels[whole:])]
-
-
-def lost(found: Comparison) -> str:
-    """Points lost, with the interval, and agreement."""
-    return (
-        f"{100 * found.drop:+.2f} ({100 * found.drop_low:+.2f} to {100 * found.drop_high:+.2f}), "
-        f"{found.agreement:.1%}"
-    )

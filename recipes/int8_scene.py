@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from int8_peers import lost, nncf_logits, onnx_logits, plain_file
+from int8_peers import nncf_logits, onnx_logits, plain_file
+from int8_tables import lost
 from plotting import machine_line, table
 
 from pocketvision.mapping.artefact import SceneArtefact
