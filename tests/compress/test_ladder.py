@@ -59,6 +59,7 @@ def test_first_rung_is_enough_where_it_passes(subject: Subject, tmp_path: Path) 
     assert "So few images cannot tell half a point from nothing" in recorded.sentence
     assert said[-1].startswith("post-training: loses")
     assert all(layer.alone_sqnr_db is None for layer in recorded.layers)
+    assert all(layer.alone is None for layer in recorded.layers)
     assert recorded.judged_by == "labels"
 
 

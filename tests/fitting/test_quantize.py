@@ -77,7 +77,10 @@ def test_fitted_folder_becomes_a_folder_with_the_shipped_file(
     assert [v.precision for v in record.variants] == ["f32", "int8", "w8"]
     assert sum(v.shipped for v in record.variants) == 1
     assert record.quantization.judged_by == "labels"
-    assert all(layer.alone_sqnr_db is not None for layer in record.quantization.layers)
+    for layer in record.quantization.layers:
+        assert layer.alone_sqnr_db is not None
+        assert layer.alone is not None
+        assert layer.alone.accuracy.n > 0
     assert record.explanation.startswith("Convolutions and matrix products take")
     assert not list(out.parent.glob(".*"))
 

@@ -7,7 +7,8 @@ takes the fastest, float included.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,15 +34,18 @@ from pocketvision.runtimes.int8.static import (
 )
 from pocketvision.runtimes.onnxfile import drop_unused_constants, write_model
 from pocketvision.runtimes.onnxruntime import BATCH_PIXELS, OnnxRuntime, in_batches
-from pocketvision.runtimes.registry import file_logits
+from pocketvision.runtimes.registry import BATCH, file_logits
 from pocketvision.runtimes.runtime import Int8Config, Logits, Pixels
 from pocketvision.train.alarms import Diverged
 
 RUNTIME = OnnxRuntime()
+EXPLAINING = 256  # judged images that each layer is tried on alone
 # What `train.quantization_aware` rounds by; anything more would undo what was learned.
 TRAINED_FOR = Int8Config(ranges="mse", equalise=False, round_weights=False, correct_biases=False)
 
 Say = Callable[[str], None]
+Advance = Callable[[int, int, str], None]  # steps done, in all, a note
+Progress = Callable[[str], AbstractContextManager[Advance]]
 Train = Callable[[], Path]  # trains for integers; gives the new float file
 
 
@@ -122,6 +126,11 @@ class Climbed:
         )
 
 
+@contextmanager
+def _unseen(title: str) -> Iterator[Advance]:
+    yield lambda done, total, note: None
+
+
 def climb(
     subject: Subject,
     folder: Path,
@@ -130,11 +139,13 @@ def climb(
     train: Train | None = None,
     explain: bool = True,
     say: Say = lambda sentence: None,
+    progress: Progress = _unseen,
 ) -> Climbed:
     """Quantize and judge until a file passes; the float file is the last rung. Nothing is timed.
 
     folder: takes the files. train: the rung of training; None leaves it out. explain: measure what
-    each layer costs alone, also where the first rung passes.
+    each layer costs alone, in noise of the logits and in answers, also where the first rung passes;
+    else the noise is measured where that rung fails. progress: shows long work under a title.
     Raises: GateError: logits that are not numbers.
     """
     folder.mkdir(exist_ok=True)
@@ -143,8 +154,8 @@ def climb(
     first = ladder.quantize(subject.float_onnx, "post-training")
     ladder.layers = quantized_layers(first, ladder.batches)
     if explain or not ladder.passed:
-        say("Measuring what each layer costs alone.")
-        ladder.layers = alone(first, ladder.layers, ladder.batches)
+        with progress("Measuring what each layer costs alone") as advance:
+            ladder.blame_layers(first, judge=explain, advance=advance)
     if not ladder.passed:
         ladder.leave_layers_in_float(first)
     if train is not None and not ladder.passed:
@@ -182,6 +193,20 @@ class _Ladder:
         found = static_int8(source, self.folder, self.batches, config or self.config)
         self._judge(found, kind, (), began)
         return found
+
+    def blame_layers(self, first: Quantized, *, judge: bool, advance: Advance) -> None:
+        """What each layer costs alone; judge: in answers too, on some of the judged images."""
+        judged, count = self.subject.judged, len(self.subject.judged)
+        rows = np.linspace(0, count - 1, min(EXPLAINING, count)).astype(int)
+        some = in_batches(judged[rows], BATCH), self.labels[rows]
+        self.layers = alone(
+            first,
+            self.layers,
+            self.batches,
+            some if judge else None,
+            lambda done, total: advance(done, total, ""),
+            split=self.subject.split,
+        )
 
     def quantize_trained(self, train: Train) -> None:
         try:

@@ -67,11 +67,13 @@ def alone(
     batches: Batches,
     judged: tuple[Batches, NDArray[np.integer]] | None = None,
     progress: Progress | None = None,
+    *,
+    split: str = "val",
 ) -> tuple[QuantizedLayer, ...]:
     """The same rows with what each layer costs when it alone is in integers.
 
-    judged: images with their labels, for the loss of top-1 in pairs; None: only the noise of the
-    logits is measured.
+    judged: images with their labels, for the loss of top-1 in pairs, and the split they are of;
+    None: only the noise of the logits is measured.
     """
     few_batches = few(batches, IMAGES)
     expected = whole(quantized.prepared, OUTPUT, few_batches)
@@ -89,7 +91,7 @@ def alone(
                     judged[1],
                     subject=f"{layer.name} in integers",
                     reference="float",
-                    split="val",
+                    split=split,
                 )
                 layer = replace(layer, alone=compared)
         found.append(layer)

@@ -186,6 +186,7 @@ class _Work:
             train=self._train if trains and images.samples is not None else None,
             explain=config.explain,
             say=self.reporter.say,
+            progress=self.reporter.progress,
         )
         source, threads = self.source, config.threads
         files = ladder_files(climbed) + other_files(

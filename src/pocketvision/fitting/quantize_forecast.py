@@ -17,7 +17,7 @@ RUNS = 5  # that one image is timed in
 # recipes/int8_cifar10.py recorded; it tells each of them within a third.
 CALIBRATION_PASSES = 14.0  # of each calibration image: ranges, weights, biases
 LAYER_S = 0.35  # of each layer: a session or two of its own
-ALONE_PASSES = 20.0  # of single images, for what a layer costs alone
+ALONE_PASSES = 160.0  # for what a layer costs alone; on all cores
 OTHER_PASSES = 6.0  # of each calibration image, in the quantizer of another runtime
 OTHER_S = 8.0
 DECODE_S = 0.001  # of an image of test, which the shipped and the float file see once each
