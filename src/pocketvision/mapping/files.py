@@ -29,6 +29,7 @@ from pocketvision.mapping.tiles import windows_at
 from pocketvision.measure.latency import FINAL, PLANNING, LatencyProtocol, measure_latency
 from pocketvision.models.patch import PatchNetwork, PatchSpec
 from pocketvision.record import Latency, Precision, Step
+from pocketvision.runtimes.runtime import PLAIN_INT8
 from pocketvision.runtimes.scene_export import SceneCard, export_scene
 from pocketvision.runtimes.scene_onnx import (
     SceneCalibration,
@@ -73,7 +74,7 @@ def untrained_files(
     reduction = fit_reduction(config, scene, split)
     network = _as_if_trained(spec.build(config.seed).eval())
     window = noise(spec.window, reduction.bands)
-    calibration = SceneCalibration(spectra=window)
+    calibration = SceneCalibration(spectra=window, config=PLAIN_INT8)
     forms = (SHIPPED_FORM,)
     files = _export(config, scene, network, reduction, folder, calibration, forms)
     sessions = {
