@@ -146,7 +146,7 @@ def test_all_files_are_timed_against_each_other(monkeypatch: pytest.MonkeyPatch)
         "Will export 2 untrained networks and time 2 files in turns, 1 image and 3 images at a "
         "time: about 9 s per network, 18 s in all."
     ]
-    assert told.titles == ["Exporting", "Timing 1 image", "Timing 3 images"]
+    assert told.titles == ["Writing files", "Timing 1 image", "Timing 3 images"]
     files = [file for side in found.networks for file in side.files]
     assert [(file.runtime, file.precision) for file in files] == [("onnxruntime", "f32")] * 2
     assert [file.latency.median_ms for file in files] == [1, 2]

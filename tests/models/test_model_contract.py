@@ -1,6 +1,7 @@
 """What every registered network must do; a new entry is covered unasked."""
 
 import copy
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models import registry, weights
 from pocketvision.models.arch import ArchSpec, FeatureNetwork, Network
+from pocketvision.runtimes.direct import write_directly
 from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.onnxfile import read_model
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import FileCard
 from pocketvision.storage import from_json, to_json
@@ -174,9 +177,17 @@ def test_exported_file_gives_the_network_s_logits(name: str, tmp_path: Path) -> 
     network = settled(spec.build(seed=0), images)
     card = FileCard(name=name, classes=tuple("abcdefg"), preprocessing=pre)
     export_onnx(network, tmp_path / "n.onnx", card)
+    write_directly(network, tmp_path / "direct.onnx", card)
+    assert operators(tmp_path / "direct.onnx") == operators(tmp_path / "n.onnx")
     session = get_runtime("onnxruntime").session(tmp_path / "n.onnx", "f32", 1)
     found = torch.from_numpy(session.run(pixels.byte().numpy()))
     torch.testing.assert_close(found, network(images), rtol=1e-4, atol=1e-4)
+
+
+def operators(path: Path) -> Counter[str]:
+    """How often each occurs. The exporter flattens in two ways, which do the same."""
+    nodes = read_model(path).graph.node
+    return Counter("Flatten" if node.op_type == "Reshape" else node.op_type for node in nodes)
 
 
 def test_pools_are_plain(network: Network) -> None:

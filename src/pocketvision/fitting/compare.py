@@ -13,12 +13,12 @@ from pocketvision.budget import format_time
 from pocketvision.errors import ConfigError, DataError, choice, in_range
 from pocketvision.fitting.candidates import Candidate, as_candidate
 from pocketvision.fitting.plan import (
-    Exports,
     build_files,
     chosen_precisions,
     noise,
     shipped_bytes,
     untrained_card,
+    write_untrained,
 )
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.measure.conditions import judged, watch_conditions
@@ -179,12 +179,11 @@ def _time(
 ) -> list[tuple[_Open, TimedFile]]:
     with tempfile.TemporaryDirectory() as folder:
         files: list[_Open] = []
-        exports = Exports(Path(folder))
-        with reporter.progress("Exporting") as advance:
+        with reporter.progress("Writing files") as advance:
             for number, candidate in enumerate(candidates):
                 advance(number, len(candidates), candidate.spec.label)
                 place = Path(folder) / str(number)
-                files += _open_files(candidate.spec, asked, exports, place, threads)
+                files += _open_files(candidate.spec, asked, place, threads)
             advance(len(candidates), len(candidates), "")
         single = _in_turns("Timing 1 image", files, 1, threads, reporter)
         batched = _in_turns(f"Timing {_counted(batch, 'image')}", files, batch, threads, reporter)
@@ -207,11 +206,11 @@ def _time(
 def _open_files(
     spec: ArchSpec,
     asked: dict[Runtime, tuple[Precision, ...]],
-    exports: Exports,
     folder: Path,
     threads: int,
 ) -> list[_Open]:
-    exported, card = exports.get(spec), untrained_card(spec)
+    exported, card = folder.with_suffix(".onnx"), untrained_card(spec)
+    write_untrained(spec, exported)
     return [
         _Open(
             spec=spec,

@@ -1,4 +1,4 @@
-"""Measure first: candidates are exported untrained and timed, because latency needs no training."""
+"""Measure first: candidates are written untrained and timed, because latency needs no training."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from pocketvision.measure.device import installed_version, machine_key
 from pocketvision.measure.latency import PLANNING, measure_latency
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.record import Precision, Tried
-from pocketvision.runtimes.export import at_resolution, export_onnx
-from pocketvision.runtimes.onnxfile import inspect_onnx, write_model
+from pocketvision.runtimes.direct import write_directly
+from pocketvision.runtimes.onnxfile import inspect_onnx
 from pocketvision.runtimes.runtime import PLAIN_INT8, Calibration, FileCard, Runtime
 from pocketvision.storage import from_json, sha256_bytes, to_json, write_atomic
 
 CHUNK = 4  # candidates whose sessions are open, and interleaved, at a time
-SECONDS_PER_CANDIDATE = {"onnxruntime": 5.0, "openvino": 7.0}  # for the forecast
+SECONDS_PER_CANDIDATE = {"onnxruntime": 2.5, "openvino": 4.0}  # for the forecast
 MEMORY_SECONDS_PER_CANDIDATE = {"onnxruntime": 1.0, "openvino": 3.5}  # on top, where asked for
 
 
@@ -114,14 +114,8 @@ def measure_candidates(
         for candidate in candidates
         if not all(cache.holds(candidate.spec, r, precisions, budget) for r in runtimes)
     ]
-    # One export serves all resolutions of a network and width; the best go first.
-    best = {(c.spec.name, c.spec.width): c.prior.top1 for c in sorted(missing, key=_prior)}
-    missing.sort(key=lambda c: (-best[c.spec.name, c.spec.width], c.spec.name, c.spec.width))
-    with (
-        reporter.progress("Measuring candidates") as advance,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        exports = Exports(Path(folder))
+    missing.sort(key=lambda c: -c.prior.top1)
+    with reporter.progress("Measuring candidates") as advance:
         footprints = None if budget.memory_bytes is None else Footprints(threads)
         for start in range(0, len(missing), CHUNK):
             if start and deadline is not None and time.monotonic() > deadline:
@@ -129,7 +123,7 @@ def measure_candidates(
                 break
             chunk = missing[start : start + CHUNK]
             advance(start, len(missing), chunk[0].spec.label)
-            _measure_chunk(chunk, runtimes, precisions, threads, cache, exports, footprints)
+            _measure_chunk(chunk, runtimes, precisions, threads, cache, footprints)
             cache.save()
         advance(len(missing), len(missing), "")
     return tuple(
@@ -141,26 +135,9 @@ def measure_candidates(
     )
 
 
-def _prior(candidate: Candidate) -> float:
-    return candidate.prior.top1
-
-
-class Exports:
-    """Untrained candidates as ONNX files; the exporter runs once per network and width."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.last: tuple[ArchSpec, Path] | None = None
-
-    def get(self, spec: ArchSpec) -> Path:
-        """The file of `spec`, from the last export if only the resolution differs."""
-        path = self.folder / f"{_key(spec, '', '')}.onnx"
-        if self.last and self.last[0].at(spec.resolution) == spec:
-            write_model(at_resolution(self.last[1], spec.resolution), path)
-        else:
-            export_onnx(stand_in(spec), path, untrained_card(spec))
-            self.last = (spec, path)
-        return path
+def write_untrained(spec: ArchSpec, path: Path) -> None:
+    """A file of `spec` to be timed, into a folder that must be there."""
+    write_directly(stand_in(spec), path, untrained_card(spec))
 
 
 def stand_in(spec: ArchSpec) -> Network:
@@ -169,7 +146,7 @@ def stand_in(spec: ArchSpec) -> Network:
     Fresh ones are all equal, and exporters store equal tensors once: files would come out a tenth
     smaller than after training.
     """
-    network = spec.build(seed=0)
+    network = spec.build(seed=0).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
@@ -185,7 +162,6 @@ def _measure_chunk(
     precisions: tuple[str, ...],
     threads: int,
     cache: MeasuredCache,
-    exports: Exports,
     footprints: Footprints | None,
 ) -> None:
     sessions: dict[str, Callable[[], object]] = {}
@@ -194,7 +170,8 @@ def _measure_chunk(
         for number, candidate in enumerate(chunk):
             spec = candidate.spec
             pixels = noise(1, spec)
-            exported = exports.get(spec)
+            exported = Path(folder) / f"{number}.onnx"
+            write_untrained(spec, exported)
             for runtime in runtimes:
                 wanted = chosen_precisions(runtime, precisions)
                 files = build_files(runtime, exported, Path(folder) / f"{number}", wanted)
