@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from pocketvision.compress.explain import OperatorTime, operator_times
-from pocketvision.fitting.plan import build_files, noise, stand_in, untrained_card
 from pocketvision.measure.device import machine
+from pocketvision.measure.untrained import build_files, noise, stand_in, untrained_card
 from pocketvision.models.registry import spec
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.registry import get_runtime

@@ -25,10 +25,10 @@ from pathlib import Path
 import onnxruntime
 
 from pocketvision.cpu import available_cores
-from pocketvision.fitting.plan import noise, stand_in, untrained_card
 from pocketvision.measure.conditions import causes, judged, watch_conditions
 from pocketvision.measure.device import machine
 from pocketvision.measure.latency import FINAL, measure_latency, relative_width
+from pocketvision.measure.untrained import noise, stand_in, untrained_card
 from pocketvision.models.registry import spec
 from pocketvision.record import Conditions, Latency
 from pocketvision.runtimes.export import export_onnx

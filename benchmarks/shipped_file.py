@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from pocketvision.fitting.plan import build_files, noise, stand_in, untrained_card
 from pocketvision.measure.device import machine
 from pocketvision.measure.latency import LatencyProtocol, measure_latency
+from pocketvision.measure.untrained import build_files, noise, stand_in, untrained_card
 from pocketvision.models.arch import Network
 from pocketvision.models.registry import spec
 from pocketvision.record import Latency

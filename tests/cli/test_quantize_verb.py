@@ -10,8 +10,8 @@ import pytest
 from command_line import Run
 from PIL import Image
 
-from pocketvision.fitting.plan import stand_in, untrained_card
 from pocketvision.measure.latency import LatencyProtocol
+from pocketvision.measure.untrained import stand_in, untrained_card
 from pocketvision.models.registry import spec
 from pocketvision.runtimes.export import export_onnx
 

@@ -11,12 +11,13 @@ from small_runs import QUICK, Told
 
 from pocketvision.budget import Budget
 from pocketvision.errors import BudgetError, GateError
-from pocketvision.fitting import plan, variants
+from pocketvision.fitting import variants
 from pocketvision.fitting.artefact import Artefact, read_state
 from pocketvision.fitting.choice import Built, choose_variant, missed_sentence
 from pocketvision.fitting.footprint import Footprints
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.ranking import MEMORY_HEADROOM, fits
+from pocketvision.measure import untrained
 from pocketvision.measure.memory import can_measure_memory
 from pocketvision.models import registry
 from pocketvision.record import Record
@@ -34,7 +35,7 @@ SMALL = registry.spec("mobilenet_v1", width=0.25, resolution=32, num_classes=2)
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "float.onnx"
-    export_onnx(plan.stand_in(SMALL), path, plan.untrained_card(SMALL))
+    export_onnx(untrained.stand_in(SMALL), path, untrained.untrained_card(SMALL))
     return path
 
 
@@ -46,7 +47,7 @@ def test_larger_images_take_more_memory(runtime: Runtime, exported: Path, tmp_pa
         write_model(at_resolution(exported, resolution), source)
         path = tmp_path / f"{resolution}" / runtime.file_name("model")
         runtime.convert(source, path)
-        card = plan.untrained_card(SMALL.at(resolution))
+        card = untrained.untrained_card(SMALL.at(resolution))
         peaks.append(footprints.measure(runtime, path, "f32", card))
     weights = sum(file.stat().st_size for file in runtime.files(path))
     assert peaks[0] > weights, "weights are resident, and activations come on top"

@@ -91,7 +91,7 @@ def test_json_that_is_no_spec_says_where(old: str, new: str, message: str) -> No
     [
         ({"width": 0.0}, "width=0.0 is out of range; expected 0.1 to 10.0"),
         ({"in_chans": 0}, "in_chans=0 is not allowed; expected a whole number from 1 up"),
-        ({"resolution": 31}, "resolution=31 is not allowed; expected a whole number from 32 up"),
+        ({"resolution": 3}, "resolution=3 is not allowed; expected a whole number from 4 up"),
         ({"resolution": 64.5}, "resolution=64.5 is not allowed"),
         ({"blocks": ()}, "tiny has no blocks; expected at least one"),
         ({"in_chans": 1}, "block 0 takes 3 channels, but the input gives 1; set its c_in to 1"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.fitting.plan import stand_in
+from pocketvision.measure.untrained import stand_in
 from pocketvision.models.registry import spec
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxfile import read_model

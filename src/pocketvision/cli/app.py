@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pocketvision.cli import display, doctor, gates, integers, networks, options, scenes
+from pocketvision.cli import devices, display, doctor, gates, integers, networks, options, scenes
 from pocketvision.errors import PocketvisionError
 
 app = typer.Typer(
@@ -231,6 +231,7 @@ def sample(
 
 
 app.command()(integers.quantize)
+app.command()(devices.profile)
 app.command()(gates.verify)
 app.command()(gates.reproduce)
 app.command()(networks.models)

@@ -12,19 +12,13 @@ from typing import get_args
 from pocketvision.budget import format_time
 from pocketvision.errors import ConfigError, DataError, choice, in_range
 from pocketvision.fitting.candidates import Candidate, as_candidate
-from pocketvision.fitting.plan import (
-    build_files,
-    chosen_precisions,
-    noise,
-    shipped_bytes,
-    untrained_card,
-    write_untrained,
-)
+from pocketvision.fitting.plan import chosen_precisions, shipped_bytes
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.device import machine
 from pocketvision.measure.latency import measure_latency
 from pocketvision.measure.throughput import BATCHED, MAX_BATCH, as_throughput
+from pocketvision.measure.untrained import build_files, noise, untrained_card, write_untrained
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Latency, Precision

@@ -15,11 +15,11 @@ from pocketvision.data.images import Samples
 from pocketvision.data.pixels import centre_crop, decode, open_image
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
-from pocketvision.fitting.plan import noise
 from pocketvision.fitting.run import Run
 from pocketvision.fitting.training import preprocessing_for
 from pocketvision.measure.calibration import calibration, softmax
 from pocketvision.measure.profile import profile_layers
+from pocketvision.measure.untrained import noise
 from pocketvision.models.arch import Network
 from pocketvision.record import Calibration, LayerTime, Mistake, Shipped
 from pocketvision.runtimes.registry import get_runtime

@@ -13,7 +13,6 @@ from pocketvision.data.folders import list_images
 from pocketvision.errors import DataError, in_range
 from pocketvision.fitting.artefact import Artefact, read_pixels
 from pocketvision.fitting.footprint import Footprints
-from pocketvision.fitting.plan import noise
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.memory import can_measure_memory
@@ -24,6 +23,7 @@ from pocketvision.measure.throughput import (
     measure_throughput,
     time_file,
 )
+from pocketvision.measure.untrained import noise
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Shipped, Throughput
 from pocketvision.runtimes.registry import get_runtime

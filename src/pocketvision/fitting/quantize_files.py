@@ -12,7 +12,7 @@ import numpy as np
 from pocketvision.compress.ladder import Climbed
 from pocketvision.fitting.artefact import MODEL
 from pocketvision.fitting.choice import passes
-from pocketvision.fitting.plan import build_files, shipped_bytes
+from pocketvision.fitting.plan import shipped_bytes
 from pocketvision.fitting.quantize_images import Images
 from pocketvision.fitting.quantize_source import Source
 from pocketvision.fitting.reporter import Reporter
@@ -20,6 +20,7 @@ from pocketvision.fitting.shipped import STEM, fill_model, shipped_facts
 from pocketvision.measure.accuracy import compare
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, measure_latency
+from pocketvision.measure.untrained import build_files
 from pocketvision.record import Comparison, Conditions, Precision, Shipped, Variant
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.registry import file_logits, get_runtime, installed_runtimes

@@ -23,12 +23,7 @@ from pocketvision.fitting.config import FileState
 from pocketvision.fitting.footprint import Footprints
 from pocketvision.fitting.from_files import network_logits, pixels_of_row
 from pocketvision.fitting.int8_rungs import TRAINED, int8_file
-from pocketvision.fitting.plan import (
-    build_files,
-    chosen_precisions,
-    noise,
-    shipped_bytes,
-)
+from pocketvision.fitting.plan import chosen_precisions, shipped_bytes
 from pocketvision.fitting.ranking import fits
 from pocketvision.fitting.run import Run, stopwatch, with_steps
 from pocketvision.fitting.training import preprocessing_for
@@ -36,6 +31,7 @@ from pocketvision.measure.accuracy import compare
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.memory import REPEATS, can_measure_memory
+from pocketvision.measure.untrained import build_files, noise
 from pocketvision.models.arch import Network
 from pocketvision.record import Precision, Step, Variant
 from pocketvision.runtimes.export import export_onnx

@@ -32,7 +32,6 @@ from pocketvision.fitting.config import RunState
 from pocketvision.fitting.consistency import contradictions
 from pocketvision.fitting.from_files import run_on_files
 from pocketvision.fitting.measuring import shipped_peak_bytes
-from pocketvision.fitting.plan import noise
 from pocketvision.fitting.recorded import recorded_images
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.seal import broken_seals
@@ -40,6 +39,7 @@ from pocketvision.measure.accuracy import compare
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.device import machine
 from pocketvision.measure.latency import FINAL, measure_latency
+from pocketvision.measure.untrained import noise
 from pocketvision.record import Accuracy, Comparison, IntegerWork
 from pocketvision.runtimes.integers import integer_work
 from pocketvision.runtimes.registry import get_runtime

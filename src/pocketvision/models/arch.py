@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -41,7 +42,7 @@ class ArchSpec:
 
     name: the registry's name of what it was built as. width: the multiplier it was built with.
     variant: in words, what else differs from the network of that name. resolution: side of the
-    square input, pixels, from 32 up.
+    square input, pixels, from the product of all strides up: that leaves the last map a place.
 
     Raises: ConfigError: a field outside what is allowed, widths that do not chain.
     """
@@ -55,9 +56,10 @@ class ArchSpec:
     head: ClassifierSpec
 
     def __post_init__(self) -> None:
-        check_input(width=self.width, in_chans=self.in_chans, resolution=self.resolution)
+        check_input(width=self.width, in_chans=self.in_chans)
         if not self.blocks:
             raise ConfigError(f"{self.name} has no blocks; expected at least one.")
+        at_least("resolution", self.resolution, math.prod(block.stride for block in self.blocks))
         channels, source = self.in_chans, "the input"
         for index, block in enumerate(self.blocks):
             _check_chain(f"block {index}", block.c_in, channels, source)
@@ -121,7 +123,7 @@ class ArchSpec:
         )
 
 
-def check_input(*, width: float, in_chans: int, resolution: int) -> None:
+def check_input(*, width: float, in_chans: int, resolution: int = MIN_RESOLUTION) -> None:
     """Raises: ConfigError: a multiplier, channel count or input side outside what is allowed."""
     in_range("width", width, MIN_WIDTH, MAX_WIDTH)
     at_least("in_chans", in_chans, 1)

@@ -1,0 +1,72 @@
+"""The verb `profile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from pocketvision.cli import display, options
+
+if TYPE_CHECKING:
+    from pocketvision.measure.table import TableCheck
+    from pocketvision.record import Precision
+
+
+def profile(
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, such as my-device.json; must not exist.")
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Instead, a folder to write that is timed on another device."),
+    ] = None,
+    space: Annotated[
+        str, typer.Option(help="v3_large, v3_small, or a TOML file of your own.")
+    ] = "v3_large",
+    resolution: Annotated[
+        list[int] | None,
+        typer.Option(help="Input side in pixels; may be repeated. Default: the smallest."),
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="f32, bf16, int8 or w8.")] = "int8",
+    threads: options.Threads = 1,
+    seed: Annotated[int, typer.Option(help="Of the networks that check the table.")] = 0,
+) -> None:
+    """Time every block of a search space: the latency table of this machine, or of another."""
+    from pocketvision.errors import ConfigError
+    from pocketvision.fitting.device_profile import ProfileConfig, run_profile, write_bundle
+
+    if (out is None) == (bundle is None):
+        raise ConfigError("give one of --out FILE, to time this machine, and --bundle FOLDER.")
+    config = ProfileConfig(
+        space=space,
+        resolutions=tuple(resolution or ()),
+        runtime=runtime,
+        precision=cast("Precision", precision),
+        threads=threads,
+        seed=seed,
+    )
+    reporter = display.TerminalReporter()
+    try:
+        if bundle is not None:
+            write_bundle(config, bundle, reporter)
+        elif out is not None:
+            print_check(run_profile(config, out, reporter)[1], out)
+    except KeyboardInterrupt:
+        display.err.print(
+            "Interrupted; what was timed is kept. Run the same command again to go on.",
+            highlight=False,
+        )
+        raise typer.Exit(130) from None
+
+
+def print_check(check: TableCheck, out: Path) -> None:
+    """How good the sums are, and where the table is."""
+    display.out.print(
+        f"Sums against {check.n} whole networks: median error {check.median_error:.1%}, worst "
+        f"{check.worst_error:.1%}, rank correlation {check.rank_correlation:.3f}.",
+        highlight=False,
+    )
+    display.out.print(f"Wrote {out}", highlight=False)

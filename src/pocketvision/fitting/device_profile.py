@@ -1,0 +1,217 @@
+"""The latency table of a space on a device: timed here, or by a bundle of files on another one."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pocketvision.budget import format_size, format_time
+from pocketvision.errors import ArtefactError, ConfigError, in_range
+from pocketvision.fitting.folder import check_writable, storage_told
+from pocketvision.fitting.reporter import Advance, Reporter, Silent
+from pocketvision.measure import on_device
+from pocketvision.measure.local_table import SECONDS_PER_CARRIER, LocalTable
+from pocketvision.measure.table import (
+    SCHEMA_VERSION,
+    DeviceTable,
+    TableCheck,
+    check_table,
+    terms,
+)
+from pocketvision.measure.untrained import build_files, write_untrained
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.space import SearchSpace
+from pocketvision.models.spaces import find_space
+from pocketvision.record import Precision
+from pocketvision.runtimes.registry import get_runtime
+from pocketvision.runtimes.runtime import MAX_THREADS, Runtime
+from pocketvision.storage import from_json, to_json, write_into
+
+WHOLES = 20  # members of the space, drawn at random, that check the table
+CLASSES = (10, 1000)  # heads of other sizes lie on the line through these
+SCRIPT = "measure.py"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProfileConfig:
+    """What to time. resolutions: of the space's, pixels; empty: its smallest alone.
+
+    Raises: ConfigError: a field outside what is allowed.
+    """
+
+    space: str = "v3_large"
+    resolutions: tuple[int, ...] = ()
+    runtime: str = "onnxruntime"
+    precision: Precision = "int8"
+    threads: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        in_range("threads", self.threads, 1, MAX_THREADS)
+        found = find_space(self.space).resolutions
+        for resolution in self.resolutions:
+            if resolution not in found:
+                raise ConfigError(
+                    f"resolution={resolution} is not in the space {self.space}; expected one of "
+                    f"{', '.join(map(str, found))}."
+                )
+        offered = get_runtime(self.runtime).precisions
+        if self.precision not in offered:
+            raise ConfigError(
+                f"precision={self.precision!r} is not offered by {self.runtime}; expected one of "
+                f"{', '.join(offered)}."
+            )
+
+    @property
+    def searched(self) -> SearchSpace:
+        """The space at the resolutions asked for."""
+        space = find_space(self.space)
+        return replace(space, resolutions=self.resolutions or (min(space.resolutions),))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleFile:
+    """One file of a bundle; `kind` is the list of the table that its figures go to."""
+
+    file: str
+    kind: Literal["carriers", "wholes"]
+    network: ArchSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """bundle.json, which the script reads."""
+
+    schema_version: int = SCHEMA_VERSION
+    precision: Precision
+    threads: int
+    files: tuple[BundleFile, ...]
+
+
+class _Networks(NamedTuple):
+    """What a table needs: carriers of all blocks, and whole members that check it."""
+
+    carriers: list[ArchSpec]
+    wholes: list[ArchSpec]
+
+
+def networks_of(config: ProfileConfig) -> _Networks:
+    """The carriers of every block of the space, and members drawn with the seed."""
+    space = config.searched
+    generator = random.Random(config.seed)
+    members = [space.sample(generator) for _ in range(WHOLES)]
+    specs = [space.spec(m, classes) for m in space.covering() for classes in CLASSES]
+    carriers = list(dict.fromkeys(carrier for spec in specs for carrier in terms(spec)))
+    return _Networks(carriers, [space.spec(member, CLASSES[0]) for member in members])
+
+
+def run_profile(
+    config: ProfileConfig, out: Path, reporter: Reporter | None = None
+) -> tuple[DeviceTable, TableCheck]:
+    """Time every block of the space on this machine, check the sums, and write the table to `out`.
+
+    What was timed before on this machine is not timed again.
+
+    Raises: ConfigError: `out` exists or cannot be written. MissingExtraError: an absent runtime.
+    """
+    reporter = reporter or Silent()
+    _check_free(out)
+    runtime = get_runtime(config.runtime)
+    runtime.check()
+    table, networks = LocalTable(runtime, config.precision, config.threads), networks_of(config)
+    missing = len(table.unknown(networks.carriers))
+    seconds = SECONDS_PER_CARRIER[config.precision] * (missing + 2 * WHOLES)
+    reporter.say(
+        f"{len(networks.carriers)} blocks of {config.space} and {WHOLES} whole networks on "
+        f"{table.sums.table.described}; {missing} are new: about {format_time(seconds)}."
+    )
+    with reporter.progress("Timing blocks") as advance:
+        table.ensure_carriers(networks.carriers, lambda done, total: advance(done, total, ""))
+    with reporter.progress("Timing whole networks") as advance:
+        table.check(networks.wholes, lambda done, total: advance(done, total, ""))
+    found = table.part(networks.carriers, networks.wholes)
+    write_into(out, to_json(found, indent=None))
+    return found, check_table(found)
+
+
+def write_bundle(config: ProfileConfig, out: Path, reporter: Reporter | None = None) -> Path:
+    """A folder with the files of every block and a script that times them on another device.
+
+    The script needs Python, numpy and onnxruntime alone; what it writes is read by `read_table`.
+
+    Raises: ConfigError: `out` exists or cannot be written; another runtime than ONNX Runtime.
+    """
+    reporter = reporter or Silent()
+    if config.runtime != "onnxruntime":
+        raise ConfigError(
+            f"runtime={config.runtime!r} cannot be bundled: the script needs onnxruntime alone; "
+            "leave --runtime away."
+        )
+    _check_free(out)
+    networks, runtime = networks_of(config), get_runtime(config.runtime)
+    reporter.say(
+        f"Writing {len(networks.carriers)} blocks of {config.space} and {WHOLES} whole networks."
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with storage_told(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=".bundle.") as part:
+        folder = Path(part) / "bundle"
+        folder.mkdir()
+        with reporter.progress("Writing files") as advance:
+            rows = _write_files(networks, runtime, config.precision, folder, advance)
+        bundle = Bundle(precision=config.precision, threads=config.threads, files=tuple(rows))
+        write_into(folder / "bundle.json", to_json(bundle, indent=None))
+        shutil.copyfile(on_device.__file__, folder / SCRIPT)
+        folder.rename(out)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    reporter.say(f"Wrote {out}, {format_size(size)}. On the device: python {SCRIPT}")
+    return out
+
+
+def read_table(path: Path) -> DeviceTable:
+    """A table that `profile`, or the script of a bundle, wrote.
+
+    Raises: ConfigError: no such file. ArtefactError: no table, or one of a later version.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"target={str(path)!r} cannot be read: {error.strerror}.") from error
+    table = from_json(DeviceTable, text, source=str(path))
+    if table.schema_version > SCHEMA_VERSION:
+        raise ArtefactError(
+            f"{path} has schema version {table.schema_version}; this pocketvision reads up to "
+            f"{SCHEMA_VERSION}: update pocketvision."
+        )
+    return table
+
+
+def _write_files(
+    networks: _Networks, runtime: Runtime, precision: Precision, folder: Path, advance: Advance
+) -> list[BundleFile]:
+    rows: list[BundleFile] = []
+    kinds: dict[Literal["carriers", "wholes"], list[ArchSpec]] = {
+        "carriers": networks.carriers,
+        "wholes": networks.wholes,
+    }
+    count = len(networks.carriers) + len(networks.wholes)
+    for kind, specs in kinds.items():
+        for spec in specs:
+            advance(len(rows), count, "")
+            row = BundleFile(file=f"{len(rows):04d}.onnx", kind=kind, network=spec)
+            with tempfile.TemporaryDirectory(dir=folder) as place:
+                written = Path(place) / "float.onnx"
+                write_untrained(spec, written)
+                built = build_files(runtime, written, Path(place) / "built", (precision,))
+                built[precision].rename(folder / row.file)
+            rows.append(row)
+    return rows
+
+
+def _check_free(out: Path) -> None:
+    if out.exists():
+        raise ConfigError(f"{out} exists already; give another --out, or remove it.")
+    check_writable(out)

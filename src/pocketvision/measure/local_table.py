@@ -1,0 +1,116 @@
+"""The latency table of this machine: what is missing is timed when it is asked for, and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from pocketvision.data.cache import cache_folder
+from pocketvision.errors import ArtefactError
+from pocketvision.measure.device import machine, machine_key
+from pocketvision.measure.latency import LatencyProtocol, measure_latency
+from pocketvision.measure.table import DeviceTable, LatencyTable, Timed, terms
+from pocketvision.measure.untrained import build_files, noise, write_untrained
+from pocketvision.models.arch import ArchSpec
+from pocketvision.record import Precision
+from pocketvision.runtimes.runtime import Runtime
+from pocketvision.storage import from_json, to_json, write_atomic
+
+CHUNK = 40  # files whose sessions are open, and timed in turns, at once
+CARRIERS = LatencyProtocol(rounds=20, min_runs=1, seconds=0.2)
+WHOLES = LatencyProtocol(rounds=20, min_runs=1, seconds=0.5)
+SECONDS_PER_CARRIER = {"f32": 0.3, "bf16": 0.35, "int8": 0.5, "w8": 0.3}  # for forecasts
+
+Progress = Callable[[int, int], None]  # networks timed, networks in all
+
+
+class LocalTable:
+    """Latencies of networks on this machine, by the sum of their blocks."""
+
+    def __init__(self, runtime: Runtime, precision: Precision, threads: int) -> None:
+        self.runtime, self.precision, self.threads = runtime, precision, threads
+        name = f"{machine_key()}-{runtime.name}-{precision}-{threads}.json"
+        self.path = cache_folder() / "tables" / name
+        self._load()
+
+    def _load(self) -> None:
+        table = DeviceTable(
+            machine=machine(),
+            runtime=self.runtime.name,
+            precision=self.precision,
+            threads=self.threads,
+            carriers=(),
+        )
+        # A table of another version, or a damaged one, is only measured again.
+        with contextlib.suppress(ArtefactError, OSError):
+            table = from_json(DeviceTable, self.path.read_bytes(), source=str(self.path))
+        self.sums = LatencyTable(table)
+
+    def ensure(self, specs: Iterable[ArchSpec], progress: Progress | None = None) -> None:
+        """Time the blocks of these networks that no run on this machine timed before."""
+        self.ensure_carriers(dict.fromkeys(c for spec in specs for c in terms(spec)), progress)
+
+    def ensure_carriers(
+        self, carriers: Iterable[ArchSpec], progress: Progress | None = None
+    ) -> None:
+        """As `ensure`, for the carriers themselves."""
+        unknown = self.unknown(carriers)
+        for start in range(0, len(unknown), CHUNK):
+            if progress is not None:
+                progress(start, len(unknown))
+            found = self.time(unknown[start : start + CHUNK], CARRIERS)
+            table = self.sums.table
+            self._keep(replace(table, carriers=(*table.carriers, *found)))
+
+    def unknown(self, carriers: Iterable[ArchSpec]) -> list[ArchSpec]:
+        """Those that were never timed here."""
+        return [carrier for carrier in carriers if carrier not in self.sums.medians_ms]
+
+    def part(self, carriers: Iterable[ArchSpec], wholes: Iterable[ArchSpec]) -> DeviceTable:
+        """The table of these alone, which must have been timed."""
+        table, wanted, whole = self.sums.table, set(carriers), set(wholes)
+        return replace(
+            table,
+            carriers=tuple(timed for timed in table.carriers if timed.network in wanted),
+            wholes=tuple(timed for timed in table.wholes if timed.network in whole),
+        )
+
+    def check(self, specs: Sequence[ArchSpec], progress: Progress | None = None) -> None:
+        """Time these whole networks and their blocks; from then on they set the scale, too."""
+        self.ensure(specs)
+        known = {timed.network for timed in self.sums.table.wholes}
+        unknown = [spec for spec in specs if spec not in known]
+        for start in range(0, len(unknown), CHUNK):
+            if progress is not None:
+                progress(start, len(unknown))
+            found = self.time(unknown[start : start + CHUNK], WHOLES)
+            table = self.sums.table
+            self._keep(replace(table, wholes=(*table.wholes, *found)))
+
+    def latency_ms(self, spec: ArchSpec) -> float:
+        """By the table; what is missing is timed first."""
+        self.ensure([spec])
+        return self.sums.latency_ms(spec)
+
+    def time(self, specs: Sequence[ArchSpec], protocol: LatencyProtocol) -> tuple[Timed, ...]:
+        """Untrained files of these networks, timed in turns."""
+        with tempfile.TemporaryDirectory() as folder:
+            runs = {str(i): self._run(spec, Path(folder), i) for i, spec in enumerate(specs)}
+            latencies = measure_latency(runs, protocol, self.threads)
+        return tuple(Timed(network=s, latency=latencies[str(i)]) for i, s in enumerate(specs))
+
+    def _run(self, spec: ArchSpec, folder: Path, number: int) -> Callable[[], object]:
+        written = folder / f"{number}.onnx"
+        write_untrained(spec, written)
+        place = folder / str(number)
+        path = build_files(self.runtime, written, place, (self.precision,))[self.precision]
+        session = self.runtime.session(path, self.precision, self.threads)
+        return partial(session.run, noise(1, spec))
+
+    def _keep(self, table: DeviceTable) -> None:
+        write_atomic(self.path, to_json(table, indent=None))
+        self.sums = LatencyTable(table)

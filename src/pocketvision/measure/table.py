@@ -1,0 +1,193 @@
+"""Latency of whole networks as the sum of their blocks, each timed inside a small network.
+
+A block in a file of its own would be timed with what it costs to bring its tensors in and out, and
+in INT8 to quantize them, which no block inside a network pays. So it is timed in a carrier: pixels,
+a 1x1 convolution to the channels the block takes, the block, a pool and two logits; and what the
+carrier takes without the block is taken off. What that leaves wrong at the pool of one block, the
+next makes good, so a sum over a whole network is only wrong at its ends.
+
+Source of the table: Yang et al., NetAdapt, section 3.3 and Fig. 3; Howard et al., Searching for
+MobileNetV3, section 4. Latencies there are sums over layers timed by themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass, fields, is_dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketvision.errors import ConfigError
+from pocketvision.measure.count import count
+from pocketvision.models.arch import ArchSpec, BlockSpec
+from pocketvision.nn.conv import ConvSpec
+from pocketvision.nn.heads import ClassifierSpec
+from pocketvision.record import Latency, Machine, Precision
+
+SCHEMA_VERSION = 1
+CARRIER = "carrier"
+LOGITS = 2  # of a carrier: a head that costs nothing
+WIDTHS = ("c_in", "c_mid", "c_out", "squeezed", "hidden", "num_classes")
+
+Form = Hashable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timed:
+    """A network and its latency."""
+
+    network: ArchSpec
+    latency: Latency
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceTable:
+    """table.json: what was timed on one device with one runtime, precision and number of threads.
+
+    carriers: of the blocks. wholes: whole networks, which set the scale and check the sums.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    machine: Machine
+    runtime: str
+    precision: Precision
+    threads: int
+    carriers: tuple[Timed, ...]
+    wholes: tuple[Timed, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """'onnxruntime int8, 1 thread, on AMD EPYC' for messages."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.runtime} {self.precision}, {threads}, on {self.machine.cpu}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableCheck:
+    """Sums of the table against whole networks, none of which set the scale of its own sum.
+
+    Errors are shares of the measured latency; rank_correlation is Spearman's.
+    """
+
+    n: int
+    scale: float  # measured over summed
+    median_error: float
+    worst_error: float
+    rank_correlation: float
+
+
+def terms(spec: ArchSpec) -> Counter[ArchSpec]:
+    """The carriers of a network, and how often each is added to its latency (or taken off)."""
+    first, *rest = spec.blocks
+    side = first.out_size((spec.resolution, spec.resolution))[0]
+    parts = Counter([_carrier((first,), spec.in_chans, spec.resolution)])
+    for block in rest:
+        parts[_carrier((_entry(block.c_in), block), 3, side)] += 1
+        parts[_carrier((_entry(block.c_in),), 3, side)] -= 1
+        side = block.out_size((side, side))[0]
+    empty = _carrier((_entry(spec.head.c_in),), 3, side)
+    parts[replace(empty, head=spec.head)] += 1
+    parts[empty] -= 1
+    return Counter({carrier: times for carrier, times in parts.items() if times})
+
+
+def _entry(channels: int) -> ConvSpec:
+    return ConvSpec(c_in=3, c_out=channels, kernel=1, act="relu")
+
+
+def _carrier(blocks: tuple[BlockSpec, ...], in_chans: int, side: int) -> ArchSpec:
+    return ArchSpec(
+        name=CARRIER,
+        width=1.0,
+        in_chans=in_chans,
+        resolution=side,
+        blocks=blocks,
+        head=ClassifierSpec(c_in=blocks[-1].c_out, num_classes=LOGITS),
+    )
+
+
+class LatencyTable:
+    """Sums over a table. scale: what they are multiplied with; None: as the wholes have it."""
+
+    def __init__(self, table: DeviceTable, scale: float | None = None) -> None:
+        self.table = table
+        self.medians_ms = {timed.network: timed.latency.median_ms for timed in table.carriers}
+        self._alike: dict[Form, list[tuple[int, float]]] = {}
+        for network, median_ms in self.medians_ms.items():
+            self._alike.setdefault(_form(network), []).append((count(network).macs, median_ms))
+        ratios = [timed.latency.median_ms / self.sum_ms(timed.network) for timed in table.wholes]
+        self.scale = scale or (float(np.median(ratios)) if ratios else 1.0)
+
+    def latency_ms(self, spec: ArchSpec) -> float:
+        """What `spec` takes. Raises: ConfigError: a block of a form that is not in the table."""
+        return self.scale * self.sum_ms(spec)
+
+    def sum_ms(self, spec: ArchSpec) -> float:
+        """The plain sum. Raises: as `latency_ms`."""
+        return sum(times * self._median_ms(carrier) for carrier, times in terms(spec).items())
+
+    def _median_ms(self, carrier: ArchSpec) -> float:
+        """As measured, or along the line through the two nearest that differ in widths alone."""
+        if carrier in self.medians_ms:
+            return self.medians_ms[carrier]
+        alike = self._alike.get(_form(carrier))
+        if alike is None:
+            block = carrier.blocks[-1]
+            raise ConfigError(
+                f"the table ({self.table.described}) holds no {block.kind} of this form at "
+                f"{carrier.resolution} px; profile the device again for this network or space: "
+                f"{block}."
+            )
+        macs = count(carrier).macs
+        nearest = sorted(alike, key=lambda known: abs(known[0] - macs))[:2]
+        if len(nearest) == 1 or nearest[0][0] == nearest[1][0]:
+            return nearest[0][1]
+        (x0, y0), (x1, y1) = nearest
+        return max(0.0, y0 + (y1 - y0) * (macs - x0) / (x1 - x0))
+
+
+def _form(value: object) -> Form:
+    """What carriers that differ in widths alone have in common."""
+    if not is_dataclass(value):
+        return tuple(_form(item) for item in value) if isinstance(value, tuple) else value
+    found: list[Form] = [type(value).__name__]
+    for field in fields(value):
+        content = getattr(value, field.name)
+        # How widths compare decides on shortcuts and expansions.
+        found.append(_form(content) if field.name not in WIDTHS else content is None)
+    widths = [getattr(value, name, None) for name in ("c_in", "c_mid", "c_out")]
+    return (*found, widths[0] == widths[1], widths[0] == widths[2])
+
+
+def check_table(table: DeviceTable) -> TableCheck:
+    """How well sums foretell whole networks, each scaled by the others alone.
+
+    Raises: ConfigError: fewer than three whole networks.
+    """
+    if len(table.wholes) < 3:
+        raise ConfigError(
+            f"{len(table.wholes)} whole networks cannot check a table; measure three or more."
+        )
+    plain = LatencyTable(table, scale=1.0)
+    sums = np.array([plain.sum_ms(timed.network) for timed in table.wholes])
+    measured = np.array([timed.latency.median_ms for timed in table.wholes])
+    ratios = measured / sums
+    others = [float(np.median(np.delete(ratios, place))) for place in range(len(ratios))]
+    errors = np.abs(np.array(others) * sums / measured - 1)
+    return TableCheck(
+        n=len(measured),
+        scale=float(np.median(ratios)),
+        median_error=float(np.median(errors)),
+        worst_error=float(errors.max()),
+        rank_correlation=rank_correlation(sums, measured),
+    )
+
+
+def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Spearman's, of values without ties."""
+    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
+    steps = ranks[0] - ranks[1]
+    n = len(steps)
+    return 1 - 6 * float(steps @ steps) / (n * (n**2 - 1))

@@ -1,0 +1,111 @@
+"""The search spaces that are built in, those that users write, and which member a network is."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+from pocketvision.errors import ConfigError
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.space import EXPANSIONS, BlockChoice, Member, SearchSpace, StageSpace
+from pocketvision.nn.blocks import InvertedResidualSpec
+from pocketvision.nn.conv import Act, make_divisible
+from pocketvision.storage import from_json
+
+RELU: tuple[Act, ...] = ("relu",)
+RESOLUTIONS = (96, 128, 160, 192, 224)
+
+V3_LARGE = SearchSpace(
+    name="v3_large",
+    stages=(
+        StageSpace(
+            c_out=16, stride=1, depths=(1,), expansions=(1.0,), attention=(False,), acts=RELU
+        ),
+        StageSpace(c_out=24, stride=2),
+        StageSpace(c_out=40, stride=2),
+        # MobileNetV3-Large has 200 and 184 channels inside blocks of 80.
+        StageSpace(c_out=80, stride=2, expansions=(2.3, 2.5, *EXPANSIONS)),
+        StageSpace(c_out=112, stride=1),
+        StageSpace(c_out=160, stride=2),
+    ),
+    last=960,
+    hidden=1280,
+    resolutions=RESOLUTIONS,
+)
+
+V3_SMALL = SearchSpace(
+    name="v3_small",
+    stages=(
+        StageSpace(c_out=16, stride=2, depths=(1,), expansions=(1.0,), acts=RELU),
+        # MobileNetV3-Small has 72 channels inside a block of 16, and 88 inside one of 24.
+        StageSpace(c_out=24, stride=2, expansions=(3.0, 3.67, 4.5, 6.0)),
+        StageSpace(c_out=40, stride=2),
+        StageSpace(c_out=48, stride=1),
+        StageSpace(c_out=96, stride=2),
+    ),
+    last=576,
+    hidden=1024,
+    resolutions=RESOLUTIONS,
+)
+
+SPACES = {space.name: space for space in (V3_LARGE, V3_SMALL)}
+
+
+def find_space(name: str) -> SearchSpace:
+    """The space of that name, or the one that a TOML file with its fields describes.
+
+    Raises: ConfigError: no such name or file. ArtefactError: a file that describes no space.
+    """
+    if name in SPACES:
+        return SPACES[name]
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise ConfigError(
+            f"space={name!r} is not known; expected one of {', '.join(SPACES)}, or a .toml file."
+        )
+    try:
+        fields = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"space={name!r} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"space={name!r} is not TOML: {error}.") from error
+    return from_json(SearchSpace, json.dumps(fields, default=str), source=name)
+
+
+def member_of(space: SearchSpace, spec: ArchSpec) -> Member | None:
+    """The member that computes what `spec` does; None where the space does not have it."""
+    inner = [block for block in spec.blocks if isinstance(block, InvertedResidualSpec)]
+    if spec.width not in space.widths or spec.resolution not in space.resolutions:
+        return None
+    stages = []
+    for stage in space.stages:
+        c_out = make_divisible(stage.c_out * spec.width, space.multiple)
+        choices: list[BlockChoice] = []
+        while inner and inner[0].c_out == c_out and (inner[0].stride == 1 or not choices):
+            chosen = _chosen(space, stage, inner.pop(0))
+            if chosen is None:
+                return None
+            choices.append(chosen)
+        stages.append(tuple(choices))
+    member = Member(width=spec.width, resolution=spec.resolution, stages=tuple(stages))
+    try:
+        found = space.spec(member, spec.num_classes, spec.in_chans)
+    except ConfigError:
+        return None
+    return member if (found.blocks, found.head) == (spec.blocks, spec.head) else None
+
+
+def _chosen(
+    space: SearchSpace, stage: StageSpace, block: InvertedResidualSpec
+) -> BlockChoice | None:
+    for expansion in stage.expansions:
+        c_mid = make_divisible(expansion * block.c_in, space.multiple)
+        if block.c_mid == (block.c_in if expansion == 1 else c_mid):
+            return BlockChoice(
+                kernel=block.kernel,
+                expansion=expansion,
+                attention=block.attention is not None,
+                act=block.act,
+            )
+    return None

@@ -1,0 +1,192 @@
+"""Tables of this machine and of another, which only has Python, numpy and onnxruntime."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.fitting import device_profile
+from pocketvision.fitting.device_profile import (
+    ProfileConfig,
+    networks_of,
+    read_table,
+    run_profile,
+    write_bundle,
+)
+from pocketvision.measure import local_table
+from pocketvision.measure.latency import LatencyProtocol, measure_latency
+from pocketvision.measure.table import LatencyTable, check_table
+from pocketvision.models.spaces import find_space
+from pocketvision.runtimes.registry import get_runtime
+
+SPACE = """
+name = "tiny"
+last = 32
+hidden = 16
+resolutions = [32, 48]
+
+[[stages]]
+c_out = 16
+stride = 2
+depths = [1]
+kernels = [3]
+expansions = [1.0, 3.0]
+acts = ["relu"]
+
+[[stages]]
+c_out = 24
+stride = 2
+depths = [1, 2]
+kernels = [3, 5]
+expansions = [3.0]
+attention = [false]
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    brief = LatencyProtocol(rounds=2, min_runs=1, seconds=0.0, retries=0)
+    monkeypatch.setattr(local_table, "CARRIERS", brief)
+    monkeypatch.setattr(local_table, "WHOLES", brief)
+    monkeypatch.setattr(device_profile, "WHOLES", 4)
+    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ProfileConfig:
+    (tmp_path / "tiny.toml").write_text(SPACE)
+    return ProfileConfig(space=str(tmp_path / "tiny.toml"), precision="f32")
+
+
+def test_table_covers_every_member_of_the_space(config: ProfileConfig, tmp_path: Path) -> None:
+    table, check = run_profile(config, tmp_path / "out.json")
+    assert read_table(tmp_path / "out.json") == table
+    assert check.n == 4
+    sums = LatencyTable(table)
+    space = config.searched
+    for member in space.covering():
+        assert sums.latency_ms(space.spec(member, 17)) > 0
+
+
+def test_nothing_is_timed_twice_on_one_machine(
+    config: ProfileConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = run_profile(config, tmp_path / "one.json")
+
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise AssertionError("timed again")
+
+    monkeypatch.setattr(local_table, "measure_latency", refuse)
+    assert run_profile(config, tmp_path / "two.json")[0] == first
+
+
+def test_interruption_keeps_what_was_timed(
+    config: ProfileConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_table, "CHUNK", 5)
+    real, calls = measure_latency, [0]
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(local_table, "measure_latency", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_profile(config, tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+    runtime = get_runtime("onnxruntime")
+    kept = local_table.LocalTable(runtime, "f32", 1)
+    assert len(kept.unknown(networks_of(config).carriers)) == len(networks_of(config).carriers) - 10
+
+
+def test_bundle_is_timed_by_its_script_alone(config: ProfileConfig, tmp_path: Path) -> None:
+    folder = write_bundle(replace(config, precision="int8"), tmp_path / "bundle")
+    script = (folder / "measure.py").read_text()
+    imported = set(re.findall(r"^(?:import|from) (\w+)", script, re.MULTILINE)) - {"__future__"}
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "onnxruntime"}
+    quick = script.replace("ROUNDS = 20", "ROUNDS = 2").replace("SECONDS = 0.2", "SECONDS = 0.0")
+    (folder / "measure.py").write_text(quick)
+    command = [sys.executable, "-I", "measure.py"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    table = read_table(folder / "table.json")
+    assert (table.runtime, table.precision, table.threads) == ("onnxruntime", "int8", 1)
+    assert {t.network for t in table.carriers} == set(networks_of(config).carriers)
+    assert check_table(table).n == 4
+    # An interrupted run goes on: what is in timed.json is not timed again.
+    known = json.loads((folder / "timed.json").read_text())
+    dropped = known.popitem()[0]
+    (folder / "timed.json").write_text(json.dumps(known))
+    (folder / "table.json").unlink()
+    told = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+    assert told.startswith("1 files to time")
+    again = json.loads((folder / "timed.json").read_text())
+    assert {name: again[name] for name in known} == known
+    assert dropped in again
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"space": "v9"}, "space='v9' is not known"),
+        ({"resolutions": (50,)}, "resolution=50 is not in the space .*; expected one of 32, 48"),
+        ({"precision": "bf16"}, "precision='bf16' is not offered by onnxruntime; expected one of"),
+        ({"threads": 0}, "threads=0 is out of range"),
+    ],
+)
+def test_what_cannot_be_profiled_is_refused(
+    config: ProfileConfig, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(config, **change)
+
+
+def test_files_that_are_there_are_left_alone(config: ProfileConfig, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    for write in (run_profile, write_bundle):
+        with pytest.raises(ConfigError, match="out exists already; give another --out"):
+            write(config, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_only_onnx_runtime_is_bundled(config: ProfileConfig, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(ConfigError, match="runtime='openvino' cannot be bundled"):
+        write_bundle(replace(config, runtime="openvino"), tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "table.json is not a valid DeviceTable"),
+        ("no json", "table.json is not a valid DeviceTable"),
+    ],
+)
+def test_file_that_is_no_table_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text(text)
+    with pytest.raises(ArtefactError, match=message):
+        read_table(tmp_path / "table.json")
+
+
+def test_absent_and_later_tables_are_refused(config: ProfileConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        read_table(tmp_path / "table.json")
+    run_profile(config, tmp_path / "table.json")
+    text = (tmp_path / "table.json").read_text()
+    (tmp_path / "table.json").write_text(text.replace('"schema_version":1', '"schema_version":9'))
+    with pytest.raises(ArtefactError, match="has schema version 9; this pocketvision reads"):
+        read_table(tmp_path / "table.json")
+
+
+def test_default_is_the_smallest_resolution() -> None:
+    config = ProfileConfig(space="v3_small")
+    assert config.searched.resolutions == (min(find_space("v3_small").resolutions),)

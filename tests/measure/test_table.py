@@ -1,0 +1,128 @@
+"""Sums of blocks: exact where a machine is, checked where it is not."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pocketvision.errors import ConfigError
+from pocketvision.measure.count import count
+from pocketvision.measure.device import machine
+from pocketvision.measure.table import (
+    DeviceTable,
+    LatencyTable,
+    Timed,
+    check_table,
+    rank_correlation,
+    terms,
+)
+from pocketvision.models import registry
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.spaces import V3_SMALL
+from pocketvision.nn.blocks import InvertedResidualSpec
+from pocketvision.record import Latency
+from pocketvision.storage import from_json, to_json
+
+SPACE = replace(V3_SMALL, resolutions=(96,))
+
+
+def members(number: int, seed: int = 0) -> list[ArchSpec]:
+    generator = random.Random(seed)
+    return [SPACE.spec(SPACE.sample(generator), 10) for _ in range(number)]
+
+
+def ideal_ms(spec: ArchSpec) -> float:
+    """On a machine where work takes its time and a call costs something of its own."""
+    return 0.05 + 1e-6 * count(spec).macs + 0.01 * len(spec.blocks)
+
+
+def timed(spec: ArchSpec, ms: float) -> Timed:
+    latency = Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=1)
+    return Timed(network=spec, latency=latency)
+
+
+def with_block(spec: ArchSpec, place: int, **changes: int) -> ArchSpec:
+    """`spec` with fields of one inverted residual changed."""
+    block = spec.blocks[place]
+    assert isinstance(block, InvertedResidualSpec)
+    changed = replace(block, **changes)  # type: ignore[arg-type]  # whole numbers alone
+    return replace(spec, blocks=(*spec.blocks[:place], changed, *spec.blocks[place + 1 :]))
+
+
+def table_of(specs: list[ArchSpec], wholes: list[Timed] | None = None) -> DeviceTable:
+    carriers = dict.fromkeys(carrier for spec in specs for carrier in terms(spec))
+    return DeviceTable(
+        machine=machine(),
+        runtime="onnxruntime",
+        precision="f32",
+        threads=1,
+        carriers=tuple(timed(carrier, ideal_ms(carrier)) for carrier in carriers),
+        wholes=tuple(wholes or ()),
+    )
+
+
+@pytest.mark.parametrize("name", registry.list_models())
+def test_sum_is_exact_where_a_network_takes_what_its_blocks_take(name: str) -> None:
+    spec = registry.spec(name, resolution=64, num_classes=10)
+    assert LatencyTable(table_of([spec])).latency_ms(spec) == pytest.approx(ideal_ms(spec))
+
+
+def test_terms_of_a_network_end_in_its_head_and_keep_every_block() -> None:
+    spec = registry.spec("mobilenet_v3_small", resolution=64, num_classes=10)
+    added = [carrier for carrier, times in terms(spec).items() if times > 0]
+    blocks = [carrier.blocks[-1] for carrier in added]
+    assert set(spec.blocks) <= set(blocks)
+    assert any(carrier.head == spec.head for carrier in added)
+    assert sum(terms(spec).values()) == 1  # one call, one empty head more than is taken off
+
+
+def test_table_goes_through_json() -> None:
+    table = table_of(members(2), [timed(spec, 1.0) for spec in members(2)])
+    assert from_json(DeviceTable, to_json(table), source="a test") == table
+
+
+def test_widths_between_lie_on_the_line_through_the_nearest() -> None:
+    spec = registry.spec("mobilenet_v2", resolution=64, num_classes=10)
+    table = LatencyTable(table_of([with_block(spec, 3, c_mid=width) for width in (144, 64)]))
+    between = with_block(spec, 3, c_mid=96)
+    assert table.latency_ms(between) == pytest.approx(ideal_ms(between))
+
+
+def test_block_of_a_form_that_was_never_timed_is_named() -> None:
+    spec = registry.spec("mobilenet_v2", resolution=64, num_classes=10)
+    table = LatencyTable(table_of([spec]))
+    with pytest.raises(ConfigError, match=r"onnxruntime f32, 1 thread, on .* holds no conv of"):
+        table.latency_ms(spec.at(96))
+    with pytest.raises(ConfigError, match="no inverted_residual of this form at 16 px; profile"):
+        table.latency_ms(with_block(spec, 3, kernel=7))
+
+
+def test_scale_comes_from_whole_networks_and_the_check_leaves_its_own_out() -> None:
+    specs = members(6)
+    slower = [timed(spec, 1.1 * ideal_ms(spec)) for spec in specs]
+    table = table_of(specs, slower)
+    assert LatencyTable(table).scale == pytest.approx(1.1)
+    assert LatencyTable(table, scale=1.0).latency_ms(specs[0]) == pytest.approx(ideal_ms(specs[0]))
+    found = check_table(table)
+    assert found.n == 6
+    assert found.worst_error == pytest.approx(0, abs=1e-9)
+    assert found.rank_correlation == 1
+    outlier = [timed(specs[0], 2.2 * ideal_ms(specs[0])), *slower[1:]]
+    assert check_table(replace(table, wholes=tuple(outlier))).worst_error == pytest.approx(0.5)
+
+
+def test_two_networks_check_nothing() -> None:
+    specs = members(2)
+    table = table_of(specs, [timed(spec, 1.0) for spec in specs])
+    with pytest.raises(ConfigError, match="2 whole networks cannot check a table; measure three"):
+        check_table(table)
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    rising = np.array([1.0, 2.0, 5.0, 9.0])
+    assert rank_correlation(rising, rising**2) == 1
+    assert rank_correlation(rising, -rising) == -1
+    assert rank_correlation(rising, np.array([2.0, 1.0, 3.0, 4.0])) == pytest.approx(0.8)
