@@ -1,0 +1,184 @@
+"""A narrower network that takes over the weights of the channels it keeps.
+
+Source: Yang et al., NetAdapt: Platform-Aware Neural Network Adaptation for Mobile Applications,
+arXiv 1804.03230v2, section 3.3 (choose which filters: those of the largest l2 norm stay).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pocketvision.errors import ConfigError
+from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.channels import Axis, ChannelMap, Place, channel_map
+
+# `skip` matters where input and output are equal in width; the operations tell whether it does.
+WIDTH_FIELDS = ("c_in", "c_mid", "c_out", "squeezed", "skip")
+
+
+def narrow(network: Network, spec: ArchSpec) -> Network:
+    """The network of `spec`, which has fewer channels in places, with weights of `network`.
+
+    It computes what `network` does with the channels that it lacks set to zero. A channel of it
+    stands for one of `network` that occurs in the same places: written and read by the same layers,
+    in the same groups of them. Of those that qualify, the ones with the largest norm stay, in
+    their order. The kernel of CBAM that reads the mean over channels is scaled, as the mean is over
+    fewer now.
+
+    Where CBAM sees channels that can be negative (linear branches, h-swish), its maximum over
+    channels is not always that of the masked network, whose zeros take part in it.
+
+    spec: `network.spec` with smaller widths; see `width_groups`. The result is in the mode of
+    `network`, has its dtype, and shares no memory with it.
+
+    Raises: ConfigError: a spec that differs in more than widths, or has channels for which there
+        are none left in `network`.
+    """
+    old, new = _maps(network.spec, spec)
+    pairs = _pairs(old, new, squared_norms(network))
+    before = {(axis.tensor, axis.axis): axis for axis in old.axes}
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    for axis in new.axes:
+        name = axis.tensor
+        state[name] = _taken(state[name], axis, before[name, axis.axis], pairs)
+    _scale_means(state, old, new, pairs)
+    with torch.device("meta"):
+        narrowed = Network(spec)
+    narrowed.load_state_dict(state, assign=True)
+    return narrowed.train(network.training)
+
+
+def check_narrows(old: ArchSpec, new: ArchSpec) -> None:
+    """Whether `narrow` can make the network of `new` from that of `old`, whatever its weights.
+
+    Raises: ConfigError: as `narrow`.
+    """
+    _maps(old, new)
+
+
+def squared_norms(network: Network) -> dict[int, float]:
+    """For every slot of `channel_map(network.spec)`: the squared l2 norm of what writes it.
+
+    That is the sum over all filters that write it, with the batch norms behind folded in; layers
+    that write gates do not count, since a gate says how much of a channel passes, not how much is
+    in it. Slots that nothing writes, such as the input's, have 0.
+    """
+    found = channel_map(network.spec)
+    state, total = network.state_dict(), dict.fromkeys(found.places, 0.0)
+    for axis in found.axes:
+        if axis.role == "writes" and not axis.gate:
+            rows = state[axis.tensor].detach().double().flatten(1).square().sum(1)
+            if axis.norm:
+                rows = rows * _squared_factors(network.get_submodule(axis.norm))
+            for slot, value in zip(axis.slots, rows.tolist(), strict=True):
+                total[slot] += value
+    return total
+
+
+def _squared_factors(norm: nn.Module) -> Tensor:
+    """By what a batch norm multiplies every channel, squared."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_var is not None
+    return norm.weight.detach().double().square() / (norm.running_var.double() + norm.eps)
+
+
+def _maps(old: ArchSpec, new: ArchSpec) -> tuple[ChannelMap, ChannelMap]:
+    """Of both, checked: every channel of the new one can stand for one of the old one."""
+    _check_widths_alone(old, new)
+    theirs, ours = channel_map(old), channel_map(new, like=old)
+    have = Counter(theirs.places.values())
+    for places, wanted in Counter(ours.places.values()).items():
+        if wanted > have[places]:
+            raise ConfigError(
+                f"{new.label} cannot take all its channels from {old.label}: it has {wanted}, but "
+                f"there are {have[places]} that are at once in {_words(places)}. Take a width that "
+                "`allowed` gives for a group of `width_groups`."
+            )
+    return theirs, ours
+
+
+def _pairs(old: ChannelMap, new: ChannelMap, norms: Mapping[int, float]) -> dict[int, int]:
+    """The old slot for each new one."""
+    candidates, pairs = _by_places(old), dict[int, int]()
+    for places, slots in _by_places(new).items():
+        ranked = sorted(candidates[places], key=lambda slot: -norms[slot])  # equal norms: the first
+        pairs.update(zip(slots, sorted(ranked[: len(slots)]), strict=True))
+    return pairs
+
+
+def _by_places(found: ChannelMap) -> dict[tuple[Place, ...], list[int]]:
+    slots: dict[tuple[Place, ...], list[int]] = {}
+    for slot, places in found.places.items():
+        slots.setdefault(places, []).append(slot)
+    return slots
+
+
+def _taken(tensor: Tensor, new: Axis, old: Axis, pairs: Mapping[int, int]) -> Tensor:
+    """The indices of one axis that stay."""
+    index = {slot: place for place, slot in enumerate(old.slots)}
+    assert len(index) == len(old.slots), f"{old.tensor} has a channel twice"
+    kept = torch.tensor([index[pairs[slot]] for slot in new.slots])
+    if new.axis == 0:
+        return tensor[kept]
+    columns = (kept % tensor.shape[1]).chunk(new.groups)  # within the group; axis 0 is narrow now
+    rows = tensor.chunk(new.groups)
+    return torch.cat([part[:, chosen] for part, chosen in zip(rows, columns, strict=True)])
+
+
+def _scale_means(
+    state: dict[str, Tensor], old: ChannelMap, new: ChannelMap, pairs: Mapping[int, int]
+) -> None:
+    """Masked channels count in a mean."""
+    for axis in new.axes:
+        for index, slot in enumerate(axis.slots):
+            if axis.role == "reads" and slot in new.means:
+                state[axis.tensor][:, index] *= new.means[slot] / old.means[pairs[slot]]
+
+
+def _check_widths_alone(old: ArchSpec, new: ArchSpec) -> None:
+    for name, theirs, ours in _parts(old, new):
+        if _without_widths(theirs) != _without_widths(ours):
+            raise ConfigError(
+                f"{new.label} is no narrower form of {old.label}: {name} differs in more than its "
+                f"widths: {ours}; expected widths alone to differ from {theirs}."
+            )
+
+
+def _parts(old: ArchSpec, new: ArchSpec) -> Sequence[tuple[str, object, object]]:
+    """What both are made of, side by side, with names."""
+    blocks = zip(old.blocks, new.blocks, strict=False)  # their numbers are compared first
+    return (
+        ("the number of blocks", len(old.blocks), len(new.blocks)),
+        ("in_chans", old.in_chans, new.in_chans),
+        *((f"block {index}", *pair) for index, pair in enumerate(blocks)),
+        ("the head", old.head, new.head),
+    )
+
+
+def _without_widths(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(_without_widths(each) for each in value)
+    if not dataclasses.is_dataclass(value):
+        return value
+    kept: list[object] = [type(value)]
+    for field in dataclasses.fields(value):
+        found = getattr(value, field.name)
+        if field.name == "hidden":
+            found = found is None
+        if field.name not in WIDTH_FIELDS:
+            kept.append(_without_widths(found))
+    return tuple(kept)
+
+
+def _words(places: Sequence[Place]) -> str:
+    named = [
+        f"{tensor.removesuffix('.weight')} ({'outputs' if axis == 0 else 'inputs'}, group {group})"
+        for tensor, axis, group in places
+        if tensor.endswith(".weight")
+    ]
+    return ", ".join(named or [place[0] for place in places])
