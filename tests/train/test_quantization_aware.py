@@ -28,12 +28,12 @@ from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.runtime import Calibration, FileCard, Int8Config, Pixels
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.distillation import divergence
 from pocketvision.train.fake_quant import fake_quantized, strip
 from pocketvision.train.quantization_aware import (
     QatConfig,
     begin_near,
     correct_biases,
-    divergence,
     train_for_integers,
 )
 from pocketvision.train.trainer import CHECKPOINT, METRICS, OnStep, read_metrics, train

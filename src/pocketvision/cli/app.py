@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from pocketvision.cli import devices, display, doctor, gates, integers, networks, options, scenes
+from pocketvision.cli import (
+    devices,
+    display,
+    doctor,
+    gates,
+    integers,
+    networks,
+    options,
+    scenes,
+    shrinking,
+)
 from pocketvision.errors import PocketvisionError
 
 app = typer.Typer(
@@ -231,6 +241,7 @@ def sample(
 
 
 app.command()(integers.quantize)
+app.command()(shrinking.shrink)
 app.command()(devices.profile)
 app.command()(gates.verify)
 app.command()(gates.reproduce)

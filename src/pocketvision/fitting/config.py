@@ -43,6 +43,7 @@ class FitConfig:
     threads: int = 1
     max_drop_points: float = 1.0  # of top-1 on val, float network to exported file
     weights: str | None = None  # file, folder, address or published name to fine-tune from
+    teacher: str | None = None  # folder of a network whose answers are half of what is learned
     epochs: int | None = None  # None: as many as the time allows
     batch_size: int = 64
     learning_rate: float | None = None
@@ -56,7 +57,7 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("data", "weights", "only"):
+        for name in ("data", "weights", "teacher", "only"):
             is_text(name, getattr(self, name))
         for pattern in self.models:
             find_models(pattern)

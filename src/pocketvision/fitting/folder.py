@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pocketvision.budget import format_size
 from pocketvision.errors import ConfigError, StorageError, is_text
-from pocketvision.storage import write_atomic
+from pocketvision.storage import write_atomic, write_into
 
 HOLDS = {
     "done": "a finished run",
@@ -20,6 +20,7 @@ HOLDS = {
 }
 
 NOTHING_LEFT_BYTES = 1_000_000
+PREPARED = "shrinking"  # what may come before a run: the work that makes its network smaller
 
 
 def check_writable(out: Path) -> None:
@@ -86,11 +87,22 @@ def taken(out: Path, status: str | None) -> ConfigError:
     )
 
 
+def is_free(out: Path) -> bool:
+    """Whether a run may begin in `out`: it is not there, or only prepared."""
+    return not out.exists() or (
+        out.is_dir() and [path.name for path in out.iterdir()] == [PREPARED]
+    )
+
+
 def make_folder(out: Path, name: str, content: str) -> None:
     """Make `out` with one file inside, both at once, so that a run in it can always be resumed.
 
-    What a killed run left of it is removed: the caller holds the lock.
+    What a killed run left of it is removed: the caller holds the lock. Where `out` is prepared, the
+    file is put beside what is there.
     """
+    if out.exists():
+        write_into(out / name, content)
+        return
     building = out.with_name(f".{out.name}.new")
     shutil.rmtree(building, ignore_errors=True)
     write_atomic(building / name, content)

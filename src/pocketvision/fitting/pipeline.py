@@ -17,7 +17,7 @@ from pocketvision.budget import (
 )
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import BudgetError, GateError
-from pocketvision.fitting.artefact import Artefact
+from pocketvision.fitting.artefact import RUN, Artefact
 from pocketvision.fitting.choice import choose_variant, missed_sentence, undecided
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import check_writable, storage_told
@@ -107,7 +107,7 @@ def run_fit(
         check_writable(out)
         with locked(out, reporter.say):
             run = open_run(config, out, reporter, asked)
-            with keeping_the_clock(run.out, lambda: run.save(run.state)):
+            with keeping_the_clock(run.out / RUN, lambda: run.save(run.state)):
                 return _work(run)
 
 

@@ -81,10 +81,10 @@ class Run:
 
 
 @contextmanager
-def keeping_the_clock(out: Path, save: Callable[[], None]) -> Iterator[None]:
+def keeping_the_clock(state_file: Path, save: Callable[[], None]) -> Iterator[None]:
     """Whatever ends the block, the time spent until then counts when the run goes on.
 
-    save: writes run.json of `out` with that time.
+    save: writes the state file, such as run.json, with that time.
 
     Raises: StorageError: the output folder vanished meanwhile.
     """
@@ -93,10 +93,10 @@ def keeping_the_clock(out: Path, save: Callable[[], None]) -> Iterator[None]:
     except BaseException as error:
         with suppress(OSError):  # what ended the block is what is raised
             save()
-        if isinstance(error, Exception) and not (out / RUN).exists():
+        if isinstance(error, Exception) and not state_file.exists():
             raise StorageError(
-                f"{out} was removed or renamed while the run wrote to it. Put it back and run "
-                "the same command again to go on; without it, that begins anew."
+                f"{state_file.parent} was removed or renamed while the run wrote to it. Put it "
+                "back and run the same command again to go on; without it, that begins anew."
             ) from error
         raise
 

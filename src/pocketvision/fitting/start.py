@@ -26,7 +26,7 @@ from pocketvision.fitting.candidates import (
 from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.data_findings import find_faults
 from pocketvision.fitting.fine_tuning import start_from, weights_specs
-from pocketvision.fitting.folder import check_room, make_folder, taken
+from pocketvision.fitting.folder import check_room, is_free, make_folder, taken
 from pocketvision.fitting.plan import MeasuredCache, measure_candidates
 from pocketvision.fitting.ranking import rank
 from pocketvision.fitting.reporter import Reporter
@@ -82,7 +82,7 @@ def open_run(config: FitConfig, out: Path, reporter: Reporter, command: str) -> 
 
 def _unfinished_state(out: Path, config: FitConfig) -> RunState | None:
     """The state to go on from, None where `out` is free. Raises: ConfigError: it is taken."""
-    if not out.exists():
+    if is_free(out):
         return None
     try:
         state = read_state(out)

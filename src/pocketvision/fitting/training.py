@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from pocketvision.budget import format_time
 from pocketvision.data.cache import shortage
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, open_pixels
-from pocketvision.errors import BudgetError, GateError
+from pocketvision.errors import BudgetError, ConfigError, GateError
 from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import TRAINING
 from pocketvision.fitting.candidates import as_candidate
@@ -274,9 +275,23 @@ def _train(run: Run, network: Network, preprocessing: Preprocessing, pixels: Pix
             preprocessing=preprocessing,
             config=config,
             folder=run.out / TRAINING,
+            teacher=_teacher(run),
             on_step=_saving(run, advance),
             deadline=run.clock.deadline(workload_of(run, run.spec.resolution).finish_s),
         )
+
+
+def _teacher(run: Run) -> Network | None:
+    """Raises: ArtefactError: its folder holds no network. ConfigError: one with other classes."""
+    if run.config.teacher is None:
+        return None
+    network, file = load_network(Path(run.config.teacher))
+    if (file.classes or run.samples.classes) != run.samples.classes:
+        raise ConfigError(
+            f"teacher={run.config.teacher!r} tells other classes apart: {', '.join(file.classes)}; "
+            f"the images have {', '.join(run.samples.classes)}."
+        )
+    return network
 
 
 def _saving(run: Run, advance: Advance) -> Advance:

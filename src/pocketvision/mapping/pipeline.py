@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pocketvision.fitting.artefact import RUN
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.lock import locked
 from pocketvision.fitting.pipeline import parse_budget
@@ -79,6 +80,6 @@ def run_scene_fit(
         check_writable(out)
         with locked(out, reporter.say):
             run = open_run(config, out, reporter, asked)
-            with keeping_the_clock(run.out, lambda: run.save(run.state)):
+            with keeping_the_clock(run.out / RUN, lambda: run.save(run.state)):
                 run_methods(run)
                 return finish(run)

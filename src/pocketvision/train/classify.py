@@ -19,13 +19,15 @@ from pocketvision.models.arch import Network
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.batches import Batches, PixelSource, epoch_batches, num_batches
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.distillation import distilled
 from pocketvision.train.schedule import Schedule
 
 
 class Classification(pl.LightningModule):
     """Trains `network` on `train` and scores it on `val` after every epoch.
 
-    Logs train_loss, val_loss and val_top1 (0..1) once an epoch.
+    Logs train_loss, val_loss and val_top1 (0..1) once an epoch. teacher: in eval mode and frozen;
+    its answers are half of what is learned.
     """
 
     def __init__(
@@ -36,9 +38,11 @@ class Classification(pl.LightningModule):
         val: PixelSource,
         preprocessing: Preprocessing,
         config: TrainConfig,
+        teacher: Network | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.teacher = (teacher,)  # not part of what is trained, averaged and saved
         self.train_source = train
         self.val_source = val
         self.preprocessing = preprocessing
@@ -82,7 +86,14 @@ class Classification(pl.LightningModule):
 
     def batch_loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """What a step makes smaller, of (N, C, H, W) images and (N, K) target probabilities."""
-        return self.loss(self(images), targets)
+        logits, teacher = self(images), self.teacher[0]
+        loss = self.loss(logits, targets)
+        return loss if teacher is None else distilled(loss, logits, teacher, images)
+
+    def on_fit_start(self) -> None:
+        if (teacher := self.teacher[0]) is not None:
+            teacher.to(self.device)
+            teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean smoothed cross-entropy of (N, K) logits and (N, K) target probabilities."""

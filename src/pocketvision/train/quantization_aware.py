@@ -16,7 +16,6 @@ from typing import Literal, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pocketvision.data.preprocessing import Preprocessing
@@ -26,8 +25,9 @@ from pocketvision.models.arch import Network
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.distillation import divergence
 from pocketvision.train.fake_quant import FakeQuantized, fake_quantized, fold_norms, strip
-from pocketvision.train.trainer import OnStep, cpu_threads, fit, lay_out
+from pocketvision.train.trainer import OnStep, cpu_threads, fit
 
 ANSWERED = 256  # images the teacher labels at a time
 
@@ -142,23 +142,20 @@ class _ForIntegers(Classification):
             val=val,
             preprocessing=preprocessing,
             config=config.training(),
+            teacher=teacher,
         )
-        self.teacher = (teacher,)  # not part of what is trained, averaged and saved
         self.pixels = pixels
         self.label_share = config.label_share
-
-    def on_fit_start(self) -> None:
-        self.teacher[0].to(self.device)
-        lay_out(self.teacher[0], torch.channels_last)
 
     def on_train_epoch_start(self) -> None:
         student = cast(FakeQuantized, self.network)
         student.calibrate(self.pixels.to(self.device), self.preprocessing)
 
     def batch_loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        logits = self(images)
+        logits, teacher = self(images), self.teacher[0]
+        assert teacher is not None
         with torch.no_grad():
-            wanted = self.teacher[0](images)
+            wanted = teacher(images)
         loss = (1 - self.label_share) * divergence(logits, wanted)
         if self.label_share > 0:
             loss = loss + self.label_share * self.loss(logits, targets)
@@ -225,15 +222,6 @@ def _hooked(
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def divergence(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence of the answers from the wanted ones, both (N, K) logits.
-
-    Source: Hinton et al., Distilling the Knowledge in a Neural Network, section 2, at T = 1.
-    """
-    answers, truth = F.log_softmax(logits.float(), 1), F.log_softmax(wanted.float(), 1)
-    return F.kl_div(answers, truth, reduction="batchmean", log_target=True)
 
 
 def _is_labelled(source: PixelSource) -> bool:

@@ -62,6 +62,7 @@ def train(
     preprocessing: Preprocessing,
     config: TrainConfig,
     folder: Path,
+    teacher: Network | None = None,
     on_step: OnStep | None = None,
     deadline: float | None = None,
 ) -> TrainResult:
@@ -69,13 +70,18 @@ def train(
 
     `folder` receives metrics.csv and last.ckpt; a last.ckpt that is already there is continued, to
     the weights an unbroken training has. `deadline` is a `time.monotonic()` value after which no
-    further step is made.
+    further step is made. teacher: in eval mode; its answers are half of what is learned.
 
     Raises: Diverged: the loss became NaN, infinite or far too large. ArtefactError: a last.ckpt
     that is not of a training.
     """
     module = Classification(
-        network, train=train, val=val, preprocessing=preprocessing, config=config
+        network,
+        train=train,
+        val=val,
+        preprocessing=preprocessing,
+        config=config,
+        teacher=None if teacher is None else teacher.requires_grad_(False),
     )
     return fit(module, folder=folder, on_step=on_step, deadline=deadline)
 

@@ -1,0 +1,81 @@
+"""The verb `shrink`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from pocketvision.cli import display, options
+
+
+def shrink(
+    source: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
+    images: Annotated[Path, typer.Option(help="Class folders, of the network's classes.")],
+    latency: Annotated[str, typer.Option(help="Budget per image, such as 2ms.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    time: Annotated[str | None, typer.Option(help="Time for all of it, such as 30m.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="Runtime whose latency it is; default: the fastest.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="f32, bf16 or int8; default: the fastest.")
+    ] = None,
+    threads: options.Threads = 1,
+    step: Annotated[
+        float, typer.Option(help="Share of the latency that each step cuts at least.")
+    ] = 0.01,
+    multiple: Annotated[int, typer.Option(help="Of channels, what the device likes.")] = 8,
+    brief_steps: Annotated[
+        int, typer.Option(help="Training steps of each proposal before it is judged.")
+    ] = 20,
+    epochs: Annotated[
+        int | None, typer.Option(help="Of the fine-tuning at the end; default: what fits --time.")
+    ] = None,
+    max_drop: options.MaxDrop = 1.0,
+    flip: options.Flip = True,
+    skip_bad: options.SkipBad = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Make a fitted network as fast as asked, by narrowing it where that costs least (NetAdapt)."""
+    from pocketvision.budget import parse_latency, parse_time
+    from pocketvision.fitting.config import fit_augmentation
+    from pocketvision.fitting.shrink import run_shrink
+    from pocketvision.fitting.shrink_config import ShrinkConfig
+    from pocketvision.record import Precision
+
+    config = ShrinkConfig(
+        source=str(source),
+        images=str(images),
+        latency_ms=parse_latency(latency),
+        time_s=None if time is None else parse_time(time),
+        runtime=runtime,
+        precision=cast("Precision | None", precision),
+        threads=threads,
+        step=step,
+        multiple=multiple,
+        brief_steps=brief_steps,
+        augmentation=fit_augmentation(flip=flip, mixup=0.0, cutmix=0.0, min_scale=None),
+        epochs=epochs,
+        max_drop_points=max_drop,
+        skip_bad=skip_bad,
+        seed=seed,
+    )
+    try:
+        artefact = run_shrink(
+            config,
+            out,
+            display.TerminalReporter(),
+            command=shlex.join(["pocketvision", *sys.argv[1:]]),
+        )
+    except KeyboardInterrupt:
+        display.err.print("Interrupted. Run the same command again to go on.", highlight=False)
+        raise typer.Exit(130) from None
+    if json:
+        print((artefact.folder / "record.json").read_text())
+    else:
+        display.print_summary(artefact)

@@ -1,0 +1,152 @@
+"""NetAdapt: a network becomes faster step by step, each time where it costs the least accuracy.
+
+Source: Yang et al., NetAdapt, Algorithm 1; in the form of Howard et al., Searching for MobileNetV3,
+section 4.2: every proposal cuts the latency by at least a share of the seed's, and the one with the
+largest ratio of accuracy change to latency change is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pocketvision.errors import BudgetError, in_range
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.width_groups import WidthGroup, allowed, resized, width_groups
+
+STEP = 0.01  # of the seed's latency, MobileNetV3's delta
+MULTIPLE = 8  # of channels, where a block allows it
+
+
+class Latencies(Protocol):
+    """Where latencies come from: a table."""
+
+    def ensure(self, specs: Iterable[ArchSpec]) -> None:
+        """Time what these networks need, all at once."""
+        ...
+
+    def latency_ms(self, spec: ArchSpec) -> float: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposal:
+    """One group of widths made narrower. latency_ms: of the network then, by the table."""
+
+    group: str
+    width: int
+    spec: ArchSpec
+    latency_ms: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """A proposal after its short fine-tuning. accuracy: of the images held out, 0..1."""
+
+    proposal: Proposal
+    accuracy: float
+
+
+def propose(
+    spec: ArchSpec, table: Latencies, target_ms: float, multiple: int = MULTIPLE
+) -> list[Proposal]:
+    """For every group of widths the widest that brings the network to `target_ms`.
+
+    A group that cannot do so alone proposes nothing. multiple: of channels; a group that has no
+    width of it, such as a small one, is left as it is.
+
+    Raises: ConfigError: a multiple below 1.
+    """
+    searches = [
+        _Search(spec, group, widths)
+        for group in width_groups(spec)
+        if (widths := allowed(spec, group, multiple))
+    ]
+    # All groups are halved together, so that a table has many networks to time at once.
+    table.ensure([search.narrowest for search in searches])
+    able = [s for s in searches if table.latency_ms(s.narrowest) <= target_ms]
+    while open_searches := [search for search in able if search.is_open]:
+        table.ensure([search.middle for search in open_searches])
+        for search in open_searches:
+            search.halve(table.latency_ms(search.middle) <= target_ms)
+    return [search.found(table) for search in able]
+
+
+class _Search:
+    """Bisection over the widths of one group, the widest first."""
+
+    def __init__(self, spec: ArchSpec, group: WidthGroup, widths: Sequence[int]) -> None:
+        self.spec, self.group, self.widths = spec, group, widths
+        self.low, self.high = -1, len(widths) - 1  # too slow or unknown; fast enough
+
+    @property
+    def narrowest(self) -> ArchSpec:
+        return self._at(len(self.widths) - 1)
+
+    @property
+    def is_open(self) -> bool:
+        return self.high - self.low > 1
+
+    @property
+    def middle(self) -> ArchSpec:
+        return self._at((self.low + self.high) // 2)
+
+    def halve(self, fast_enough: bool) -> None:
+        """Go on in the half that the middle's latency points to."""
+        middle = (self.low + self.high) // 2
+        self.low, self.high = (self.low, middle) if fast_enough else (middle, self.high)
+
+    def found(self, table: Latencies) -> Proposal:
+        spec = self._at(self.high)
+        return Proposal(
+            group=self.group.name,
+            width=self.widths[self.high],
+            spec=spec,
+            latency_ms=table.latency_ms(spec),
+        )
+
+    def _at(self, place: int) -> ArchSpec:
+        return resized(self.spec, self.group, self.widths[place])
+
+
+def best(tried: Sequence[Tried], accuracy: float, latency_ms: float) -> Tried:
+    """The one that loses the least accuracy for each millisecond it saves.
+
+    accuracy, latency_ms: of the network that all were proposed for.
+    Source: Howard et al., Searching for MobileNetV3, section 4.2, step 2 (c).
+    """
+
+    def ratio(one: Tried) -> float:
+        return (one.accuracy - accuracy) / (latency_ms - one.proposal.latency_ms)
+
+    return max(tried, key=ratio)
+
+
+def narrowest(spec: ArchSpec, multiple: int = MULTIPLE) -> ArchSpec:
+    """The network with every group as narrow as it can be: no proposals lead further."""
+    place = 0
+    while place < len(groups := width_groups(spec)):
+        if widths := allowed(spec, groups[place], multiple):
+            spec = resized(spec, groups[place], widths[-1])
+        place += 1
+    return spec
+
+
+def next_target(latency_ms: float, seed_ms: float, budget_ms: float, step: float = STEP) -> float:
+    """What the next proposals have to reach: a step less, but no less than the budget asks for.
+
+    Raises: ConfigError: a step outside 0.001..0.5.
+    """
+    in_range("step", step, 0.001, 0.5)
+    return max(budget_ms, latency_ms - step * seed_ms)
+
+
+def check_reachable(spec: ArchSpec, table: Latencies, budget_ms: float, multiple: int) -> None:
+    """Raises: BudgetError: not even the narrowest form of the network meets the budget."""
+    least_ms = table.latency_ms(narrowest(spec, multiple))
+    if least_ms > budget_ms:
+        raise BudgetError(
+            f"{spec.label} cannot be made as fast as {budget_ms:.3g} ms by narrowing: with every "
+            f"width at its least it takes about {least_ms:.3g} ms. Ask for --latency "
+            f"{1.1 * least_ms:.2g}ms, or begin with a smaller network or resolution."
+        )

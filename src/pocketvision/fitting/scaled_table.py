@@ -1,0 +1,53 @@
+"""A latency table that whole networks set right, again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pocketvision.measure.local_table import WHOLES, LocalTable
+from pocketvision.models.arch import ArchSpec
+from pocketvision.record import Latency, Precision
+from pocketvision.runtimes.runtime import Runtime
+
+ODD_SHARE = 0.05  # of the sum: a measurement that is further from it is repeated
+ATTEMPTS = 3
+UNKNOWN = 0.0  # the scale, before a whole network was timed
+
+
+class ScaledTable:
+    """The table of this machine, scaled so that it is right for a network that was timed whole."""
+
+    def __init__(self, runtime: Runtime, precision: Precision, threads: int) -> None:
+        self.local = LocalTable(runtime, precision, threads)
+        self.scale = UNKNOWN
+
+    def ensure(self, specs: Iterable[ArchSpec]) -> None:
+        """Time the blocks that are new."""
+        self.local.ensure(specs)
+
+    def latency_ms(self, spec: ArchSpec) -> float:
+        """The sum of the blocks, scaled; blocks that are new are timed first."""
+        self.local.ensure([spec])
+        return self.scale * self.local.sums.sum_ms(spec)
+
+    def meet(self, spec: ArchSpec, latency: Latency) -> None:
+        """From now on, `spec` takes by the table what it took when it was timed."""
+        self.local.ensure([spec])
+        self.scale = latency.median_ms / self.local.sums.sum_ms(spec)
+
+    def timed_whole(self, spec: ArchSpec) -> Latency:
+        """An untrained file of the whole network, timed now; the median of a few, where the first
+        is noisy or far from what the blocks make one expect.
+        """
+        found = [self._timed(spec)]
+        while len(found) < ATTEMPTS and (found[-1].noise or self._is_odd(spec, found[0])):
+            found.append(self._timed(spec))
+        return sorted(found, key=lambda latency: latency.median_ms)[(len(found) - 1) // 2]
+
+    def _timed(self, spec: ArchSpec) -> Latency:
+        return self.local.time([spec], WHOLES)[0].latency
+
+    def _is_odd(self, spec: ArchSpec, latency: Latency) -> bool:
+        if self.scale == UNKNOWN:
+            return False
+        return abs(latency.median_ms / self.latency_ms(spec) - 1) > ODD_SHARE

@@ -1,0 +1,110 @@
+"""What `shrink` is asked for, and what it saves to go on after an interruption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from pocketvision.compress.netadapt import MULTIPLE, STEP
+from pocketvision.data.transforms import Augmentation
+from pocketvision.errors import choice, in_range, is_text
+from pocketvision.models.arch import ArchSpec
+from pocketvision.record import Latency, Precision
+from pocketvision.runtimes.registry import RUNTIMES
+from pocketvision.runtimes.runtime import MAX_THREADS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShrinkConfig:
+    """One run of NetAdapt and what comes after it.
+
+    source: a folder that `fit` wrote. images: class folders it was trained on, or others of the
+    same classes. runtime, precision: what the latency is of; None: the fastest of this machine.
+    step: share of the seed's latency that a proposal cuts at least; a short time makes it larger.
+    brief_steps: of the fine-tuning of each proposal. epochs: of the long one; None: what the time
+    allows.
+
+    Raises: ConfigError: a field outside its range.
+    """
+
+    source: str
+    images: str
+    latency_ms: float
+    time_s: float | None = None
+    runtime: str | None = None
+    precision: Precision | None = None
+    threads: int = 1
+    step: float = STEP
+    multiple: int = MULTIPLE
+    brief_steps: int = 20
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    augmentation: Augmentation
+    epochs: int | None = None
+    max_drop_points: float = 1.0
+    skip_bad: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("source", "images"):
+            is_text(name, getattr(self, name))
+        in_range("latency", self.latency_ms, 1e-6, 1e6)
+        if self.runtime is not None:
+            choice("runtime", self.runtime, RUNTIMES)
+        if self.precision is not None:
+            choice("precision", self.precision, get_args(Precision))
+        in_range("threads", self.threads, 1, MAX_THREADS)
+        in_range("step", self.step, 0.001, 0.5)
+        in_range("multiple", self.multiple, 1, 256)
+        in_range("brief-steps", self.brief_steps, 1, 100_000)
+        in_range("batch-size", self.batch_size, 2, 65_536)
+        in_range("learning-rate", self.learning_rate, 1e-8, 100.0)
+        if self.epochs is not None:
+            in_range("epochs", self.epochs, 1, 100_000)
+        in_range("max-drop", self.max_drop_points, 0.0, 100.0)
+        in_range("seed", self.seed, 0, 2**31 - 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredProposal:
+    """One proposal of a step. accuracy: expected, 0..1, of the images held out."""
+
+    group: str
+    width: int
+    latency_ms: float  # by the table
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShrinkStep:
+    """One step of NetAdapt. chosen: the group that was narrowed; empty for the seed itself.
+
+    latency: of an untrained file, timed behind the step; None: not yet.
+    """
+
+    network: ArchSpec
+    latency: Latency | None
+    accuracy: float
+    chosen: str = ""
+    proposals: tuple[ScoredProposal, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShrinkState:
+    """shrink.json: how far NetAdapt has come. pending: proposals of the step that is under way.
+
+    The first of the steps is the seed. step, brief_steps: the pace, which is kept.
+    """
+
+    config: ShrinkConfig
+    fingerprint: str
+    runtime: str
+    precision: Precision
+    step: float
+    brief_steps: int
+    threads: int  # of training, on which the bits of the weights depend
+    steps: tuple[ShrinkStep, ...]
+    pending: tuple[ScoredProposal, ...] = ()
+    spent_s: float = 0.0
+    left_s: float | None = None  # of the time, for the long fine-tuning and shipping
+    done: bool = False

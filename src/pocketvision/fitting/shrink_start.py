@@ -1,0 +1,327 @@
+"""Begin a narrowing, or go on with one that was interrupted: what the latency is of, how far apart
+the steps are, which images judge."""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pocketvision.budget import format_latency, format_time
+from pocketvision.compress.netadapt import check_reachable, next_target, propose
+from pocketvision.data.images import Samples, scan
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import Pixels, open_pixels
+from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.fitting.folder import PREPARED, taken
+from pocketvision.fitting.forecast import Workload, planning_seconds
+from pocketvision.fitting.plan import chosen_precisions
+from pocketvision.fitting.ranking import HEADROOM
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.fitting.run import Clock
+from pocketvision.fitting.scaled_table import ScaledTable
+from pocketvision.fitting.shrink_config import ShrinkConfig, ShrinkState, ShrinkStep
+from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.weights import load as load_network
+from pocketvision.record import Latency, Precision
+from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.storage import from_json, remove_parts, to_json, write_atomic, write_into
+from pocketvision.train.batches import PixelSource
+from pocketvision.train.brief import BriefConfig, expected_accuracy, fine_tune_briefly
+
+STATE = "shrink.json"
+HELD_OUT_SHARE, MIN_HELD_OUT, MAX_HELD_OUT = 0.15, 50, 1000  # of the training images
+ADAPTING_SHARE = 0.6  # of the time; the rest is for the long fine-tuning and for shipping
+SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its median
+MARGIN = 1.3  # proposals and measurements take longer on a machine that others use too
+TIMING_S = 4.0  # of new blocks and of the whole network, a step
+TIMED_STEPS = 4  # of training, for the forecast
+MIN_BRIEF_STEPS = 5
+LARGER_STEPS = (0.02, 0.03, 0.05, 0.08)  # of the latency, where the time is short
+
+
+@dataclass(kw_only=True)
+class Adapting:
+    """What the steps share. `state` changes only through `save`."""
+
+    config: ShrinkConfig
+    folder: Path
+    reporter: Reporter
+    clock: Clock
+    state: ShrinkState
+    seed: Network
+    network: Network
+    train: PixelSource
+    held_out: PixelSource
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    finish_s: float  # of what comes behind the long fine-tuning
+    table: ScaledTable
+
+    def save(self, state: ShrinkState) -> None:
+        """Make `state` the current one and write it."""
+        self.state = replace(state, spent_s=round(self.clock.spent_s, 3))
+        write_into(self.folder / STATE, to_json(self.state))
+
+    @property
+    def seed_latency(self) -> Latency:
+        """What the seed takes, untrained."""
+        latency = self.state.steps[0].latency
+        assert latency is not None
+        return latency
+
+    @property
+    def target_ms(self) -> float:
+        """What a whole network may measure, so that what ships is within the latency asked for."""
+        return self.config.latency_ms / HEADROOM / SPREAD
+
+    @property
+    def share_s(self) -> float | None:
+        """Of the time, what is left to narrowing; None without a limit."""
+        if self.clock.remaining_s is None:
+            return None
+        return ADAPTING_SHARE * max(0.0, self.clock.remaining_s - self.finish_s)
+
+    @property
+    def brief(self) -> BriefConfig:
+        """The fine-tuning of each proposal."""
+        return BriefConfig(
+            steps=self.state.brief_steps,
+            batch_size=self.config.batch_size,
+            learning_rate=self.config.learning_rate,
+            augmentation=self.config.augmentation,
+            threads=self.state.threads,
+            seed=self.config.seed,
+        )
+
+
+def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting:
+    """The run that `out` holds unfinished, or a new one."""
+    folder = out / PREPARED
+    earlier = _earlier(config, out)
+    seed, file = load_network(Path(config.source))
+    if file.preprocessing is None:
+        raise ArtefactError(f"{config.source} names no preprocessing; give a folder of fit.")
+    with reporter.progress("Reading images") as advance:
+        samples = scan(
+            config.images,
+            seed=config.seed,
+            skip_bad=config.skip_bad,
+            progress=lambda done, total: advance(done, total, ""),
+        )
+    if samples.classes != file.classes:
+        raise ConfigError(
+            f"images={config.images!r} have the classes {', '.join(samples.classes)}; the network "
+            f"in {config.source} tells {', '.join(file.classes)} apart."
+        )
+    with reporter.progress("Decoding images") as advance:
+        side = file.preprocessing.side
+        pixels = open_pixels(samples, side, lambda done, total: advance(done, total, ""))
+    train, held_out = _parts(samples, pixels, config.seed)
+    clock = Clock(config.time_s)
+    if earlier is not None and earlier.fingerprint != samples.fingerprint:
+        raise ConfigError(
+            f"{out} holds an unfinished run on other images than {config.images} has now; give "
+            "another --out, or remove the folder."
+        )
+    state = earlier or _begin(config, seed, samples, reporter)
+    clock.earlier_s = state.spent_s
+    adapting = Adapting(
+        config=config,
+        folder=folder,
+        reporter=reporter,
+        clock=clock,
+        state=state,
+        seed=seed,
+        network=seed,
+        train=train,
+        held_out=held_out,
+        preprocessing=file.preprocessing,
+        classes=file.classes,
+        finish_s=_finish_s(config, seed.spec, samples),
+        table=ScaledTable(get_runtime(state.runtime), state.precision, config.threads),
+    )
+    if earlier is None:
+        _settle(adapting)
+        building = out.with_name(f".{out.name}.new")
+        shutil.rmtree(building, ignore_errors=True)
+        write_atomic(building / PREPARED / STATE, to_json(adapting.state))
+        building.rename(out)
+    else:
+        reporter.say(f"Going on with the unfinished run in {out}.")
+        remove_parts(out)
+        adapting.network = load_network(network_folder(state, folder))[0]
+    return adapting
+
+
+def _earlier(config: ShrinkConfig, out: Path) -> ShrinkState | None:
+    """Raises: ConfigError: `out` is taken."""
+    if not out.exists():
+        return None
+    try:
+        path = out / PREPARED / STATE
+        state = from_json(ShrinkState, path.read_bytes(), source=str(path))
+    except (OSError, ArtefactError):
+        raise taken(out, None) from None
+    if state.config != config:
+        raise taken(out, "unfinished")
+    return state
+
+
+def network_folder(state: ShrinkState, folder: Path) -> Path:
+    """Where the network behind the last step lies. Two places take turns: one is always whole."""
+    number = len(state.steps) - 1
+    return folder / f"{number % 2}" if number > 0 else Path(state.config.source)
+
+
+def _parts(samples: Samples, pixels: Pixels, seed: int) -> tuple[PixelSource, PixelSource]:
+    """What proposals are trained on, and what they are judged by: both of the training images."""
+    rows = np.random.default_rng(seed).permutation(samples.indices("train"))
+    count = min(MAX_HELD_OUT, max(MIN_HELD_OUT, int(HELD_OUT_SHARE * len(rows))), len(rows) // 2)
+    held_out, train = (
+        PixelSource(pixels=pixels, indices=part, labels=samples.labels[part])
+        for part in (np.sort(rows[:count]), np.sort(rows[count:]))
+    )
+    return train, held_out
+
+
+def _finish_s(config: ShrinkConfig, spec: ArchSpec, samples: Samples) -> float:
+    """Exporting, quantizing, verifying and measuring, as `fit` foretells it."""
+    work = Workload(
+        stored=len(samples),
+        train=len(samples.indices("train")),
+        val=len(samples.indices("val")),
+        headline=len(samples.indices(samples.headline_split)),
+        runtimes=1 if config.runtime else len(installed_runtimes()),
+        resolution=spec.resolution,
+        batch_size=config.batch_size,
+        fine_tuning=True,
+    )
+    return work.finish_s + planning_seconds(1, [runtime.name for runtime in installed_runtimes()])
+
+
+def _begin(
+    config: ShrinkConfig, seed: Network, samples: Samples, reporter: Reporter
+) -> ShrinkState:
+    """What the latency is of: the fastest file of the seed, untrained; and how fast it is."""
+    runtimes = [get_runtime(config.runtime)] if config.runtime else installed_runtimes()
+    found: dict[tuple[str, Precision], Latency] = {}
+    with reporter.progress("Measuring the network"):
+        for runtime in runtimes:
+            asked = () if config.precision is None else (config.precision,)
+            for precision in chosen_precisions(runtime, asked):
+                table = ScaledTable(runtime, precision, config.threads)
+                found[runtime.name, precision] = table.timed_whole(seed.spec)
+    if not found:
+        raise ConfigError(
+            f"precision={config.precision!r} is not offered by "
+            f"{', '.join(runtime.name for runtime in runtimes)}."
+        )
+    (name, precision), latency = min(found.items(), key=lambda pair: pair[1].median_ms)
+    if HEADROOM * latency.high_ms <= config.latency_ms:
+        raise ConfigError(
+            f"{seed.spec.label} takes {format_latency(latency.median_ms)} as {precision} on "
+            f"{name}, within {format_latency(config.latency_ms)} already; ask for less --latency."
+        )
+    return ShrinkState(
+        config=config,
+        fingerprint=samples.fingerprint,
+        runtime=name,
+        precision=precision,
+        step=config.step,
+        brief_steps=config.brief_steps,
+        threads=torch.get_num_threads(),
+        steps=(ShrinkStep(network=seed.spec, latency=latency, accuracy=0.0),),
+    )
+
+
+def _settle(adapting: Adapting) -> None:
+    """Set the scale, score the seed, and fit the pace to the time.
+
+    Raises: BudgetError: the latency cannot be reached.
+    """
+    config, state, seed, table = adapting.config, adapting.state, adapting.seed, adapting.table
+    target_ms, seed_latency = adapting.target_ms, adapting.seed_latency
+    with adapting.reporter.progress("Timing blocks"):
+        table.meet(seed.spec, seed_latency)
+        check_reachable(seed.spec, table, target_ms, config.multiple)
+        latency_ms = table.latency_ms(seed.spec)
+        first_ms = next_target(latency_ms, latency_ms, target_ms, config.step)
+        count = len(propose(seed.spec, table, first_ms, config.multiple))
+    begin = time.monotonic()
+    accuracy = expected_accuracy(seed, adapting.held_out, adapting.preprocessing, state.threads)
+    judged = time.monotonic()
+    fine_tune_briefly(
+        copy.deepcopy(seed),
+        adapting.train,
+        adapting.preprocessing,
+        replace(adapting.brief, steps=TIMED_STEPS),
+        teacher=seed,
+    )
+    pace = pace_for(
+        config,
+        to_cut=1 - target_ms / latency_ms,
+        proposals=count,
+        judging_s=judged - begin,
+        step_s=(time.monotonic() - judged) / TIMED_STEPS,
+        share_s=adapting.share_s,
+    )
+    adapting.reporter.say(
+        f"{seed.spec.label} takes {format_latency(seed_latency.median_ms)} as "
+        f"{state.precision} on {state.runtime}; {format_latency(config.latency_ms)} are asked for. "
+        f"About {pace.count} steps of {pace.step:.1%}, {count} proposals each, every one trained "
+        f"for {pace.brief_steps} batches: about {format_time(pace.seconds)}, and the fine-tuning."
+    )
+    adapting.state = replace(
+        state,
+        step=pace.step,
+        brief_steps=pace.brief_steps,
+        steps=(replace(state.steps[0], accuracy=accuracy),),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How large steps are, how many, how long each proposal is trained; seconds of all of it."""
+
+    step: float
+    brief_steps: int
+    count: int
+    seconds: float
+
+
+def pace_for(
+    config: ShrinkConfig,
+    *,
+    to_cut: float,
+    proposals: int,
+    judging_s: float,
+    step_s: float,
+    share_s: float | None,
+) -> Pace:
+    """The pace asked for; where the time does not hold it, larger steps, then shorter trainings.
+
+    to_cut: share of the latency. judging_s, step_s: of one proposal, and of one batch of training.
+    share_s: what there is; None: as much as it takes.
+    """
+
+    def pace(step: float, brief_steps: int) -> Pace:
+        count = max(1, math.ceil(to_cut / step - 1e-9))
+        each_s = MARGIN * (judging_s + brief_steps * step_s)
+        seconds = count * (TIMING_S + proposals * each_s)
+        return Pace(step=step, brief_steps=brief_steps, count=count, seconds=seconds)
+
+    asked = pace(config.step, config.brief_steps)
+    if share_s is None:
+        return asked
+    fewer = min(config.brief_steps, MIN_BRIEF_STEPS)
+    tried = [asked]
+    for brief_steps in (config.brief_steps, (config.brief_steps + fewer) // 2, fewer):
+        tried += [pace(max(config.step, step), brief_steps) for step in LARGER_STEPS]
+    return next((one for one in tried if one.seconds <= share_s), tried[-1])

@@ -1,0 +1,285 @@
+"""NetAdapt: never above the latency asked for, the same after every death, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mortal import Killed
+from small_runs import Told, write_photos
+
+from pocketvision.data.transforms import Augmentation
+from pocketvision.errors import ArtefactError, BudgetError, ConfigError
+from pocketvision.fitting import shrink, shrink_start
+from pocketvision.fitting.artefact import Artefact, load
+from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.shrink import run_shrink
+from pocketvision.fitting.shrink_config import ShrinkConfig, ShrinkState
+from pocketvision.fitting.shrink_start import pace_for
+from pocketvision.measure.count import count
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.weights import load as load_network
+from pocketvision.record import Latency, Precision
+from pocketvision.runtimes.runtime import Runtime
+from pocketvision.storage import from_json, sha256_file
+
+SEED_MS = 100.0
+
+
+class IdealTable:
+    """A machine whose latency is its work, and whose measurements are a little above the sums."""
+
+    def __init__(self, runtime: Runtime, precision: Precision, threads: int) -> None:
+        self.scale = 1.0
+
+    def ensure(self, specs: Iterable[ArchSpec]) -> None:
+        pass
+
+    def latency_ms(self, spec: ArchSpec) -> float:
+        return self.scale * count(spec).macs / SEED_MACS * SEED_MS
+
+    def meet(self, spec: ArchSpec, latency: Latency) -> None:
+        self.scale = latency.median_ms / (count(spec).macs / SEED_MACS * SEED_MS)
+
+    def timed_whole(self, spec: ArchSpec) -> Latency:
+        share = count(spec).macs / SEED_MACS
+        ms = SEED_MS * share * (1.1 - 0.1 * share)
+        return Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=1)
+
+
+SEED_MACS = 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ideal(fitted: Artefact) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "SEED_MACS", count(fitted.network.spec).macs)
+        patch.setattr(shrink_start, "ScaledTable", IdealTable)
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(fitted: Artefact, photos: Path) -> ShrinkConfig:
+    return ShrinkConfig(
+        source=str(fitted.folder),
+        images=str(photos),
+        latency_ms=80.0,
+        runtime="onnxruntime",
+        step=0.1,
+        brief_steps=1,
+        batch_size=16,
+        augmentation=Augmentation(),
+        epochs=2,
+        max_drop_points=100,
+    )
+
+
+def give_config(config: FitConfig, out: Path, *rest: Any, **named: Any) -> FitConfig:
+    return config
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the fine-tuning at the end."""
+    monkeypatch.setattr(shrink, "run_fit", give_config)
+
+
+@pytest.fixture(scope="module")
+def narrowed(config: ShrinkConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole narrowing, not to be changed."""
+    out = tmp_path_factory.mktemp("narrowed") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shrink, "run_fit", give_config)
+        run_shrink(config, out)
+    return out
+
+
+def state_of(out: Path) -> ShrinkState:
+    path = out / "shrinking" / "shrink.json"
+    return from_json(ShrinkState, path.read_bytes(), source=str(path))
+
+
+def test_network_is_narrowed_to_the_latency_and_shipped(
+    config: ShrinkConfig, tmp_path: Path, fitted: Artefact
+) -> None:
+    artefact = run_shrink(config, tmp_path / "out", told := Told())
+    state = state_of(tmp_path / "out")
+    assert state.done
+    latencies = [step.latency.median_ms for step in state.steps if step.latency]
+    assert latencies[-1] <= 80.0 / 1.05
+    assert latencies == sorted(latencies, reverse=True)
+    spec = artefact.network.spec
+    assert spec == state.steps[-1].network
+    assert count(spec).macs < count(fitted.network.spec).macs
+    assert artefact.record.verdict.met
+    assert artefact.state.config.teacher == str(fitted.folder)
+    assert load(tmp_path / "out").predict(next(Path(config.images).rglob("*.png"))).classes
+    assert any("are asked for. About" in sentence for sentence in told.sentences)
+
+
+def test_every_step_takes_the_proposal_that_loses_least_for_what_it_saves(narrowed: Path) -> None:
+    state = state_of(narrowed)
+    assert len(state.steps) >= 3
+    for before, step in zip(state.steps, state.steps[1:], strict=False):
+        assert before.latency is not None
+        latency_ms = before.latency.median_ms
+        accuracy = before.accuracy
+        ratios = [(p.accuracy - accuracy) / (latency_ms - p.latency_ms) for p in step.proposals]
+        assert step.chosen == step.proposals[ratios.index(max(ratios))].group
+        for proposal in step.proposals:
+            assert proposal.latency_ms <= max(state_target(state), latency_ms - 0.1 * SEED_MS)
+
+
+def state_target(state: ShrinkState) -> float:
+    return state.config.latency_ms / 1.05 / 1.01
+
+
+@pytest.mark.usefixtures("alone")
+def test_death_at_any_score_or_save_comes_to_the_same_network(
+    config: ShrinkConfig, narrowed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = state_of(narrowed)
+    mortal = tmp_path / "mortal"
+    deaths = 0
+    while True:
+        calls = [0]
+        with monkeypatch.context() as patch:
+            for name in ("expected_accuracy", "save_network"):
+                patch.setattr(shrink, name, dying(getattr(shrink, name), calls, after=4))
+            try:
+                run_shrink(config, mortal)
+                break
+            except Killed:
+                deaths += 1
+    found = state_of(mortal)
+    assert deaths > len(wanted.steps)
+    assert found.steps == wanted.steps
+    place = f"shrinking/{(len(wanted.steps) - 1) % 2}/network.safetensors"
+    assert sha256_file(mortal / place) == sha256_file(narrowed / place)
+
+
+def dying(function: Any, calls: list[int], *, after: int) -> Any:
+    def called(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > after:
+            raise Killed
+        return function(*arguments, **named)
+
+    return called
+
+
+@pytest.mark.usefixtures("alone")
+def test_finished_narrowing_is_not_done_again(
+    config: ShrinkConfig, narrowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise AssertionError("narrowed again")
+
+    monkeypatch.setattr(shrink, "propose", refuse)
+    assert isinstance(run_shrink(config, narrowed), FitConfig)
+
+
+def test_classes_and_preprocessing_travel_with_the_narrowed_network(
+    config: ShrinkConfig, narrowed: Path
+) -> None:
+    number = len(state_of(narrowed).steps) - 1
+    network, file = load_network(narrowed / "shrinking" / str(number % 2))
+    seed, seeded = load_network(Path(config.source))
+    assert (file.classes, file.preprocessing) == (seeded.classes, seeded.preprocessing)
+    assert network.spec.name == seed.spec.name
+    assert "narrowed" in network.spec.variant
+
+
+def test_latency_that_is_met_already_is_said(config: ShrinkConfig, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"takes 100 ms as f32 on onnxruntime, within 1 s already"
+    ):
+        run_shrink(replace(config, latency_ms=1000.0), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_latency_that_no_width_reaches_exits_3_and_names_the_nearest(
+    config: ShrinkConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(BudgetError, match=r"cannot be made as fast as .* ms by narrowing"):
+        run_shrink(replace(config, latency_ms=0.01), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_of_other_classes_are_refused(config: ShrinkConfig, tmp_path: Path) -> None:
+    other = write_photos(tmp_path / "other")
+    (other / "dark below").rename(other / "bright")
+    with pytest.raises(ConfigError, match=r"have the classes bright, .*; the network in"):
+        run_shrink(replace(config, images=str(other)), tmp_path / "out")
+
+
+def test_folder_without_a_network_is_refused(config: ShrinkConfig, tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"network.json"):
+        run_shrink(replace(config, source=str(tmp_path)), tmp_path / "out")
+
+
+@pytest.mark.usefixtures("alone")
+def test_folder_that_holds_something_else_is_left_alone(
+    config: ShrinkConfig, narrowed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    with pytest.raises(ConfigError, match="exists and holds something else; nothing was changed"):
+        run_shrink(config, tmp_path / "out")
+    shutil.copytree(narrowed, tmp_path / "run")
+    with pytest.raises(ConfigError, match="an unfinished run with other options"):
+        run_shrink(replace(config, step=0.2), tmp_path / "run")
+    damaged = tmp_path / "run" / "shrinking" / "shrink.json"
+    damaged.write_text(json.dumps({"config": 1}))
+    with pytest.raises(ConfigError, match="holds something else"):
+        run_shrink(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latency_ms": 0.0}, "latency=0.0 is out of range"),
+        ({"step": 0.9}, "step=0.9 is out of range; expected 0.001 to 0.5"),
+        ({"multiple": 0}, "multiple=0 is out of range"),
+        ({"brief_steps": 0}, "brief-steps=0 is out of range"),
+        ({"runtime": "tflite"}, "runtime='tflite' is unknown; expected one of"),
+        ({"precision": "int4"}, "precision='int4' is unknown; expected one of"),
+        ({"epochs": 0}, "epochs=0 is out of range"),
+    ],
+)
+def test_config_refuses_what_is_not_allowed(
+    config: ShrinkConfig, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(config, **change)
+
+
+def test_precision_that_the_runtime_does_not_offer_is_refused(
+    config: ShrinkConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="precision='bf16' is not offered by onnxruntime"):
+        run_shrink(replace(config, precision="bf16"), tmp_path / "out")
+
+
+def test_pace_is_kept_where_there_is_time_and_quickened_where_there_is_not(
+    config: ShrinkConfig,
+) -> None:
+    asked = replace(config, step=0.01, brief_steps=20)
+
+    def pace(share_s: float | None) -> tuple[float, int]:
+        found = pace_for(
+            asked, to_cut=0.4, proposals=10, judging_s=0.1, step_s=0.05, share_s=share_s
+        )
+        assert found.count == pytest.approx(0.4 / found.step)
+        return found.step, found.brief_steps
+
+    assert pace(None) == pace(1e6) == (0.01, 20)
+    assert pace(400)[0] > 0.01
+    assert pace(400)[1] == 20
+    assert pace(60)[1] < 20
+    assert pace(0) == (0.08, 5)
