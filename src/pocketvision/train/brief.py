@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation, augment, eval_batch
@@ -21,6 +21,7 @@ from pocketvision.train.distillation import distilled
 from pocketvision.train.trainer import cpu_threads, lay_out
 
 SCORED = 256  # images a pass
+CALIBRATED, CALIBRATED_AT_ONCE = 256, 64  # images that norms are measured on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,13 +61,18 @@ def fine_tune_briefly(
     teacher: Network | None = None,
     key: int = 0,
 ) -> None:
-    """Train `network` in place for a few steps on the CPU; it is in eval mode afterwards.
+    """Train `network` in place for a few steps on the CPU, and calibrate its norms.
+
+    It is in eval mode afterwards.
 
     teacher: in eval mode; its answers are half of what is learned. key: another one gives other
     batches; (seed, key) alone decide on them.
 
     Raises: Diverged: the loss became NaN, infinite or far too large.
     """
+    if config.steps == 0:
+        network.eval()
+        return
     training, classes = config.training(), network.spec.num_classes
     lay_out(network, torch.channels_last)
     optimizer = build_optimizer(network.train(), training)
@@ -94,7 +100,33 @@ def fine_tune_briefly(
             torch.autograd.backward(loss)
             optimizer.step()
             check_loss(loss.item(), classes, 1.0, f"at step {step} of a short fine-tuning")
+        calibrate_norms(network, source, preprocessing)
     lay_out(network.eval(), torch.contiguous_format)
+
+
+@torch.no_grad()
+def calibrate_norms(network: Network, source: PixelSource, preprocessing: Preprocessing) -> None:
+    """Measure the statistics of all batch norms anew, on some images of `source`; in place.
+
+    After a few steps of training, running means still hold much of what was before them: a network
+    that knows its classes may answer as if it did not.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    was_training = network.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    network.train()
+    rows = np.linspace(0, len(source) - 1, min(CALIBRATED, len(source))).astype(int)
+    for part in np.array_split(rows, max(1, len(rows) // CALIBRATED_AT_ONCE)):
+        pixels = torch.from_numpy(source.pixels.take(source.indices[part]))
+        network(eval_batch(pixels, preprocessing))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(was_training)
 
 
 def _loss(

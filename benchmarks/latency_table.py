@@ -1,0 +1,79 @@
+"""How well a table of blocks foretells whole networks: 20 random members of a search space.
+
+    python benchmarks/latency_table.py                  # with the openvino extra
+
+Each block is timed inside a small network (see `measure/table.py`), each member as a whole; sums
+are scaled by the other members alone. Beside it, what multiply-accumulates foretell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import tempfile
+from dataclasses import replace
+
+import numpy as np
+
+from pocketvision.measure.count import count
+from pocketvision.measure.device import machine
+from pocketvision.measure.local_table import LocalTable
+from pocketvision.measure.table import check_table, rank_correlation
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.spaces import SPACES
+from pocketvision.record import Precision
+from pocketvision.runtimes.registry import installed_runtimes
+
+MEMBERS = 20
+PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "int8")
+
+
+def members(space_name: str, resolution: int, seed: int) -> list[ArchSpec]:
+    """Drawn at random, of 10 classes."""
+    space = replace(SPACES[space_name], resolutions=(resolution,))
+    generator = random.Random(seed)
+    return [space.spec(space.sample(generator), 10) for _ in range(MEMBERS)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--space", default="v3_large", choices=sorted(SPACES))
+    parser.add_argument("--resolution", type=int, nargs="+", default=[96, 224])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    here = machine()
+    versions = ", ".join(f"{name} {version}" for name, version in here.versions.items())
+    print(
+        f"{here.cpu}, {here.cores} cores, threads: {asked.threads}, {here.system}, {versions}; "
+        f"{MEMBERS} members of {asked.space}, seed {asked.seed}, load {here.load:.2f}\n"
+    )
+    print(
+        "| px | runtime | precision | members, ms | blocks | median error | worst | rank "
+        "correlation | of MACs |"
+    )
+    print("|---:|---|---|---|---:|---:|---:|---:|---:|")
+    for resolution in asked.resolution:
+        specs = members(asked.space, resolution, asked.seed)
+        macs = np.array([float(count(spec).macs) for spec in specs])
+        for runtime in installed_runtimes():
+            for precision in (p for p in PRECISIONS if p in runtime.precisions):
+                with tempfile.TemporaryDirectory() as folder:  # nothing timed before
+                    os.environ["POCKETVISION_CACHE"] = folder
+                    local = LocalTable(runtime, precision, asked.threads)
+                    local.check(specs)
+                table = local.sums.table
+                found = check_table(table)
+                measured = np.array([timed.latency.median_ms for timed in table.wholes])
+                print(
+                    f"| {resolution} | {runtime.name} | {precision} | {measured.min():.2f} to "
+                    f"{measured.max():.2f} | {len(table.carriers)} | {found.median_error:.1%} | "
+                    f"{found.worst_error:.1%} | {found.rank_correlation:.3f} | "
+                    f"{rank_correlation(macs, measured):.3f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

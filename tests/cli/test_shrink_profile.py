@@ -1,0 +1,112 @@
+"""`pocketvision shrink` and `profile` as a person meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Run
+
+from pocketvision.fitting import device_profile, shrink
+from pocketvision.fitting.shrink_config import ShrinkConfig
+from pocketvision.measure import local_table
+from pocketvision.measure.latency import LatencyProtocol
+
+TINY = """
+name = "tiny"
+last = 16
+hidden = 8
+resolutions = [32]
+[[stages]]
+c_out = 16
+stride = 2
+depths = [1]
+kernels = [3]
+expansions = [1.0]
+attention = [false]
+acts = ["relu"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _briefly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    brief = LatencyProtocol(rounds=2, min_runs=1, seconds=0.0, retries=0)
+    monkeypatch.setattr(local_table, "CARRIERS", brief)
+    monkeypatch.setattr(local_table, "WHOLES", brief)
+    monkeypatch.setattr(device_profile, "WHOLES", 3)
+    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> str:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    return str(tmp_path / "tiny.toml")
+
+
+def test_profile_says_what_will_happen_and_how_good_the_sums_are(
+    run: Run, space: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "device.json"
+    done = run("profile", "--space", space, "--out", str(out))
+    assert done.code == 0
+    assert "and 3 whole networks on onnxruntime int8, 1 thread" in done.err
+    assert "Sums against 3 whole networks: median error" in done.out
+    assert out.is_file()
+    again = run("profile", "--space", space, "--out", str(out))
+    assert again.code == 2
+    assert "exists already; give another --out" in again.err
+
+
+def test_bundle_says_what_to_do_with_it(run: Run, space: str, tmp_path: Path) -> None:
+    done = run("profile", "--space", space, "--bundle", str(tmp_path / "bundle"))
+    assert done.code == 0
+    assert "On the device: python measure.py" in done.err
+    assert (tmp_path / "bundle" / "measure.py").is_file()
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_profile_needs_one_place_to_write(run: Run, tmp_path: Path, both: bool) -> None:
+    places = ("--out", str(tmp_path / "a"), "--bundle", str(tmp_path / "b")) if both else ()
+    done = run("profile", *places)
+    assert done.code == 2
+    assert "give one of --out FILE, to time this machine, and --bundle FOLDER" in done.err
+
+
+def test_interrupted_profile_says_how_to_go_on(
+    run: Run, space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local_table, "measure_latency", interrupt)
+    done = run("profile", "--space", space, "--out", str(tmp_path / "device.json"))
+    assert done.code == 130
+    assert "what was timed is kept. Run the same command again to go on" in done.err
+
+
+def test_shrink_hands_its_words_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[ShrinkConfig] = []
+
+    def take(config: ShrinkConfig, out: Path, *rest: Any, **named: Any) -> None:
+        asked.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shrink, "run_shrink", take)
+    words = ("--images", "photos", "--latency", "2ms", "--time", "30m", "--step", "0.02")
+    done = run("shrink", "fitted", *words, "--out", str(tmp_path / "out"), "--no-flip")
+    assert done.code == 130
+    assert "Run the same command again to go on" in done.err
+    (config,) = asked
+    assert (config.source, config.images, config.latency_ms) == ("fitted", "photos", 2.0)
+    assert (config.time_s, config.step, config.augmentation.flip) == (1800.0, 0.02, 0.0)
+
+
+def test_shrink_of_nothing_is_a_sentence(run: Run, tmp_path: Path) -> None:
+    words = ("--images", str(tmp_path), "--latency", "2ms", "--out", str(tmp_path / "out"))
+    done = run("shrink", str(tmp_path / "absent"), *words)
+    assert done.code == 2
+    assert "network.json" in done.err
+    assert "Traceback" not in done.err
