@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pocketvision.fitting.pipeline import fit as fit
     from pocketvision.fitting.quantize import quantize as quantize
     from pocketvision.fitting.reproduce import reproduce as reproduce
+    from pocketvision.fitting.shrink import shrink as shrink
     from pocketvision.fitting.verify import verify as verify
     from pocketvision.mapping.artefact import SceneArtefact as SceneArtefact
     from pocketvision.mapping.maps import map_scene as map_scene
@@ -43,6 +44,7 @@ _HOMES = {
     "map_scene": "pocketvision.mapping.maps",
     "quantize": "pocketvision.fitting.quantize",
     "reproduce": "pocketvision.fitting.reproduce",
+    "shrink": "pocketvision.fitting.shrink",
     "spec": "pocketvision.models.registry",
     "verify": "pocketvision.fitting.verify",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "map_scene",
     "quantize",
     "reproduce",
+    "shrink",
     "spec",
     "verify",
 ]

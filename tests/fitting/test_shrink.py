@@ -26,7 +26,7 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.weights import load as load_network
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.runtime import Runtime
-from pocketvision.storage import from_json, sha256_file
+from pocketvision.storage import from_json, sha256_file, to_json
 
 SEED_MS = 100.0
 
@@ -171,6 +171,25 @@ def dying(function: Any, calls: list[int], *, after: int) -> Any:
         return function(*arguments, **named)
 
     return called
+
+
+@pytest.mark.usefixtures("alone")
+def test_scores_of_other_proposals_are_not_taken_for_these(
+    config: ShrinkConfig, narrowed: Path, tmp_path: Path
+) -> None:
+    """As where the table of the machine was removed meanwhile, and came out otherwise."""
+    shutil.copytree(narrowed, tmp_path / "out")
+    state = state_of(narrowed)
+    begun = replace(state, steps=state.steps[:1], pending=state.steps[2].proposals[:3], done=False)
+    (tmp_path / "out" / "shrinking" / "shrink.json").write_text(to_json(begun))
+    run_shrink(config, tmp_path / "out")
+    assert state_of(tmp_path / "out").steps == state.steps
+
+
+@pytest.mark.usefixtures("alone")
+def test_python_face_takes_texts(config: ShrinkConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="within 1 s already"):
+        shrink.shrink(config.source, config.images, tmp_path / "out", latency="1s", time="30m")
 
 
 @pytest.mark.usefixtures("alone")

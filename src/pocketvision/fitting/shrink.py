@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from pocketvision.budget import Budget, format_latency
-from pocketvision.compress.netadapt import Proposal, Tried, best, next_target, propose
+from pocketvision.budget import Budget, format_latency, parse_latency, parse_time
+from pocketvision.compress.netadapt import STEP, Proposal, Tried, best, next_target, propose
+from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import BudgetError
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.config import FitConfig
@@ -24,10 +25,52 @@ from pocketvision.fitting.shrink_start import STATE, Adapting, network_folder, o
 from pocketvision.models.arch import Network
 from pocketvision.models.narrow import narrow
 from pocketvision.models.weights import save as save_network
+from pocketvision.record import Precision
 from pocketvision.train.brief import expected_accuracy, fine_tune_briefly
 
 KEYS_A_STEP = 1000  # no network has so many widths
 SMALLEST_STEP = 0.001  # of the seed's latency
+
+
+def shrink(
+    source: str | Path,
+    images: str | Path,
+    out: str | Path,
+    *,
+    latency: str,
+    time: str | None = None,
+    runtime: str | None = None,
+    precision: Precision | None = None,
+    threads: int = 1,
+    step: float = STEP,
+    epochs: int | None = None,
+    max_drop: float = 1.0,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+) -> Artefact:
+    """Make a fitted network as fast as asked; the Python face of `pocketvision shrink`.
+
+    source: a folder that `fit` wrote. images: class folders of its classes. latency "2ms", time
+    "30m". `ShrinkConfig` has every option.
+
+    Raises: as `run_shrink`.
+    """
+    config = ShrinkConfig(
+        source=str(source),
+        images=str(images),
+        latency_ms=parse_latency(latency),
+        time_s=None if time is None else parse_time(time),
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        step=step,
+        epochs=epochs,
+        max_drop_points=max_drop,
+        augmentation=augmentation or Augmentation(),
+        seed=seed,
+    )
+    command = f"pocketvision.shrink({str(source)!r}, {str(images)!r}, {str(out)!r}, ...)"
+    return run_shrink(config, Path(out), command=command)
 
 
 def run_shrink(
@@ -136,6 +179,9 @@ def _score(
     number, before = len(adapting.state.steps), adapting.state.steps[-1].accuracy
     tried: list[Tried] = []
     networks: dict[int, Network] = {}
+    scored = [(one.group, one.width) for one in adapting.state.pending]
+    if scored != [(one.group, one.width) for one in proposals[: len(scored)]]:
+        adapting.save(replace(adapting.state, pending=()))  # blocks were timed anew since
     with adapting.reporter.progress(f"Step {number}") as advance:
         for place, proposal in enumerate(proposals):
             advance(place, len(proposals), f"{format_latency(latency_ms)}, {before:.1%} expected")
@@ -144,13 +190,13 @@ def _score(
             else:
                 networks[place] = _tuned(adapting, proposal, number, place)
                 accuracy = _judged(adapting, networks[place])
-                scored = ScoredProposal(
+                known = ScoredProposal(
                     group=proposal.group,
                     width=proposal.width,
                     latency_ms=proposal.latency_ms,
                     accuracy=accuracy,
                 )
-                adapting.save(replace(adapting.state, pending=(*adapting.state.pending, scored)))
+                adapting.save(replace(adapting.state, pending=(*adapting.state.pending, known)))
             tried.append(Tried(proposal=proposal, accuracy=accuracy))
             leading = tried.index(best(tried, before, latency_ms))
             networks = {kept: network for kept, network in networks.items() if kept == leading}
