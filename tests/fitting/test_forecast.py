@@ -95,7 +95,7 @@ def test_forecast_names_time_and_disk() -> None:
     )
     planning = format_time(forecast.planning_seconds(10, ["onnxruntime"]))
     assert sentence == (
-        f"Will measure 10 candidates ({planning}), train for about 8 m, then quantize, verify and "
+        f"Will measure 10 candidates ({planning}), train for about 9 m, then quantize, verify and "
         f"measure ({format_time(WORK.finish_s)}). Disk: up to 14.7 MB of pixel cache."
     )
     without = forecast.forecast_sentence(
