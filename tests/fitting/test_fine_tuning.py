@@ -223,6 +223,7 @@ def test_mean_and_std_are_those_of_the_weights(
     assert weights_preprocessing(str(tmp_path / "own"), small) == own
 
 
+@pytest.mark.slow
 def test_fit_starts_from_torchvision_s_file(v3_file: Path, photos: Path, tmp_path: Path) -> None:
     told = Told()
     config = replace(FREE, data=str(photos), weights=str(v3_file), precisions=("f32",))

@@ -18,6 +18,7 @@ from pocketvision.budget import Budget
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, DataError, GateError
 from pocketvision.fitting import choice, pipeline, plan, ranking, start, variants
 from pocketvision.fitting.artefact import Artefact, load, read_state
+from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.measure import accuracy, latency
 from pocketvision.measure.accuracy import Labels, Logits
@@ -505,17 +506,24 @@ def test_record_reads_back(fitted: Artefact) -> None:
     assert from_json(Record, text, source="record") == fitted.record
 
 
-def test_python_face_takes_texts(photos: Path, tmp_path: Path) -> None:
-    artefact = pipeline.fit(
+def test_python_face_takes_texts(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[FitConfig] = []
+    monkeypatch.setattr(pipeline, "run_fit", lambda config, out, **named: asked.append(config))
+    pipeline.fit(
         photos,
         tmp_path / "out",
         latency="200ms",
         size="2MB",
+        time="30m",
+        memory="20MB",
         models=("mobilenet_v1",),
-        resolutions=(32,),
-        runtimes=("onnxruntime",),
         max_drop=100,
-        epochs=1,
     )
-    assert artefact.record.budget.size_bytes == 2_000_000
-    assert np.isfinite(artefact.logits(photos / "dark below" / "000.png")).all()
+    (config,) = asked
+    assert config.budget == Budget(
+        latency_ms=200.0, size_bytes=2_000_000, time_s=1800.0, memory_bytes=20_000_000
+    )
+    found = (config.data, config.models, config.max_drop_points)
+    assert found == (str(photos), ("mobilenet_v1",), 100)

@@ -118,6 +118,7 @@ def test_accuracy_fails_beyond_the_noise_of_images_and_trainings(
     assert f"{100 * (0 - drop):+.2f} points ({-100 * high:+.2f} to " in found.found
 
 
+@pytest.mark.slow
 def test_interrupted_replay_goes_on(
     fitted: Artefact, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

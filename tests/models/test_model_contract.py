@@ -21,15 +21,11 @@ from pocketvision.storage import from_json, to_json
 
 NAMES = registry.list_models()
 EXPORTED = (
-    "mobilenet_v1",
     "mobilenet_v2",
     "mobilenet_v3_small",
     "shufflenet_v1_g3",
     "shufflenet_v2_x0_5",
-    "mnasnet_a1",
-    "se_resnet18",
     "cbam_resnet18",
-    "se_inception",
 )
 
 
