@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from brief_tables import brief_tables
 from command_line import Run
 
-from pocketvision.fitting import device_profile, shrink
+from pocketvision.fitting import shrink
 from pocketvision.fitting.shrink_config import ShrinkConfig
 from pocketvision.measure import local_table
-from pocketvision.measure.latency import LatencyProtocol
 
 TINY = """
 name = "tiny"
@@ -31,11 +31,7 @@ acts = ["relu"]
 
 @pytest.fixture(autouse=True)
 def _briefly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    brief = LatencyProtocol(rounds=2, min_runs=1, seconds=0.0, retries=0)
-    monkeypatch.setattr(local_table, "CARRIERS", brief)
-    monkeypatch.setattr(local_table, "WHOLES", brief)
-    monkeypatch.setattr(device_profile, "WHOLES", 3)
-    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path / "cache"))
+    brief_tables(monkeypatch, tmp_path / "cache", 3)
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from brief_tables import brief_tables
 
 from pocketvision.errors import ArtefactError, ConfigError
-from pocketvision.fitting import device_profile
 from pocketvision.fitting.device_profile import (
     ProfileConfig,
     networks_of,
@@ -23,7 +23,7 @@ from pocketvision.fitting.device_profile import (
     write_bundle,
 )
 from pocketvision.measure import local_table
-from pocketvision.measure.latency import LatencyProtocol, measure_latency
+from pocketvision.measure.latency import measure_latency
 from pocketvision.measure.table import LatencyTable, check_table
 from pocketvision.models.spaces import find_space
 from pocketvision.runtimes.registry import get_runtime
@@ -54,11 +54,7 @@ attention = [false]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    brief = LatencyProtocol(rounds=2, min_runs=1, seconds=0.0, retries=0)
-    monkeypatch.setattr(local_table, "CARRIERS", brief)
-    monkeypatch.setattr(local_table, "WHOLES", brief)
-    monkeypatch.setattr(device_profile, "WHOLES", 4)
-    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path / "cache"))
+    brief_tables(monkeypatch, tmp_path / "cache", 4)
 
 
 @pytest.fixture

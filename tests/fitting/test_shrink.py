@@ -230,6 +230,14 @@ def test_latency_that_no_width_reaches_exits_3_and_names_the_nearest(
     assert not (tmp_path / "out").exists()
 
 
+def test_time_too_short_for_the_steps_exits_3_and_names_what_is_needed(
+    config: ShrinkConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(BudgetError, match=r"The time is too short: even .* Ask for --time \d+m"):
+        run_shrink(replace(config, time_s=1.0), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_images_of_other_classes_are_refused(config: ShrinkConfig, tmp_path: Path) -> None:
     other = write_photos(tmp_path / "other")
     (other / "dark below").rename(other / "bright")

@@ -141,7 +141,7 @@ def test_calibrated_norms_hold_the_statistics_of_the_images(source: PixelSource)
     first = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
     images = eval_batch(torch.from_numpy(source.pixels.take(source.indices)), PRE)
     with torch.no_grad():
-        maps = network.blocks[0].conv(images)  # type: ignore[operator]
+        maps = network.blocks[0].conv(images)  # type: ignore[operator]  # a module
     assert first.running_mean is not None
     torch.testing.assert_close(first.running_mean, maps.mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
     assert not network.training

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -184,16 +183,9 @@ def fit(
         only=None if only is None else str(only),
         seed=seed,
     )
-    try:
-        artefact = run_fit(
-            config,
-            out,
-            display.TerminalReporter(),
-            command=shlex.join(["pocketvision", *sys.argv[1:]]),
-        )
-    except KeyboardInterrupt:
-        display.err.print("Interrupted. Run the same command again to go on.", highlight=False)
-        raise typer.Exit(130) from None
+    artefact = display.carried_out(
+        lambda reporter, command: run_fit(config, out, reporter, command=command)
+    )
     if json:
         print((artefact.folder / "record.json").read_text())
     else:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
@@ -28,6 +31,21 @@ NOTE_WIDTH = 72  # of the remarks in a table: they alone may take several lines
 # A name such as ":cat:" stays what it is.
 out = Console(soft_wrap=True, emoji=False)
 err = Console(stderr=True, soft_wrap=True, emoji=False)
+
+
+Result = TypeVar("Result")
+
+
+def carried_out(work: Callable[[TerminalReporter, str], Result]) -> Result:
+    """What `work` gives, called with a reporter and the command as typed.
+
+    Ctrl-C leaves a run that goes on; that is said, and the exit code is 130.
+    """
+    try:
+        return work(TerminalReporter(), shlex.join(["pocketvision", *sys.argv[1:]]))
+    except KeyboardInterrupt:
+        err.print("Interrupted. Run the same command again to go on.", highlight=False)
+        raise typer.Exit(130) from None
 
 
 class LineProgress:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -104,12 +102,9 @@ def fit(
         accelerator=device,
         seed=seed,
     )
-    command = shlex.join(["pocketvision", *sys.argv[1:]])
-    try:
-        artefact = run_scene_fit(config, out, display.TerminalReporter(), command=command)
-    except KeyboardInterrupt:
-        display.err.print("Interrupted. Run the same command again to go on.", highlight=False)
-        raise typer.Exit(130) from None
+    artefact = display.carried_out(
+        lambda reporter, command: run_scene_fit(config, out, reporter, command=command)
+    )
     if json:
         print((artefact.folder / "record.json").read_text())
     else:

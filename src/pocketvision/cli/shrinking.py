@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -65,16 +63,9 @@ def shrink(
         skip_bad=skip_bad,
         seed=seed,
     )
-    try:
-        artefact = run_shrink(
-            config,
-            out,
-            display.TerminalReporter(),
-            command=shlex.join(["pocketvision", *sys.argv[1:]]),
-        )
-    except KeyboardInterrupt:
-        display.err.print("Interrupted. Run the same command again to go on.", highlight=False)
-        raise typer.Exit(130) from None
+    artefact = display.carried_out(
+        lambda reporter, command: run_shrink(config, out, reporter, command=command)
+    )
     if json:
         print((artefact.folder / "record.json").read_text())
     else:

@@ -18,7 +18,7 @@ from pocketvision.compress.netadapt import check_reachable, next_target, propose
 from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, open_pixels
-from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.errors import ArtefactError, BudgetError, ConfigError
 from pocketvision.fitting.folder import PREPARED, taken
 from pocketvision.fitting.forecast import Workload, planning_seconds
 from pocketvision.fitting.plan import chosen_precisions
@@ -102,7 +102,11 @@ class Adapting:
 
 
 def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting:
-    """The run that `out` holds unfinished, or a new one."""
+    """The run that `out` holds unfinished, or a new one; `out` exists afterwards.
+
+    Raises: ConfigError: `out` holds something else; images of other classes; a network that is as
+    fast already. ArtefactError: no network. BudgetError: the latency or the time is out of reach.
+    """
     folder = out / PREPARED
     earlier = _earlier(config, out)
     seed, file = load_network(Path(config.source))
@@ -244,7 +248,7 @@ def _begin(
 def _settle(adapting: Adapting) -> None:
     """Set the scale, score the seed, and fit the pace to the time.
 
-    Raises: BudgetError: the latency cannot be reached.
+    Raises: BudgetError: the latency cannot be reached, or not in the time.
     """
     config, state, seed, table = adapting.config, adapting.state, adapting.seed, adapting.table
     target_ms, seed_latency = adapting.target_ms, adapting.seed_latency
@@ -272,6 +276,13 @@ def _settle(adapting: Adapting) -> None:
         step_s=(time.monotonic() - judged) / TIMED_STEPS,
         share_s=adapting.share_s,
     )
+    if adapting.share_s is not None and pace.seconds > adapting.share_s:
+        needed_s = adapting.clock.spent_s + adapting.finish_s + pace.seconds / ADAPTING_SHARE
+        raise BudgetError(
+            f"The time is too short: even {pace.count} steps of {pace.step:.1%} with {count} "
+            f"proposals each take about {format_time(pace.seconds)}. Ask for --time "
+            f"{math.ceil(needed_s / 60)}m, or for a less ambitious --latency."
+        )
     adapting.reporter.say(
         f"{seed.spec.label} takes {format_latency(seed_latency.median_ms)} as "
         f"{state.precision} on {state.runtime}; {format_latency(config.latency_ms)} are asked for. "

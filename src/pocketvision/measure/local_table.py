@@ -11,18 +11,19 @@ from pathlib import Path
 
 from pocketvision.data.cache import cache_folder
 from pocketvision.errors import ArtefactError
-from pocketvision.measure.device import machine, machine_key
+from pocketvision.measure.device import installed_version, machine, machine_key
 from pocketvision.measure.latency import LatencyProtocol, measure_latency
 from pocketvision.measure.table import DeviceTable, LatencyTable, Timed, terms
 from pocketvision.measure.untrained import build_files, noise, write_untrained
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Precision
 from pocketvision.runtimes.runtime import Runtime
-from pocketvision.storage import from_json, to_json, write_atomic
+from pocketvision.storage import from_json, sha256_bytes, to_json, write_atomic
 
 CHUNK = 40  # files whose sessions are open, and timed in turns, at once
 CARRIERS = LatencyProtocol(rounds=20, min_runs=1, seconds=0.2)
 WHOLES = LatencyProtocol(rounds=20, min_runs=1, seconds=0.5)
+MAKERS = ("pocketvision", "torch", "onnx", "nncf")  # of the files, whose versions matter
 SECONDS_PER_CARRIER = {"f32": 0.3, "bf16": 0.35, "int8": 0.5, "w8": 0.3}  # for forecasts
 
 Progress = Callable[[int, int], None]  # networks timed, networks in all
@@ -33,8 +34,9 @@ class LocalTable:
 
     def __init__(self, runtime: Runtime, precision: Precision, threads: int) -> None:
         self.runtime, self.precision, self.threads = runtime, precision, threads
-        name = f"{machine_key()}-{runtime.name}-{precision}-{threads}.json"
-        self.path = cache_folder() / "tables" / name
+        makers = [installed_version(name) for name in MAKERS]
+        key = sha256_bytes(f"{machine_key()} {makers}".encode())[:16]
+        self.path = cache_folder() / "tables" / f"{key}-{runtime.name}-{precision}-{threads}.json"
         self._load()
 
     def _load(self) -> None:
@@ -50,9 +52,9 @@ class LocalTable:
             table = from_json(DeviceTable, self.path.read_bytes(), source=str(self.path))
         self.sums = LatencyTable(table)
 
-    def ensure(self, specs: Iterable[ArchSpec], progress: Progress | None = None) -> None:
+    def ensure(self, specs: Iterable[ArchSpec]) -> None:
         """Time the blocks of these networks that no run on this machine timed before."""
-        self.ensure_carriers(dict.fromkeys(c for spec in specs for c in terms(spec)), progress)
+        self.ensure_carriers(dict.fromkeys(c for spec in specs for c in terms(spec)))
 
     def ensure_carriers(
         self, carriers: Iterable[ArchSpec], progress: Progress | None = None
@@ -90,11 +92,6 @@ class LocalTable:
             found = self.time(unknown[start : start + CHUNK], WHOLES)
             table = self.sums.table
             self._keep(replace(table, wholes=(*table.wholes, *found)))
-
-    def latency_ms(self, spec: ArchSpec) -> float:
-        """By the table; what is missing is timed first."""
-        self.ensure([spec])
-        return self.sums.latency_ms(spec)
 
     def time(self, specs: Sequence[ArchSpec], protocol: LatencyProtocol) -> tuple[Timed, ...]:
         """Untrained files of these networks, timed in turns."""

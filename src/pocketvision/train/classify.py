@@ -93,7 +93,7 @@ class Classification(pl.LightningModule):
     def on_fit_start(self) -> None:
         if (teacher := self.teacher[0]) is not None:
             teacher.to(self.device)
-            teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub
+            teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean smoothed cross-entropy of (N, K) logits and (N, K) target probabilities."""

@@ -1,0 +1,20 @@
+"""Latency tables that are timed in no time, for tests of what is done with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pocketvision.fitting import device_profile
+from pocketvision.measure import local_table
+from pocketvision.measure.latency import LatencyProtocol
+
+
+def brief_tables(patch: pytest.MonkeyPatch, cache: Path, wholes: int) -> None:
+    """Two rounds of one run, `wholes` networks that check a table, and a cache of its own."""
+    brief = LatencyProtocol(rounds=2, min_runs=1, seconds=0.0, retries=0)
+    patch.setattr(local_table, "CARRIERS", brief)
+    patch.setattr(local_table, "WHOLES", brief)
+    patch.setattr(device_profile, "WHOLES", wholes)
+    patch.setenv("POCKETVISION_CACHE", str(cache))
