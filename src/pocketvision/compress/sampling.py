@@ -1,0 +1,125 @@
+"""What every way to search a space has in common: asked for members, told how they did.
+
+Whatever a method draws depends on its seed and on what it was told alone, so that the log of all
+scores is all there is to keep: told the log again, a method goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pocketvision.errors import BudgetError, in_range
+from pocketvision.models.space import Member, SearchSpace
+
+REWARD_EXPONENT = -0.07  # alpha and beta of MnasNet
+MAX_DRAWS = 2000  # until one is within the limit
+
+LatencyOf = Callable[[Member], float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scored:
+    """A member with its latency and accuracy (0..1). generation: the one that asked for it."""
+
+    member: Member
+    generation: int
+    latency_ms: float
+    accuracy: float
+
+
+class Sampler(Protocol):
+    """A method of search."""
+
+    def ask(self, count: int) -> list[Member]:
+        """The members of the next generation, none of them asked for before."""
+        ...
+
+    def tell(self, scored: Sequence[Scored]) -> None:
+        """All members of one generation with their scores, in the order they were asked for."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """A hard limit of latency. Every member that is asked for is within it."""
+
+    latency_of: LatencyOf
+    limit_ms: float
+
+    def holds(self, member: Member) -> bool:
+        """Whether the member is fast enough."""
+        return self.latency_of(member) <= self.limit_ms
+
+
+def reward(accuracy: float, latency_ms: float, target_ms: float, exponent: float) -> float:
+    """ACC * (LAT / TAR)^w, with the same w on both sides of the target.
+
+    Source: Tan et al., MnasNet, section 3, equation 2, alpha = beta = -0.07.
+
+    Raises: ConfigError: an exponent outside -1..0.
+    """
+    in_range("exponent", exponent, -1.0, 0.0)
+    return accuracy * (latency_ms / target_ms) ** exponent
+
+
+def front(scored: Sequence[Scored]) -> list[Scored]:
+    """Those that no other beats in both latency and accuracy, the fastest first."""
+    found: list[Scored] = []
+    for one in sorted(scored, key=lambda one: (one.latency_ms, -one.accuracy)):
+        if not found or one.accuracy > found[-1].accuracy:
+            found.append(one)
+    return found
+
+
+def generator_of(seed: int, generation: int) -> random.Random:
+    """The random numbers of one generation, whatever came before."""
+    return random.Random(f"{seed} {generation}")
+
+
+def draw_within(
+    space: SearchSpace, limit: Limit, generator: random.Random, known: set[Member]
+) -> Member:
+    """A new member within the limit: drawn evenly, and again where it is too slow.
+
+    Raises: BudgetError: none was found, and the fastest that was seen is named.
+    """
+    fastest: float | None = None
+    for _ in range(MAX_DRAWS):
+        member = space.sample(generator)
+        if member in known:
+            continue
+        latency_ms = limit.latency_of(member)
+        if latency_ms <= limit.limit_ms:
+            return member
+        fastest = min(latency_ms, fastest or latency_ms)
+    raise BudgetError(
+        f"{MAX_DRAWS} members of {space.name} were drawn, and no new one is within "
+        f"{limit.limit_ms:.3g} ms; the fastest takes "
+        f"{'no more' if fastest is None else f'{fastest:.3g} ms'}. Ask for a higher --latency, or "
+        "for another --space or lower --resolutions."
+    )
+
+
+class RandomSearch:
+    """Members drawn evenly among those within the limit."""
+
+    def __init__(self, space: SearchSpace, limit: Limit, seed: int) -> None:
+        self.space, self.limit, self.seed = space, limit, seed
+        self.generation = 0
+        self.known: set[Member] = set()
+
+    def ask(self, count: int) -> list[Member]:
+        generator = generator_of(self.seed, self.generation)
+        asked: set[Member] = set()
+        members: list[Member] = []
+        for _ in range(count):
+            members.append(draw_within(self.space, self.limit, generator, self.known | asked))
+            asked.add(members[-1])
+        return members
+
+    def tell(self, scored: Sequence[Scored]) -> None:
+        self.generation += 1
+        self.known.update(one.member for one in scored)
