@@ -62,7 +62,7 @@ def reward(accuracy: float, latency_ms: float, target_ms: float, exponent: float
     Raises: ConfigError: an exponent outside -1..0.
     """
     in_range("exponent", exponent, -1.0, 0.0)
-    return accuracy * (latency_ms / target_ms) ** exponent
+    return accuracy * float((latency_ms / target_ms) ** exponent)
 
 
 def front(scored: Sequence[Scored]) -> list[Scored]:
