@@ -7,9 +7,11 @@ scores is all there is to keep: told the log again, a method goes on as if it ha
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from pocketvision.errors import BudgetError, in_range
 from pocketvision.models.space import Member, SearchSpace
@@ -22,11 +24,15 @@ LatencyOf = Callable[[Member], float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scored:
-    """A member with its latency and accuracy (0..1). generation: the one that asked for it."""
+    """A member with its latency, the bytes of its weights, and its accuracy (0..1).
+
+    generation: the one that asked for it.
+    """
 
     member: Member
     generation: int
     latency_ms: float
+    size_bytes: int
     accuracy: float
 
 
@@ -74,6 +80,25 @@ def front(scored: Sequence[Scored]) -> list[Scored]:
     return found
 
 
+def fronts(scored: Sequence[Scored]) -> Iterator[list[Scored]]:
+    """Layers: those that no other beats in latency, size and accuracy at once, then those that only
+    the first layer beats, and so on. Within a layer, the most accurate comes first.
+
+    Source: Deb et al., NSGA-II, section III-A.
+    """
+    left = sorted(scored, key=lambda one: (-one.accuracy, one.latency_ms, one.size_bytes))
+    costs = np.array([[-one.accuracy, one.latency_ms, one.size_bytes] for one in left])
+    while left:
+        # What beats one stands before it in this order, and the first to be beaten by stays.
+        kept: list[int] = []
+        for place, cost in enumerate(costs):
+            if not any((costs[better] <= cost).all() for better in kept):
+                kept.append(place)
+        yield [left[place] for place in kept]
+        beaten = sorted(set(range(len(left))) - set(kept))
+        left, costs = [left[place] for place in beaten], costs[beaten]
+
+
 def generator_of(seed: int, generation: int) -> random.Random:
     """The random numbers of one generation, whatever came before."""
     return random.Random(f"{seed} {generation}")
@@ -95,11 +120,15 @@ def draw_within(
         if latency_ms <= limit.limit_ms:
             return member
         fastest = min(latency_ms, fastest or latency_ms)
+    if fastest is None:
+        raise BudgetError(
+            f"{space.name} is used up: all within {limit.limit_ms:.3g} ms that were drawn are "
+            "known. Ask for fewer evaluations, or for a larger space."
+        )
     raise BudgetError(
         f"{MAX_DRAWS} members of {space.name} were drawn, and no new one is within "
-        f"{limit.limit_ms:.3g} ms; the fastest takes "
-        f"{'no more' if fastest is None else f'{fastest:.3g} ms'}. Ask for a higher --latency, or "
-        "for another --space or lower --resolutions."
+        f"{limit.limit_ms:.3g} ms; the fastest takes {fastest:.3g} ms. Ask for a higher --latency, "
+        "for another --space, or for a lower --resolution."
     )
 
 

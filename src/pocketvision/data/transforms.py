@@ -79,6 +79,15 @@ def eval_batch(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     return normalise(pixels[:, start : start + size, start : start + size], preprocessing)
 
 
+def resized(images: Tensor, side: int) -> Tensor:
+    """(N, C, H, W) float -> (N, C, side, side): as they are, or reduced without aliasing."""
+    if images.shape[-1] == side:
+        return images
+    return functional.interpolate(
+        images, size=(side, side), mode="bilinear", align_corners=False, antialias=True
+    )
+
+
 def augment(
     pixels: Tensor,
     targets: Tensor,

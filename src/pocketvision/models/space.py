@@ -72,6 +72,12 @@ class BlockChoice:
     attention: bool
     act: Act
 
+    @property
+    def described(self) -> str:
+        """'k5 e6 SE hswish' for people."""
+        attention = " SE" if self.attention else ""
+        return f"k{self.kernel} e{self.expansion:g}{attention} {self.act}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
@@ -81,11 +87,19 @@ class Member:
     resolution: int
     stages: tuple[tuple[BlockChoice, ...], ...]
 
+    @property
+    def described(self) -> str:
+        """'x1 @96: k3 e1 relu | k5 e6 SE hswish, k3 e4 relu | ...', a stage between bars."""
+        stages = (", ".join(block.described for block in stage) for stage in self.stages)
+        return f"x{self.width:g} @{self.resolution}: {' | '.join(stages)}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSpace:
     """Networks of the form of MobileNetV3: stem, stages, a last 1x1 convolution, a hidden layer.
 
+    family: the registry's name of the network whose form they have, and whose published accuracies
+    tell what to expect of them.
     stem, last, hidden: their channels at multiplier 1; they have h-swish. widths: multipliers of
     all of them but the hidden layer. resolutions: input sides, pixels. multiple: of all channels,
     what the device likes.
@@ -94,6 +108,7 @@ class SearchSpace:
     """
 
     name: str
+    family: str = "mobilenet_v3_large"
     stem: int = 16
     stages: tuple[StageSpace, ...]
     last: int
@@ -137,7 +152,8 @@ class SearchSpace:
         last = self._channels(self.last, member.width)
         blocks.append(ConvSpec(c_in=c_in, c_out=last, kernel=1, act="hswish"))
         return ArchSpec(
-            name=self.name,
+            name=self.family,
+            variant=f"member of {self.name}",
             width=member.width,
             in_chans=in_chans,
             resolution=member.resolution,

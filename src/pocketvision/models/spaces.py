@@ -6,7 +6,8 @@ import json
 import tomllib
 from pathlib import Path
 
-from pocketvision.errors import ConfigError
+from pocketvision.errors import ConfigError, choice
+from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import EXPANSIONS, BlockChoice, Member, SearchSpace, StageSpace
 from pocketvision.nn.blocks import InvertedResidualSpec
@@ -36,6 +37,7 @@ V3_LARGE = SearchSpace(
 
 V3_SMALL = SearchSpace(
     name="v3_small",
+    family="mobilenet_v3_small",
     stages=(
         StageSpace(c_out=16, stride=2, depths=(1,), expansions=(1.0,), acts=RELU),
         # MobileNetV3-Small has 72 channels inside a block of 16, and 88 inside one of 24.
@@ -70,7 +72,9 @@ def find_space(name: str) -> SearchSpace:
         raise ConfigError(f"space={name!r} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"space={name!r} is not TOML: {error}.") from error
-    return from_json(SearchSpace, json.dumps(fields, default=str), source=name)
+    space = from_json(SearchSpace, json.dumps(fields, default=str), source=name)
+    choice("family", space.family, registry.MODELS)
+    return space
 
 
 def member_of(space: SearchSpace, spec: ArchSpec) -> Member | None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.data.transforms import Augmentation, augment, eval_batch
+from pocketvision.data.transforms import Augmentation, augment, eval_batch, resized
 from pocketvision.errors import in_range
 from pocketvision.models.arch import Network
 from pocketvision.train.alarms import check_loss
@@ -104,6 +104,11 @@ def fine_tune_briefly(
     lay_out(network.eval(), torch.contiguous_format)
 
 
+def for_network(images: Tensor, network: Network) -> Tensor:
+    """(N, C, H, W) images resized to the input side of the network, where theirs is another."""
+    return resized(images, network.spec.resolution)
+
+
 @torch.no_grad()
 def calibrate_norms(network: Network, source: PixelSource, preprocessing: Preprocessing) -> None:
     """Measure the statistics of all batch norms anew, on some images of `source`; in place.
@@ -123,7 +128,7 @@ def calibrate_norms(network: Network, source: PixelSource, preprocessing: Prepro
     rows = np.linspace(0, len(source) - 1, min(CALIBRATED, len(source))).astype(int)
     for part in np.array_split(rows, max(1, len(rows) // CALIBRATED_AT_ONCE)):
         pixels = torch.from_numpy(source.pixels.take(source.indices[part]))
-        network(eval_batch(pixels, preprocessing))
+        network(for_network(eval_batch(pixels, preprocessing), network))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.train(was_training)
@@ -150,7 +155,8 @@ def expected_accuracy(
     with cpu_threads(threads):
         for start in range(0, len(source), SCORED):
             rows = source.indices[start : start + SCORED]
-            images = eval_batch(torch.from_numpy(source.pixels.take(rows)), preprocessing)
+            pixels = torch.from_numpy(source.pixels.take(rows))
+            images = for_network(eval_batch(pixels, preprocessing), network)
             labels = torch.from_numpy(source.labels[start : start + SCORED])
             right = network(images).softmax(1).gather(1, labels[:, None])
             found.append(right)
