@@ -118,7 +118,13 @@ def test_a_browser_shows_it_without_complaint(name: str, scheme: str, tmp_path: 
         assert one["script"] == "js"
         assert one["tip"]
         assert one["charts"] == 4 + sum(
-            found is not None for found in (record.calibration, record.quantization)
+            found is not None
+            for found in (
+                record.calibration,
+                record.quantization,
+                record.search,
+                record.narrowing,
+            )
         )
         assert all(one["images"])
         assert len(one["images"]) == len(record.mistakes)

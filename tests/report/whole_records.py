@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from PIL import Image
 from records import BUDGET, accuracy, comparison, full_record, latency
+from search_records import narrowing, search
 
 from pocketvision.record import (
     Calibration,
@@ -104,6 +105,8 @@ def whole_record(record: Record | None = None) -> Record:
         mistakes=_mistakes(names),
         layers=_layers(),
         quantization=quantization(),
+        narrowing=narrowing(),
+        search=search(),
     )
 
 

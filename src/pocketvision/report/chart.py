@@ -127,6 +127,11 @@ class Plane:
             pen_up = False
         return Markup('<path class="line {}" d="{}"/>').format(style, "".join(steps))
 
+    def dots(self, points: Sequence[tuple[float, float]], style: str) -> Markup:
+        """Many points as one path: short lines without length, whose round ends are the dots."""
+        path = "".join(f"M{self.px(x):.1f} {self.py(y):.1f}h0" for x, y in points)
+        return Markup('<path class="dots {}" d="{}"/>').format(style, path)
+
     def mark(
         self, shape: Shape, x: float, y: float, radius: float, style: str, tip: str = ""
     ) -> Markup:

@@ -16,8 +16,11 @@ from pocketvision.record import Record
 from pocketvision.report import rows, text
 from pocketvision.report.chart import Chart
 from pocketvision.report.confusion_chart import NAMED_CLASSES, confusion_chart
+from pocketvision.report.narrowing_chart import narrowing_chart
 from pocketvision.report.quantization_chart import quantization_chart
 from pocketvision.report.quantization_rows import integer_rows
+from pocketvision.report.search_chart import search_chart
+from pocketvision.report.search_rows import narrowing_rows, search_rows
 from pocketvision.report.templates import FOLDER, template
 from pocketvision.report.training_charts import accuracy_chart, loss_chart, reliability_chart
 from pocketvision.report.tried_chart import tried_chart
@@ -48,6 +51,8 @@ def render_report(record: Record) -> str:
         sections=sections(record),
         bars=rows.budget_bars(record),
         tried=rows.in_reading_order(record.tried),
+        searched=search_rows(record.search),
+        narrowed=narrowing_rows(record.narrowing),
         integers=integer_rows(record.quantization),
         classes=rows.class_rows(record),
         confusions=rows.most_frequent_confusions(record.confusion, record.data.classes),
@@ -72,6 +77,8 @@ def all_charts(record: Record) -> dict[str, Chart]:
     """Every chart the record has data for, by id."""
     charts = [
         tried_chart(record.tried, record.budget),
+        search_chart(record.search),
+        narrowing_chart(record.narrowing),
         quantization_chart(record.quantization),
         confusion_chart(record.confusion, record.data.classes),
         reliability_chart(record.calibration),
@@ -85,6 +92,8 @@ def sections(record: Record) -> list[Section]:
     """The parts that the record has figures for, in the order of the page."""
     there: tuple[tuple[str, str, object], ...] = (
         ("tried", "Tried", record.tried),
+        ("search", "Search", record.search),
+        ("narrowing", "Narrowing", record.narrowing),
         ("variants", "Variants", record.variants),
         ("integers", "Integers", record.quantization),
         ("classes", "Classes", record.confusion),

@@ -90,7 +90,7 @@ def budget_bars(record: Record) -> list[Bar]:
     """Latency, size, memory and time against the budget, as `measured_bars`."""
     return measured_bars(
         record.budget,
-        latency=record.latency,
+        latency=record.budgeted,
         size_bytes=record.shipped.size_bytes,
         peak_bytes=record.peak_bytes,
         spent_s=record.spent_s,
@@ -105,7 +105,7 @@ def measured_bars(
     peak_bytes: int | None,
     spent_s: float,
 ) -> list[Bar]:
-    """One bar for each measured figure; memory where it was measured, time where it was limited."""
+    """One bar for each figure; memory where it was measured, time where it was limited."""
     bars = [
         _bar(
             "Latency",

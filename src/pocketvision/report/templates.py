@@ -7,8 +7,9 @@ from pathlib import Path
 
 import jinja2
 
-from pocketvision.budget import format_time
+from pocketvision.budget import format_latency, format_time
 from pocketvision.report import text
+from pocketvision.report.search_rows import method_words, narrowing_sentence
 
 FOLDER = Path(__file__).parent
 
@@ -32,11 +33,14 @@ def _environment() -> jinja2.Environment:
         "decibels": text.decibels,
         "duration": format_time,
         "fence": text.markdown_fence,
+        "latency_limit": format_latency,
         "latency_line": text.latency_line,
         "md": text.markdown,
         "megabytes": text.megabytes,
+        "method": method_words,
         "milliseconds": text.milliseconds,
         "millions": text.millions,
+        "narrowing_sentence": narrowing_sentence,
         "percent": text.percent,
         "points": text.points,
         "significant": text.significant,

@@ -113,8 +113,13 @@ def accuracy_line(accuracy: Accuracy) -> str:
 
 
 def latency_line(latency: Latency) -> str:
-    """'3.20 ms median (95 % interval ..., p95 ..., 1 thread, batch 1, 200 runs)'."""
+    """'3.20 ms median (95 % interval ..., p95 ..., 1 thread, batch 1, 200 runs)', or by a table."""
     interval = milliseconds_range(latency.low_ms, latency.high_ms)
+    if latency.is_by_table:
+        return (
+            f"{milliseconds(latency.median_ms)} by a table of blocks ({interval} as such sums were "
+            f"off, {threads(latency.threads)}, batch {latency.batch})"
+        )
     return (
         f"{milliseconds(latency.median_ms)} median (95 % interval {interval}, "
         f"p95 {milliseconds(latency.p95_ms)}, {threads(latency.threads)}, batch {latency.batch}, "

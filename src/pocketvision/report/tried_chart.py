@@ -7,31 +7,33 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from pocketvision.budget import format_latency
 from pocketvision.record import BudgetSummary, Tried
 from pocketvision.report.chart import (
-    LEFT,
     RIGHT,
-    TOP,
     Chart,
     Key,
     Plane,
-    Scale,
     Shape,
     around,
     both,
-    label,
-    mark,
-    rectangle,
     segment,
     svg,
 )
-from pocketvision.report.text import clipped, megabytes, milliseconds, percent
+from pocketvision.report.frontier import (
+    ROOM_FOR_A_NAME,
+    Point,
+    latency_scale,
+    limit_line,
+    named,
+    ringed,
+    stairs,
+    unbeaten,
+)
+from pocketvision.report.text import megabytes, milliseconds, percent
 
 SHAPES: dict[str, Shape] = {"f32": "circle", "bf16": "diamond", "int8": "square", "w8": "circle"}
 SMALLEST, LARGEST = 3.0, 15.0  # pixels, radius of a file of no bytes and of the largest
 CROWDED = 60  # marks from which on the largest are smaller
-ROOM_FOR_A_NAME = 500  # pixels of width from which on the chosen one is named
 
 
 def tried_chart(tried: Sequence[Tried], budget: BudgetSummary) -> Chart | None:
@@ -42,15 +44,18 @@ def tried_chart(tried: Sequence[Tried], budget: BudgetSummary) -> Chart | None:
     wide, narrow = both(lambda width, height: _draw(tried, front, budget, width, height))
     limited = any((budget.latency_ms, budget.size_bytes, budget.memory_bytes))
     filled = "filled marks fit the whole budget, hollow ones do not; " if limited else ""
+    by_table = tried[0].latency.is_by_table
+    where = "on the target by its table" if by_table else "here"
+    interval = "how far such sums were off" if by_table else "the 95 % interval of its median"
     over = "the shaded side is over the latency asked for; " if budget.latency_ms else ""
     return Chart(
         id="tried",
         title="Accuracy to expect, latency and size",
         how_to_read=(
-            "Up is more accurate on ImageNet as published, left is faster here, and a larger mark "
-            f"is a larger file ({megabytes(max(one.size_bytes for one in tried))} the largest); "
+            f"Up is more accurate on ImageNet as published, left is faster {where}, and a larger "
+            f"mark is a larger file ({megabytes(max(o.size_bytes for o in tried))} the largest); "
             f"{filled}{over}the stepped line joins those that none beats in both. "
-            "The thin bar through a mark is the 95 % interval of its median."
+            f"The thin bar through a mark is {interval}."
         ),
         alt=_alt(tried, len(front)),
         wide=wide,
@@ -61,11 +66,7 @@ def tried_chart(tried: Sequence[Tried], budget: BudgetSummary) -> Chart | None:
 
 def pareto(tried: Sequence[Tried]) -> list[Tried]:
     """Those that no other beats in both prior and latency, the fastest first."""
-    front: list[Tried] = []
-    for one in sorted(tried, key=lambda one: (one.latency.median_ms, -one.prior.top1)):
-        if not front or one.prior.top1 > front[-1].prior.top1:
-            front.append(one)
-    return front
+    return unbeaten(tried, _point)
 
 
 def _draw(
@@ -77,8 +78,7 @@ def _draw(
 ) -> Markup:
     limit = budget.latency_ms
     reach = [one.latency.median_ms for one in tried] + ([limit] if limit else [])
-    low = 0.85 * max(min(reach), 1e-6)
-    x = Scale(low=low, high=max(1.18 * max(reach), 1.5 * low), logarithmic=True)
+    x = latency_scale(reach, logarithmic=True)
     plane = Plane(
         width=width,
         height=height,
@@ -93,59 +93,30 @@ def _draw(
     def radius(one: Tried) -> float:
         return SMALLEST + (reachable - SMALLEST) * math.sqrt(one.size_bytes / largest)
 
-    parts = [*_budget(plane, limit), plane.axes(), plane.line(_stairs(front, x.high), "front")]
+    steps = plane.line(stairs([_point(one) for one in front], x.high), "front")
+    parts = [plane.axes(), *limit_line(plane, limit, "budget"), steps]
     for one in sorted(tried, key=lambda one: (one.chosen, one.fits, -one.size_bytes)):
         parts += [_interval(plane, one), _mark(plane, one, radius(one))]
-    parts += [_chosen(plane, one, radius(one)) for one in tried if one.chosen]
+    for one in tried:
+        if one.chosen:
+            place = plane, _point(one), radius(one)
+            parts += [ringed(*place), named(*place, one.network)]
     return svg(width, height, *parts)
 
 
-def _stairs(front: Sequence[Tried], end: float) -> list[tuple[float, float]]:
-    """Best prior within each latency, as a line of steps up to the end of the axis."""
-    points: list[tuple[float, float]] = []
-    for one in front:
-        ms, top1 = one.latency.median_ms, 100 * one.prior.top1
-        points += [(ms, points[-1][1]), (ms, top1)] if points else [(ms, top1)]
-    return [*points, (end, points[-1][1])]
+def _point(one: Tried) -> Point:
+    return one.latency.median_ms, 100 * one.prior.top1
 
 
 def _mark(plane: Plane, one: Tried, radius: float) -> Markup:
     style = "fits" if one.fits else "open"
-    x, y = one.latency.median_ms, 100 * one.prior.top1
-    return plane.mark(SHAPES[one.precision], x, y, radius, style, _tip(one))
+    return plane.mark(SHAPES[one.precision], *_point(one), radius, style, _tip(one))
 
 
 def _interval(plane: Plane, one: Tried) -> Markup:
     y = plane.py(100 * one.prior.top1)
     low, high = (plane.px(max(ms, plane.x.low)) for ms in (one.latency.low_ms, one.latency.high_ms))
     return segment(low, y, min(high, plane.width - RIGHT), y, "interval")
-
-
-def _chosen(plane: Plane, one: Tried, radius: float) -> Markup:
-    """A ring, and the name above: the same network in other runtimes stands left and right."""
-    x, y = plane.px(one.latency.median_ms), plane.py(100 * one.prior.top1)
-    ring = mark("circle", x, y, radius + 5, "ring")
-    if plane.width < ROOM_FOR_A_NAME:
-        return ring
-    left = x < plane.width / 2
-    above = y - radius - 12 if y > TOP + 40 else y + radius + 20
-    words = clipped(one.network, 30)
-    return ring + label(
-        x - 4 if left else x + 4, above, words, "start" if left else "end", "chosen"
-    )
-
-
-def _budget(plane: Plane, limit: float | None) -> list[Markup]:
-    if not limit:
-        return []
-    x, bottom = plane.px(limit), plane.py(plane.y.low)
-    right = x - LEFT > (plane.width - LEFT - RIGHT) / 2  # where the words have room
-    words = f"budget {format_latency(limit)}"
-    return [
-        rectangle(x, TOP, plane.width - RIGHT - x, bottom - TOP, "veil"),
-        segment(x, TOP, x, bottom, "budget"),
-        label(x + (-6 if right else 6), TOP + 14, words, "end" if right else "start", "budget"),
-    ]
 
 
 def _tip(one: Tried) -> str:
@@ -175,7 +146,7 @@ def _alt(tried: Sequence[Tried], front: int) -> str:
     times = [one.latency.median_ms for one in tried]
     chosen = next((f" Chosen: {one.network}." for one in tried if one.chosen), "")
     return (
-        f"Scatter plot of {len(tried)} measured combinations, prior against latency, from "
+        f"Scatter plot of {len(tried)} combinations, prior against latency, from "
         f"{milliseconds(min(times))} to {milliseconds(max(times))}; {front} lie on the front and "
         f"{sum(one.fits for one in tried)} fit the budget.{chosen} The table below has all figures."
     )

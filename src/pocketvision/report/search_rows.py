@@ -1,0 +1,109 @@
+"""What a search and a narrowing came to, as pages and cards tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pocketvision.budget import format_latency
+from pocketvision.record import (
+    Narrowing,
+    NarrowingProposal,
+    NarrowingStep,
+    Sampling,
+    Search,
+    SearchedNetwork,
+)
+from pocketvision.report import text
+from pocketvision.report.frontier import Point, is_drawable, unbeaten
+
+METHODS: dict[Sampling, str] = {
+    "evolution": "evolution",
+    "random": "random search",
+    "rl": "reinforcement learning",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchRows:
+    """What the section about the search shows besides the record itself.
+
+    origins: how many networks each method asked for. front: those that none beats, the fastest
+    first. noted: an arm has something to say.
+    """
+
+    method: str
+    origins: str
+    front: tuple[SearchedNetwork, ...]
+    noted: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NarrowingRow:
+    """One step, counted from the seed, which is 0; taken: the proposal that it took, if known."""
+
+    number: int
+    step: NarrowingStep
+    taken: NarrowingProposal | None
+
+
+def search_rows(found: Search | None) -> SearchRows | None:
+    """Rows and words of a search; None where there was none."""
+    if found is None:
+        return None
+    return SearchRows(
+        method=METHODS[found.method],
+        origins=origins_words(found.scored),
+        front=tuple(search_front(found.scored)),
+        noted=any(arm.note for arm in found.arms),
+    )
+
+
+def search_front(scored: Sequence[SearchedNetwork]) -> list[SearchedNetwork]:
+    """Those that no other beats in both accuracy and latency, the fastest first."""
+
+    def point(one: SearchedNetwork) -> Point:
+        return one.latency_ms, one.accuracy
+
+    return unbeaten([one for one in scored if is_drawable(point(one))], point)
+
+
+def method_words(method: Sampling) -> str:
+    """'rl' -> 'reinforcement learning'."""
+    return METHODS[method]
+
+
+def origins_words(scored: Sequence[SearchedNetwork]) -> str:
+    """Networks by the method that asked for them: '1,900 by evolution, 200 by random search'."""
+    counts = {origin: sum(one.origin == origin for one in scored) for origin in METHODS}
+    by_count = sorted(counts.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{count:,} by {METHODS[origin]}" for origin, count in by_count if count)
+
+
+def narrowing_rows(found: Narrowing | None) -> list[NarrowingRow]:
+    """The steps from the seed on; none where nothing was narrowed."""
+    if found is None:
+        return []
+    return [
+        NarrowingRow(number=number, step=step, taken=_taken(step))
+        for number, step in enumerate(found.steps)
+    ]
+
+
+def narrowing_sentence(found: Narrowing) -> str:
+    """From where to where a network was narrowed, and what was asked for."""
+    first, last, count = found.steps[0], found.steps[-1], len(found.steps) - 1
+    if count:
+        steps = "1 step" if count == 1 else f"{count} steps"
+        start, end = text.milliseconds(first.latency_ms), text.milliseconds(last.latency_ms)
+        said = f"NetAdapt narrowed {found.seed} in {steps} from {start} to {end}"
+    else:
+        said = f"NetAdapt left {found.seed} as it is, at {text.milliseconds(first.latency_ms)}"
+    return (
+        f"{said}; {format_latency(found.target_ms)} were asked for, with {found.runtime} "
+        f"{found.precision} and {text.threads(found.threads)}."
+    )
+
+
+def _taken(step: NarrowingStep) -> NarrowingProposal | None:
+    return next((one for one in step.proposals if one.group == step.chosen), None)
