@@ -31,7 +31,8 @@ class Latency:
     """Time of one run of a session, the input being in memory.
 
     low_ms..high_ms is the 95 % bootstrap interval of the median. `noise` says why the figure cannot
-    be trusted (empty: it can).
+    be trusted (empty: it can). No runs: nothing was measured, it is a sum over a table of blocks,
+    and low_ms..high_ms is as far around it as such sums were off; p95_ms is high_ms then.
     """
 
     median_ms: float
@@ -42,6 +43,22 @@ class Latency:
     threads: int
     batch: int = 1
     noise: str = ""
+
+    @property
+    def is_by_table(self) -> bool:
+        """True for a sum over a table of blocks, which was not measured."""
+        return self.runs == 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnTarget:
+    """What a file takes on a device that is not here, by a table of its blocks.
+
+    table: what it is of, such as "onnxruntime int8, 1 thread, on Cortex-A76".
+    """
+
+    table: str
+    latency: Latency
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +146,10 @@ class Prior:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tried:
-    """One network x runtime x precision, exported untrained and measured."""
+    """One network x runtime x precision, exported untrained and measured.
+
+    latency: on this machine, or by the table of a target (`Latency.is_by_table`).
+    """
 
     network: str  # label, e.g. "mobilenet_v3_small x0.75 @96"
     name: str
@@ -176,8 +196,10 @@ class Step:
 class Variant:
     """The trained network in one runtime x precision, after its gate.
 
-    peak_bytes: the most resident memory that a process took to load the file as shipped and run it,
-    beyond an empty session of the runtime; the highest of several processes; None: not measured.
+    latency: on this machine. peak_bytes: the most resident memory that a process took to load the
+    file as shipped and run it, beyond an empty session of the runtime; the highest of several
+    processes; None: not measured. target: where a table of another device was given, the latency
+    that the budget is held against.
     """
 
     runtime: str
@@ -191,6 +213,12 @@ class Variant:
     passed_gate: bool
     shipped: bool = False
     peak_bytes: int | None = None
+    target: Latency | None = None
+
+    @property
+    def budgeted(self) -> Latency:
+        """The latency that the budget is held against."""
+        return self.latency if self.target is None else self.target
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -499,7 +527,7 @@ class Record:
     network: NetworkSummary
     shipped: Shipped
     headline: Accuracy  # the shipped file, from image files, on data.headline_split
-    latency: Latency  # the shipped file
+    latency: Latency  # the shipped file, on this machine
     decode_ms: float  # median of reading, decoding and resizing one image file; not in the latency
     variants: tuple[Variant, ...]
     verification: tuple[Comparison, ...]  # from image files, on data.headline_split
@@ -522,6 +550,12 @@ class Record:
     quantization: Quantization | None = None  # of the INT8 file of ONNX Runtime
     narrowing: Narrowing | None = None  # where NetAdapt made the network
     search: Search | None = None  # where a search found it, or was made beside it
+    target: OnTarget | None = None  # the shipped file, where the budget is of another device
+
+    @property
+    def budgeted(self) -> Latency:
+        """The latency that the budget is held against."""
+        return self.latency if self.target is None else self.target.latency
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

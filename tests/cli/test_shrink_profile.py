@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from brief_tables import brief_tables
 from command_line import Run
+from target_tables import small_networks, table_of, write_table
 
-from pocketvision.fitting import shrink
+from pocketvision.fitting import pipeline, shrink
+from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.shrink_config import ShrinkConfig
 from pocketvision.measure import local_table
 
@@ -98,6 +100,51 @@ def test_shrink_hands_its_words_on(
     (config,) = asked
     assert (config.source, config.images, config.latency_ms) == ("fitted", "photos", 2.0)
     assert (config.time_s, config.step, config.augmentation.flip) == (1800.0, 0.02, 0.0)
+
+
+def test_profile_takes_networks_in_place_of_a_space(run: Run, tmp_path: Path) -> None:
+    words = ("--models", "mobilenet_v1", "--resolution", "32", "--precision", "f32")
+    done = run("profile", *words, "--out", str(tmp_path / "device.json"))
+    assert done.code == 0
+    assert "blocks of mobilenet_v1 and 3 whole networks on onnxruntime f32" in done.err
+    assert run("profile", "--models", "mobilenet_v1", "--out", str(tmp_path / "b.json")).code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "threads"), [((), 4), (("--threads", "4"), 4), (("--threads", "2"), 2)]
+)
+def test_fit_and_shrink_hand_the_target_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], threads: int
+) -> None:
+    asked: list[FitConfig | ShrinkConfig] = []
+
+    def take(config: FitConfig | ShrinkConfig, *rest: Any, **named: Any) -> None:
+        asked.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shrink, "run_shrink", take)
+    monkeypatch.setattr(pipeline, "run_fit", take)
+    table = write_table(tmp_path / "table.json", table_of(small_networks(), threads=4))
+    words = ("--target", table, "--latency", "2ms", "--out", str(tmp_path / "out"), *words)
+    assert run("fit", "photos", *words).code == 130
+    assert run("shrink", "fitted", "--images", "photos", *words).code == 130
+    assert [(config.target, config.threads) for config in asked] == [(table, threads)] * 2
+
+
+def test_target_that_is_no_table_is_a_sentence(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text("no table")
+    words = ("--target", str(tmp_path / "table.json"), "--out", str(tmp_path / "out"))
+    for verb in (("fit", "photos"), ("shrink", "fitted", "--images", "photos")):
+        done = run(*verb, *words, "--latency", "2ms")
+        assert done.code == 2
+        assert "table.json is not a valid DeviceTable" in done.err
+        assert "Traceback" not in done.err
+    done = run("fit", "photos", *words, "--threads", "1")
+    assert done.code == 2
+    assert "is a table of latencies, and no latency is asked for; give --latency" in done.err
+    done = run("fit", "cube.mat", "--task", "hyperspectral", *words)
+    assert done.code == 2
+    assert "--target is an option for photos" in done.err
 
 
 def test_shrink_of_nothing_is_a_sentence(run: Run, tmp_path: Path) -> None:

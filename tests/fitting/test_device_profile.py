@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 from brief_tables import brief_tables
+from small_runs import Told
+from target_tables import table_of, timed
 
 from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.fitting.candidates import list_candidates
 from pocketvision.fitting.device_profile import (
     ProfileConfig,
     networks_of,
@@ -22,6 +25,9 @@ from pocketvision.fitting.device_profile import (
     run_profile,
     write_bundle,
 )
+from pocketvision.fitting.reporter import Silent
+from pocketvision.fitting.target_plan import covered
+from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.measure import local_table
 from pocketvision.measure.latency import measure_latency
 from pocketvision.measure.table import LatencyTable, check_table
@@ -69,6 +75,7 @@ def test_table_covers_every_member_of_the_space(config: ProfileConfig, tmp_path:
     assert check.n == 4
     sums = LatencyTable(table)
     space = config.searched
+    assert space is not None
     for member in space.covering():  # any figure will do: two rounds are noise
         assert math.isfinite(sums.latency_ms(space.spec(member, 17)))
 
@@ -138,6 +145,13 @@ def test_bundle_is_timed_by_its_script_alone(config: ProfileConfig, tmp_path: Pa
         ({"resolutions": (50,)}, "resolution=50 is not in the space .*; expected one of 32, 48"),
         ({"precision": "bf16"}, "precision='bf16' is not offered by onnxruntime; expected one of"),
         ({"threads": 0}, "threads=0 is out of range"),
+        ({"models": ("mobilenet_v9",)}, "'mobilenet_v9' is unknown; .* Did you mean 'mobilenet"),
+        ({"space": None}, "without a space, give the networks and their resolutions, such as"),
+        ({"space": None, "models": ("resnet18",)}, "without a space, give the networks and their"),
+        (
+            {"space": None, "models": ("resnet18",), "resolutions": (8,)},
+            "resolution=8 is out of range; expected 32 to 1024",
+        ),
     ],
 )
 def test_what_cannot_be_profiled_is_refused(
@@ -186,4 +200,38 @@ def test_absent_and_later_tables_are_refused(config: ProfileConfig, tmp_path: Pa
 
 def test_default_is_the_smallest_resolution() -> None:
     config = ProfileConfig(space="v3_small")
+    assert config.searched is not None
     assert config.searched.resolutions == (min(find_space("v3_small").resolutions),)
+
+
+NAMED = ProfileConfig(space=None, models=("mobilenet_v1",), resolutions=(32,), precision="f32")
+
+
+def test_table_of_networks_covers_what_fit_plans_with() -> None:
+    networks = networks_of(NAMED)
+    table = replace(table_of([]), carriers=tuple(map(timed, networks.carriers)))
+    target = TargetTable(table, "table.json")
+    candidates = list_candidates(["mobilenet_v1"], (), (32,), 7)
+    assert covered(candidates, target, Silent()) == candidates
+    assert len(set(networks.wholes)) == len(networks.wholes) == 4
+
+
+def test_one_network_alone_can_be_checked() -> None:
+    networks = networks_of(replace(NAMED, models=("mobilenetv3_small_075",)))
+    assert len(set(networks.wholes)) == 3
+
+
+def test_networks_join_a_space_at_its_resolution(config: ProfileConfig) -> None:
+    both = replace(config, models=("mobilenet_v1",))
+    assert both.described == f"{config.space} and mobilenet_v1"
+    assert networks_of(both).carriers == list(
+        dict.fromkeys([*networks_of(config).carriers, *networks_of(NAMED).carriers])
+    )
+    assert len(networks_of(both).wholes) == 8
+
+
+def test_networks_are_timed_without_a_space(tmp_path: Path) -> None:
+    table, check = run_profile(NAMED, tmp_path / "out.json", told := Told())
+    assert (check.n, len(table.carriers)) == (4, len(networks_of(NAMED).carriers))
+    assert " blocks of mobilenet_v1 and 4 whole networks on" in told.sentences[0]
+    assert open_target(str(tmp_path / "out.json")) is not None

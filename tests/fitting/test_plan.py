@@ -196,7 +196,7 @@ def tried(
     candidate: Candidate, ms: float, size: int, budget: Budget, peak: int | None = None
 ) -> Tried:
     measured = ranking.Measured(size_bytes=size, latency=latency(ms), peak_bytes=peak)
-    return plan._tried(candidate, "onnxruntime", "int8", measured, budget)
+    return plan.as_tried(candidate, "onnxruntime", "int8", measured, budget)
 
 
 def test_ranking_is_by_published_accuracy_among_those_that_fit(
@@ -265,7 +265,7 @@ def test_noise_is_no_reason_to_say_that_nothing_fits(everything: list[Candidate]
     measured = ranking.Measured(
         size_bytes=1, latency=replace(latency(2.0, "wide"), low_ms=0.5, high_ms=90.0)
     )
-    entry = plan._tried(everything[0], "onnxruntime", "int8", measured, budget)
+    entry = plan.as_tried(everything[0], "onnxruntime", "int8", measured, budget)
     with pytest.raises(GateError, match=r"too noisy to plan: .* takes between 0\.5 ms and 90 ms"):
         ranking.rank(everything, (entry,), budget)
 

@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 from mortal import Killed
 from small_runs import Told, write_photos
+from target_tables import DEVICE, small_networks, table_of, write_table
 
+from pocketvision.compress.netadapt import narrowest
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError
-from pocketvision.fitting import shrink, shrink_start
+from pocketvision.fitting import shrink, shrink_start, shrink_work
 from pocketvision.fitting.artefact import Artefact, load
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.shrink import run_shrink
 from pocketvision.fitting.shrink_config import ShrinkConfig, ShrinkState
-from pocketvision.fitting.shrink_start import pace_for
+from pocketvision.fitting.shrink_pace import pace_for
+from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.weights import load as load_network
@@ -117,6 +120,10 @@ def test_network_is_narrowed_to_the_latency_and_shipped(
     assert spec == state.steps[-1].network
     assert count(spec).macs < count(fitted.network.spec).macs
     assert artefact.record.verdict.met
+    assert artefact.record.narrowing is not None
+    steps = artefact.record.narrowing.steps
+    assert [step.chosen for step in steps] == [step.chosen for step in state.steps]
+    assert 'id="narrowing"' in (tmp_path / "out" / "report.html").read_text()
     assert artefact.state.config.teacher == str(fitted.folder)
     assert load(tmp_path / "out").predict(next(Path(config.images).rglob("*.png"))).classes
     assert any("are asked for. About" in sentence for sentence in told.sentences)
@@ -149,8 +156,8 @@ def test_death_at_any_score_or_save_comes_to_the_same_network(
     while True:
         calls = [0]
         with monkeypatch.context() as patch:
-            for name in ("expected_accuracy", "save_network"):
-                patch.setattr(shrink, name, dying(getattr(shrink, name), calls, after=4))
+            for module, name in ((shrink_work, "expected_accuracy"), (shrink, "save_network")):
+                patch.setattr(module, name, dying(getattr(module, name), calls, after=4))
             try:
                 run_shrink(config, mortal)
                 break
@@ -291,6 +298,82 @@ def test_precision_that_the_runtime_does_not_offer_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="precision='bf16' is not offered by onnxruntime"):
         run_shrink(replace(config, precision="bf16"), tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def for_target(
+    config: ShrinkConfig, fitted: Artefact, tmp_path_factory: pytest.TempPathFactory
+) -> ShrinkConfig:
+    """As asked of another device: a little less than its table says of the seed."""
+    seed = fitted.network.spec
+    path = tmp_path_factory.mktemp("target") / "table.json"
+    target = write_table(path, table_of([seed, narrowest(seed)]))
+    latency_ms = 0.95 * TargetTable(table_of([seed]), target).timed_whole(seed).high_ms
+    return replace(config, runtime=None, target=target, latency_ms=latency_ms, step=0.05)
+
+
+def test_latency_of_a_target_is_by_its_table_to_the_end(
+    for_target: ShrinkConfig, tmp_path: Path
+) -> None:
+    artefact = run_shrink(for_target, tmp_path / "out", told := Told())
+    steps = state_of(tmp_path / "out").steps
+    latencies = [step.latency for step in steps if step.latency]
+    assert len(latencies) == len(steps) >= 2
+    assert all(latency.is_by_table for latency in latencies)
+    record = artefact.record
+    assert record.target is not None
+    assert record.target.latency == latencies[-1]
+    assert latencies[-1].high_ms <= for_target.latency_ms < latencies[-2].high_ms
+    assert record.verdict.met
+    assert "not measured there: 1 of 1 candidates are in it" in " ".join(told.sentences)
+    assert f"by the table of onnxruntime f32, 1 thread, on {DEVICE}; " in " ".join(told.sentences)
+
+
+@pytest.mark.usefixtures("alone")
+def test_table_that_changes_under_an_unfinished_narrowing_is_refused(
+    for_target: ShrinkConfig, tmp_path: Path, fitted: Artefact
+) -> None:
+    assert for_target.target is not None
+    path = tmp_path / "table.json"
+    path.write_bytes(Path(for_target.target).read_bytes())
+    config = replace(for_target, target=str(path))
+    found: Any = run_shrink(config, tmp_path / "out")
+    assert (found.target, found.runtimes, found.precisions) == (
+        str(path),
+        ("onnxruntime",),
+        ("f32",),
+    )
+    write_table(path, table_of([fitted.network.spec]))
+    with pytest.raises(ConfigError, match=r"out holds an unfinished run, and .* has changed since"):
+        run_shrink(config, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"precision": "int8"}, "is of onnxruntime f32, .* and --precision int8 was asked for"),
+        ({"runtime": "openvino"}, "and --runtime openvino was asked for"),
+        ({"threads": 3}, "and --threads 3 was asked for"),
+        (
+            {"latency_ms": 99.0},
+            f"as f32 on onnxruntime by the table of .* on {DEVICE}, within 99 ms",
+        ),
+    ],
+)
+def test_what_a_table_does_not_tell_is_refused(
+    for_target: ShrinkConfig, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_shrink(replace(for_target, **change), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_table_of_another_network_says_to_profile_this_one(
+    for_target: ShrinkConfig, tmp_path: Path
+) -> None:
+    other = write_table(tmp_path / "table.json", table_of(small_networks(resolution=64)))
+    with pytest.raises(ConfigError, match="at 32 px; profile the device again for this network"):
+        run_shrink(replace(for_target, target=other), tmp_path / "out")
 
 
 def test_pace_is_kept_where_there_is_time_and_quickened_where_there_is_not(

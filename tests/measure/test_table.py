@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pocketvision.compress.netadapt import narrowest
 from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
 from pocketvision.measure.device import machine
@@ -22,6 +23,7 @@ from pocketvision.measure.table import (
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.spaces import V3_SMALL
+from pocketvision.models.width_groups import allowed, resized, width_groups
 from pocketvision.nn.blocks import InvertedResidualSpec
 from pocketvision.record import Latency
 from pocketvision.storage import from_json, to_json
@@ -98,6 +100,21 @@ def test_block_of_a_form_that_was_never_timed_is_named() -> None:
         table.latency_ms(spec.at(96))
     with pytest.raises(ConfigError, match="no inverted_residual of this form at 16 px; profile"):
         table.latency_ms(with_block(spec, 3, kernel=7))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "resnet18"])
+def test_narrowed_networks_are_of_the_forms_of_their_widths(name: str) -> None:
+    """So that a table made for `fit` tells of what `shrink` makes."""
+    specs = [
+        registry.spec(name, width=width, resolution=64, num_classes=10)
+        for width in registry.widths(name)
+    ]
+    table = LatencyTable(table_of(specs))
+    for spec in specs:
+        for group in width_groups(spec):
+            for width in allowed(spec, group, 8):
+                assert table.latency_ms(resized(spec, group, width)) > 0
+        assert table.latency_ms(narrowest(spec)) > 0
 
 
 def test_scale_comes_from_whole_networks_and_the_check_leaves_its_own_out() -> None:

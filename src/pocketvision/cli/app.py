@@ -18,6 +18,7 @@ from pocketvision.cli import (
     networks,
     options,
     scenes,
+    searching,
     shrinking,
 )
 from pocketvision.errors import PocketvisionError
@@ -82,6 +83,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
     task: options.TaskOption = "classify",
     latency: options.Latency = None,
+    target: options.Target = None,
     size: options.Size = None,
     memory: options.Memory = None,
     time: options.Time = None,
@@ -90,7 +92,7 @@ def fit(
     resolution: options.Resolution = None,
     runtime: options.Runtime = None,
     precision: options.Precision = None,
-    threads: options.Threads = 1,
+    threads: options.TargetThreads = None,
     max_drop: options.MaxDrop = 1.0,
     weights: options.Weights = None,
     epochs: options.Epochs = None,
@@ -150,7 +152,7 @@ def fit(
             learning_rate=learning_rate,
             weights=weights,
             precisions=tuple(precision or ()),
-            threads=threads,
+            threads=1 if threads is None else threads,
             max_drop=max_drop,
             device=device,
             seed=seed,
@@ -159,6 +161,7 @@ def fit(
         return
     from pocketvision.fitting.config import FitConfig, fit_augmentation
     from pocketvision.fitting.pipeline import parse_budget, run_fit
+    from pocketvision.fitting.target_table import threads_asked
 
     config = FitConfig(
         data=str(data),
@@ -168,7 +171,8 @@ def fit(
         resolutions=tuple(resolution or ()),
         runtimes=tuple(runtime or ()),
         precisions=tuple(precision or ()),
-        threads=threads,
+        threads=threads_asked(threads, target),
+        target=target,
         max_drop_points=max_drop,
         weights=weights,
         epochs=epochs,
@@ -233,6 +237,7 @@ def sample(
 
 
 app.command()(integers.quantize)
+app.command()(searching.search)
 app.command()(shrinking.shrink)
 app.command()(devices.profile)
 app.command()(gates.verify)

@@ -23,25 +23,41 @@ def profile(
         typer.Option(help="Instead, a folder to write that is timed on another device."),
     ] = None,
     space: Annotated[
-        str, typer.Option(help="v3_large, v3_small, or a TOML file of your own.")
-    ] = "v3_large",
+        str | None,
+        typer.Option(
+            help="v3_large, v3_small, or a TOML file of your own. Default: v3_large, and none "
+            "beside --models."
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name or pattern of networks, for `fit --target` and `shrink --target`; may be "
+            "repeated."
+        ),
+    ] = None,
     resolution: Annotated[
         list[int] | None,
-        typer.Option(help="Input side in pixels; may be repeated. Default: the smallest."),
+        typer.Option(
+            help="Input side in pixels; may be repeated. Default: the smallest of the space."
+        ),
     ] = None,
     runtime: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="f32, bf16, int8 or w8.")] = "int8",
     threads: options.Threads = 1,
     seed: Annotated[int, typer.Option(help="Of the networks that check the table.")] = 0,
 ) -> None:
-    """Time every block of a search space: the latency table of this machine, or of another."""
+    """Time every block of a search space, or of networks: the latency table of this machine, or of
+    another.
+    """
     from pocketvision.errors import ConfigError
     from pocketvision.fitting.device_profile import ProfileConfig, run_profile, write_bundle
 
     if (out is None) == (bundle is None):
         raise ConfigError("give one of --out FILE, to time this machine, and --bundle FOLDER.")
     config = ProfileConfig(
-        space=space,
+        space=space or (None if models else "v3_large"),
+        models=tuple(models or ()),
         resolutions=tuple(resolution or ()),
         runtime=runtime,
         precision=cast("Precision", precision),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pocketvision.fitting.checks import Verification
     from pocketvision.fitting.reporter import Advance
     from pocketvision.measure.throughput import Timing
-    from pocketvision.record import Conditions, Latency, Throughput
+    from pocketvision.record import Conditions, Latency, OnTarget, Throughput
 
 NOTE_WIDTH = 72  # of the remarks in a table: they alone may take several lines
 
@@ -131,7 +131,9 @@ def print_summary(artefact: Artefact) -> None:
         f"Accuracy   {record.headline.top1:.2%} ({record.headline.low:.2%} to "
         f"{record.headline.high:.2%}, n = {record.headline.n})",
         f"Agreement  {shipped.agreement:.2%} with the float network, image by image",
-        f"Latency    {latency_text(record.latency)}; decoding {record.decode_ms:.2g} ms more",
+        *target_lines(record.target),
+        f"Latency    {'here ' if record.target else ''}{latency_text(record.latency)}; decoding "
+        f"{record.decode_ms:.2g} ms more",
         f"Size       {format_size(record.shipped.size_bytes)}",
         f"Memory     {memory_text(record.peak_bytes)}",
         f"Took       {format_time(artefact.state.spent_s)}",
@@ -139,6 +141,17 @@ def print_summary(artefact: Artefact) -> None:
         f"Try        python {folder / 'model' / 'run.py'} PHOTO",
     ):
         out.print(escape(line), highlight=False)
+
+
+def target_lines(target: OnTarget | None) -> list[str]:
+    """'Target     5.1 ms (4.9 to 5.3) by the table of ..., not measured there'."""
+    if target is None:
+        return []
+    found = target.latency
+    return [
+        f"Target     {format_latency(found.median_ms)} ({found.low_ms:.3g} to {found.high_ms:.3g}) "
+        f"by the table of {target.table}, not measured there"
+    ]
 
 
 def memory_text(peak_bytes: int | None) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from pocketvision.errors import ConfigError
+
 # As in the configurations, whose modules load torch.
 Task = Literal["classify", "hyperspectral"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -15,19 +17,40 @@ GuardName = Literal["centre", "full"]
 BandsName = Literal["pca", "standardise", "select"]
 AttentionName = Literal["se", "cbam"]
 TrainingName = Literal["dense", "patches"]
+Method = Literal["evolution", "rl"]
+Objective = Literal["accuracy", "reward", "front"]
+Baselines = Literal["all", "multipliers", "none"]
 
 # Panels of the help
 BUDGET, CHOICE, TRAINING = "Budget", "What may be chosen", "Training"
 SCENES = "Hyperspectral scenes"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+WorkersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        help="Processes that score side by side, of one thread each; or ray, a running cluster.",
+    ),
+]
 Threads = Annotated[int, typer.Option(help="CPU threads of the runtime.")]
+TargetThreads = Annotated[
+    int | None, typer.Option(help="CPU threads of the runtime; default: 1, or the target's.")
+]
 
 TaskOption = Annotated[Task, typer.Option(help="What the data are.")]
 Latency = Annotated[
     str | None,
     typer.Option(
         help="Budget per image, or per pixel from its window, such as 5ms.", rich_help_panel=BUDGET
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help="Latency table of another device, as `profile` makes it: the budget is held against "
+        "that, not against this machine.",
+        rich_help_panel=BUDGET,
     ),
 ]
 Size = Annotated[
@@ -186,3 +209,14 @@ Steps = Annotated[
     typer.Option(help="Default: what fits --time, at most 3000.", rich_help_panel=SCENES),
 ]
 Seed = Annotated[int, typer.Option(help="Of split, order, augmentation, weights.")]
+
+
+def parse_workers(text: str | None) -> int | Literal["ray"] | None:
+    """'2' -> 2, 'ray' as it is. Raises: ConfigError: anything else."""
+    if text is None:
+        return None
+    if text == "ray":
+        return "ray"
+    if not text.isdecimal():
+        raise ConfigError(f"workers={text!r} is not allowed; expected a number such as 2, or ray.")
+    return int(text)

@@ -22,7 +22,8 @@ def shrink(
     precision: Annotated[
         str | None, typer.Option(help="f32, bf16 or int8; default: the fastest.")
     ] = None,
-    threads: options.Threads = 1,
+    target: options.Target = None,
+    threads: options.TargetThreads = None,
     step: Annotated[
         float, typer.Option(help="Share of the latency that each step cuts at least.")
     ] = 0.01,
@@ -35,6 +36,7 @@ def shrink(
     ] = None,
     max_drop: options.MaxDrop = 1.0,
     flip: options.Flip = True,
+    workers: options.WorkersOption = None,
     skip_bad: options.SkipBad = False,
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -44,6 +46,7 @@ def shrink(
     from pocketvision.fitting.config import fit_augmentation
     from pocketvision.fitting.shrink import run_shrink
     from pocketvision.fitting.shrink_config import ShrinkConfig
+    from pocketvision.fitting.target_table import threads_asked
     from pocketvision.record import Precision
 
     config = ShrinkConfig(
@@ -53,13 +56,15 @@ def shrink(
         time_s=None if time is None else parse_time(time),
         runtime=runtime,
         precision=cast("Precision | None", precision),
-        threads=threads,
+        threads=threads_asked(threads, target),
+        target=target,
         step=step,
         multiple=multiple,
         brief_steps=brief_steps,
         augmentation=fit_augmentation(flip=flip, mixup=0.0, cutmix=0.0, min_scale=None),
         epochs=epochs,
         max_drop_points=max_drop,
+        workers=options.parse_workers(workers),
         skip_bad=skip_bad,
         seed=seed,
     )

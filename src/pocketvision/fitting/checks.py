@@ -9,7 +9,7 @@ from pathlib import Path
 from pocketvision.budget import format_latency, format_size
 from pocketvision.cpu import VNNI
 from pocketvision.measure.device import machine
-from pocketvision.record import Conditions, Latency, Machine
+from pocketvision.record import Conditions, Latency, Machine, OnTarget
 
 LATENCY_TOLERANCE = 1.15  # beyond both intervals, on the same machine
 NOT_CHECKED = "not checked"
@@ -167,6 +167,15 @@ def latency_check(
     if not found.noise:
         return check
     return replace(check, note=f"{check.note}; too noisy to say: {found.noise}")
+
+
+def target_check(recorded: OnTarget) -> Check:
+    """The line on a latency by the table of another device, which none here can confirm."""
+    return not_checked(
+        "target",
+        interval(recorded.latency),
+        f"by the table of {recorded.table}, not measured there: run the file on that device",
+    )
 
 
 def versions_check(recorded: dict[str, str]) -> Check:

@@ -43,7 +43,7 @@ def position_of_fastest(variants: Sequence[Variant]) -> int | None:
     passing = [k for k, v in enumerate(variants) if v.passed_gate and v.within_budget]
     if not passing:
         return None
-    fastest = min(passing, key=lambda k: variants[k].latency.median_ms)
+    fastest = min(passing, key=lambda k: variants[k].budgeted.median_ms)
     best = variants[fastest]
     if best.precision not in TWINS:
         return fastest
@@ -58,7 +58,7 @@ def nearest_variant(built: list[Built]) -> Built:
     def distance(entry: Built) -> tuple[bool, float, float]:
         v = entry.variant
         drop = 0.0 if v.passed_gate or v.comparison is None else v.comparison.drop
-        return not v.passed_gate, drop, v.latency.median_ms
+        return not v.passed_gate, drop, v.budgeted.median_ms
 
     return min(built, key=distance)
 
@@ -66,7 +66,9 @@ def nearest_variant(built: list[Built]) -> Built:
 def undecided(built: list[Built], budget: Budget) -> Latency | None:
     """A latency too noisy to say whether the budget is met, of a file that is fine otherwise."""
     for variant in (entry.variant for entry in built if entry.variant.passed_gate):
-        latency, limit = variant.latency, budget.latency_ms
+        latency, limit = variant.budgeted, budget.latency_ms
+        if latency.is_by_table:
+            continue  # measuring again would not change it
         rest = replace(budget, latency_ms=None)
         light = fits(latency, variant.size_bytes, rest, peak_bytes=variant.peak_bytes)
         if limit and light and latency.noise and latency.low_ms <= limit < latency.high_ms:
@@ -74,8 +76,13 @@ def undecided(built: list[Built], budget: Budget) -> Latency | None:
     return None
 
 
-def missed_sentence(label: str, built: list[Built], budget: Budget, max_drop_points: float) -> str:
-    """Why none of the files of a trained network can be shipped."""
+def missed_sentence(
+    label: str, built: list[Built], budget: Budget, max_drop_points: float, table: str = ""
+) -> str:
+    """Why none of the files of a trained network can be shipped.
+
+    table: what the latencies of the budget are by; empty: they were measured.
+    """
     parts = []
     for entry in built:
         v = entry.variant
@@ -85,8 +92,22 @@ def missed_sentence(label: str, built: list[Built], budget: Budget, max_drop_poi
                 f"loses {100 * v.comparison.drop:.2f} points (limit {max_drop_points:g})"
             )
         if not v.within_budget:
-            high = format_latency(v.latency.high_ms)
-            peak = "" if v.peak_bytes is None else f" and {format_size(v.peak_bytes)} of memory"
-            reasons.append(f"measures up to {high} and {format_size(v.size_bytes)}{peak}")
+            reasons.append(_beyond(v))
         parts.append(f"{v.precision} on {v.runtime} {' and '.join(reasons)}")
-    return f"{label} is trained but cannot be shipped within {budget}: {'; '.join(parts)}."
+    sentence = f"{label} is trained but cannot be shipped within {budget}: {'; '.join(parts)}."
+    if not table:
+        return sentence
+    return (
+        f"{sentence} Latencies are by the table of {table}, which tells of no other files: allow "
+        "more --max-drop, or give a table of another precision."
+    )
+
+
+def _beyond(v: Variant) -> str:
+    """How a file is beyond the budget."""
+    if v.target is not None and v.target.noise:
+        return v.target.noise
+    says = "measures" if v.target is None else "takes"
+    peak = "" if v.peak_bytes is None else f" and {format_size(v.peak_bytes)} of memory"
+    high = format_latency(v.budgeted.high_ms)
+    return f"{says} up to {high} and {format_size(v.size_bytes)}{peak}"

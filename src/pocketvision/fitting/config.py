@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from pocketvision.budget import Budget
 from pocketvision.data.transforms import Augmentation
-from pocketvision.errors import choice, in_range, is_text
+from pocketvision.errors import ConfigError, choice, in_range, is_text
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.registry import find_models
 from pocketvision.record import (
@@ -54,11 +54,17 @@ class FitConfig:
     devices: int = 1
     skip_bad: bool = False
     only: str | None = None  # clean list, as `doctor --fix` writes: other images are left out
+    target: str | None = None  # latency table of a device, that of the budget
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("data", "weights", "teacher", "only"):
+        for name in ("data", "weights", "teacher", "only", "target"):
             is_text(name, getattr(self, name))
+        if self.target is not None and self.budget.latency_ms is None:
+            raise ConfigError(
+                f"target={self.target!r} is a table of latencies, and no latency is asked for; "
+                "give --latency, or leave --target away."
+            )
         for pattern in self.models:
             find_models(pattern)
         for name in self.runtimes:
@@ -124,6 +130,7 @@ class RunState:
     conditions: Conditions | None = None  # while the files were timed
     runtimes: tuple[str, ...] = ()  # names of those that are used, asked for or installed then
     seal: dict[str, str] = field(default_factory=dict)  # name -> SHA-256, when the run was done
+    target_sha256: str = ""  # of the content of config.target
 
 
 def fit_augmentation(

@@ -87,11 +87,12 @@ def _on_shipped_file(record: Record) -> Iterator[str]:
         "latency": (variant.latency, record.latency),
         "memory": (variant.peak_bytes, record.peak_bytes),
         "threads": (record.latency.threads, shipped.threads),
+        "latency on the target": (variant.target, record.target and record.target.latency),
     }
     for name, (compared, headline) in pairs.items():
         if compared != headline:
             yield f"{name} of the shipped file: given twice, differently"
-    if not _in_order(record.latency):
+    if not (_in_order(record.latency) and _in_order(record.budgeted)):
         yield "the latency lies outside its own interval"
 
 
@@ -105,7 +106,7 @@ def _on_budget(record: Record) -> Iterator[str]:
         latency_ms=asked.latency_ms, size_bytes=asked.size_bytes, memory_bytes=asked.memory_bytes
     )
     size = record.shipped.size_bytes
-    within = fits(record.latency, size, budget, peak_bytes=record.peak_bytes)
+    within = fits(record.budgeted, size, budget, peak_bytes=record.peak_bytes)
     if record.verdict.met and not within:
         yield f"the verdict says that {budget} is met, and the figures are beyond it"
     if record.verdict.met is None and not budget.is_open:

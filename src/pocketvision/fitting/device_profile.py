@@ -1,4 +1,5 @@
-"""The latency table of a space on a device: timed here, or by a bundle of files on another one."""
+"""The latency table of a space, or of named networks, on a device: timed here, or by a bundle of
+files on another one."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from pocketvision.budget import format_size, format_time
 from pocketvision.errors import ArtefactError, ConfigError, in_range
+from pocketvision.fitting.candidates import list_candidates, select_names
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.reporter import Advance, Reporter, Silent
 from pocketvision.measure import on_device
@@ -24,6 +26,7 @@ from pocketvision.measure.table import (
 )
 from pocketvision.measure.untrained import build_files, write_untrained
 from pocketvision.models.arch import ArchSpec
+from pocketvision.models.registry import find_models
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.spaces import find_space
 from pocketvision.record import Precision
@@ -31,19 +34,22 @@ from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import MAX_THREADS, Runtime
 from pocketvision.storage import from_json, to_json, write_into
 
-WHOLES = 20  # members of the space, drawn at random, that check the table
+WHOLES = 20  # members of the space and networks, drawn at random, that check the table
 CLASSES = (10, 1000)  # heads of other sizes lie on the line through these
+WHOLE_CLASSES = (10, 100, 1000)  # of whole networks that are named: one alone makes three
 SCRIPT = "measure.py"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProfileConfig:
-    """What to time. resolutions: of the space's, pixels; empty: its smallest alone.
+    """What to time. space: None: networks alone. models: name patterns of networks, in all widths
+    that `fit` tries. resolutions: pixels, of the space's if there is one; empty: its smallest.
 
     Raises: ConfigError: a field outside what is allowed.
     """
 
-    space: str = "v3_large"
+    space: str | None = "v3_large"
+    models: tuple[str, ...] = ()
     resolutions: tuple[int, ...] = ()
     runtime: str = "onnxruntime"
     precision: Precision = "int8"
@@ -52,13 +58,9 @@ class ProfileConfig:
 
     def __post_init__(self) -> None:
         in_range("threads", self.threads, 1, MAX_THREADS)
-        found = find_space(self.space).resolutions
-        for resolution in self.resolutions:
-            if resolution not in found:
-                raise ConfigError(
-                    f"resolution={resolution} is not in the space {self.space}; expected one of "
-                    f"{', '.join(map(str, found))}."
-                )
+        for pattern in self.models:
+            find_models(pattern)
+        self._check_resolutions()
         offered = get_runtime(self.runtime).precisions
         if self.precision not in offered:
             raise ConfigError(
@@ -66,11 +68,36 @@ class ProfileConfig:
                 f"{', '.join(offered)}."
             )
 
+    def _check_resolutions(self) -> None:
+        if self.space is None:
+            if not (self.models and self.resolutions):
+                raise ConfigError(
+                    "without a space, give the networks and their resolutions, such as --models "
+                    "mobilenet_v3_small --resolution 96."
+                )
+            for resolution in self.resolutions:
+                in_range("resolution", resolution, 32, 1024)
+            return
+        found = find_space(self.space).resolutions
+        for resolution in self.resolutions:
+            if resolution not in found:
+                raise ConfigError(
+                    f"resolution={resolution} is not in the space {self.space}; expected one of "
+                    f"{', '.join(map(str, found))}."
+                )
+
     @property
-    def searched(self) -> SearchSpace:
+    def searched(self) -> SearchSpace | None:
         """The space at the resolutions asked for."""
+        if self.space is None:
+            return None
         space = find_space(self.space)
         return replace(space, resolutions=self.resolutions or (min(space.resolutions),))
+
+    @property
+    def described(self) -> str:
+        """'v3_large', 'mobilenet_v3_small' or both."""
+        return " and ".join([*([self.space] if self.space else []), *self.models])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,19 +127,35 @@ class _Networks(NamedTuple):
 
 
 def networks_of(config: ProfileConfig) -> _Networks:
-    """The carriers of every block of the space, and members drawn with the seed."""
-    space = config.searched
-    generator = random.Random(config.seed)
-    members = [space.sample(generator) for _ in range(WHOLES)]
-    specs = [space.spec(m, classes) for m in space.covering() for classes in CLASSES]
+    """The carriers of every block, and whole networks drawn with the seed."""
+    space, generator = config.searched, random.Random(config.seed)
+    specs: list[ArchSpec] = []
+    wholes: list[ArchSpec] = []
+    if space is not None:
+        members = [space.sample(generator) for _ in range(WHOLES)]
+        specs += [space.spec(m, classes) for m in space.covering() for classes in CLASSES]
+        wholes += [space.spec(member, CLASSES[0]) for member in members]
+    if config.models:
+        sides = config.resolutions if space is None else space.resolutions
+        specs += _named(config.models, sides, CLASSES)
+        known = _named(config.models, sides, WHOLE_CLASSES)
+        wholes += generator.sample(known, min(WHOLES, len(known)))
     carriers = list(dict.fromkeys(carrier for spec in specs for carrier in terms(spec)))
-    return _Networks(carriers, [space.spec(member, CLASSES[0]) for member in members])
+    return _Networks(carriers, wholes)
+
+
+def _named(
+    patterns: tuple[str, ...], sides: tuple[int, ...], classes: tuple[int, ...]
+) -> list[ArchSpec]:
+    """What `fit` plans with under these names."""
+    names = select_names(patterns)
+    return [c.spec for count in classes for c in list_candidates(names, (), sides, count)]
 
 
 def run_profile(
     config: ProfileConfig, out: Path, reporter: Reporter | None = None
 ) -> tuple[DeviceTable, TableCheck]:
-    """Time every block of the space on this machine, check the sums, and write the table to `out`.
+    """Time every block on this machine, check the sums, and write the table to `out`.
 
     What was timed before on this machine is not timed again.
 
@@ -124,9 +167,10 @@ def run_profile(
     runtime.check()
     table, networks = LocalTable(runtime, config.precision, config.threads), networks_of(config)
     missing = len(table.unknown(networks.carriers))
-    seconds = SECONDS_PER_CARRIER[config.precision] * (missing + 2 * WHOLES)
+    seconds = SECONDS_PER_CARRIER[config.precision] * (missing + 2 * len(networks.wholes))
     reporter.say(
-        f"{len(networks.carriers)} blocks of {config.space} and {WHOLES} whole networks on "
+        f"{len(networks.carriers)} blocks of {config.described} and {len(networks.wholes)} whole "
+        "networks on "
         f"{table.sums.table.described}; {missing} are new: about {format_time(seconds)}."
     )
     with reporter.progress("Timing blocks") as advance:
@@ -154,7 +198,8 @@ def write_bundle(config: ProfileConfig, out: Path, reporter: Reporter | None = N
     _check_free(out)
     networks, runtime = networks_of(config), get_runtime(config.runtime)
     reporter.say(
-        f"Writing {len(networks.carriers)} blocks of {config.space} and {WHOLES} whole networks."
+        f"Writing {len(networks.carriers)} blocks of {config.described} and "
+        f"{len(networks.wholes)} whole networks."
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     with storage_told(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=".bundle.") as part:

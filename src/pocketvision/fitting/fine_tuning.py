@@ -31,7 +31,7 @@ def weights_specs(config: FitConfig, num_classes: int, reporter: Reporter) -> li
     """
     assert config.weights is not None
     if pretrained.is_published(config.weights):
-        specs = [_published_spec(row) for row in pretrained.published(config.weights)]
+        specs = [published_spec(row) for row in pretrained.published(config.weights)]
     else:
         specs = [_rankable(spec_of(weights_file(config.weights, reporter)))]
     asked = [spec for spec in specs if _is_asked(config, spec)]
@@ -87,8 +87,8 @@ def weights_preprocessing(weights: str | None, spec: ArchSpec) -> Preprocessing 
     return file.preprocessing if file else None
 
 
-def _published_spec(row: pretrained.Pretrained) -> ArchSpec:
-    """The network as the library that published its weights has it."""
+def published_spec(row: pretrained.Pretrained) -> ArchSpec:
+    """The network as the library has it that published its weights."""
     spec = registry.spec(row.model)
     return adapted(spec, style_for(row.library, spec.name))
 

@@ -26,6 +26,7 @@ from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import Run, keeping_the_clock
 from pocketvision.fitting.ship import finish, finish_missed
 from pocketvision.fitting.start import open_run
+from pocketvision.fitting.target_table import threads_asked
 from pocketvision.fitting.training import (
     forget_training,
     run_training,
@@ -46,7 +47,8 @@ def fit(
     models: tuple[str, ...] = (),
     resolutions: tuple[int, ...] = (),
     runtimes: tuple[str, ...] = (),
-    threads: int = 1,
+    threads: int | None = None,
+    target: str | Path | None = None,
     max_drop: float = 1.0,
     epochs: int | None = None,
     weights: str | None = None,
@@ -57,8 +59,9 @@ def fit(
 
     data: a folder of class folders, or of train/ val/ (test/). out: the folder to write.
     latency "5ms", size "4MB", time "30m", memory "20MB"; models: name patterns; resolutions in
-    pixels; max_drop: points of top-1 that a file may lose against the float network. `FitConfig`
-    has every option.
+    pixels; max_drop: points of top-1 that a file may lose against the float network. target: the
+    latency table of another device, that of the budget; threads: None: one, or the table's.
+    `FitConfig` has every option.
 
     Raises: ConfigError, DataError: unusable input. BudgetError: nothing meets the budget.
     GateError: the trained network misses the budget or its accuracy gate.
@@ -69,7 +72,8 @@ def fit(
         models=models,
         resolutions=resolutions,
         runtimes=runtimes,
-        threads=threads,
+        threads=threads_asked(threads, None if target is None else str(target)),
+        target=None if target is None else str(target),
         max_drop_points=max_drop,
         epochs=epochs,
         weights=weights,
@@ -120,7 +124,8 @@ def _work(run: Run) -> Artefact:
         if chosen is not None:
             return finish(run, network, built, chosen)
         budget = run.config.budget
-        reason = missed_sentence(run.spec.label, built, budget, run.config.max_drop_points)
+        table = "" if run.target is None else run.target.described
+        reason = missed_sentence(run.spec.label, built, budget, run.config.max_drop_points, table)
         if noisy := undecided(built, budget):
             forget_latencies(run)
             raise GateError(

@@ -122,7 +122,7 @@ def measure_candidates(
             cache.save()
         advance(len(missing), len(missing), "")
     return tuple(
-        _tried(candidate, runtime.name, precision, measured, budget)
+        as_tried(candidate, runtime.name, precision, measured, budget)
         for candidate in candidates
         for runtime in runtimes
         for precision in chosen_precisions(runtime, precisions)
@@ -174,9 +174,10 @@ def shipped_bytes(
     return sum(file.stat().st_size for file in runtime.files(path)) + len(script.encode())
 
 
-def _tried(
+def as_tried(
     candidate: Candidate, runtime: str, precision: Precision, measured: Measured, budget: Budget
 ) -> Tried:
+    """One network x runtime x precision for the record."""
     spec = candidate.spec
     return Tried(
         network=spec.label,

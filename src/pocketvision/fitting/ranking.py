@@ -11,6 +11,7 @@ from pocketvision.fitting.candidates import Candidate
 from pocketvision.record import Latency, Tried
 
 HEADROOM = 1.05  # the final measurement may come out a little slower than the planning one
+HERE = "on this machine"
 SIZE_HEADROOM = 1.005  # class names are longer than the numbers that stand in for them
 MEMORY_HEADROOM = 1.1  # twelve processes with one file peaked up to 11 % apart, seldom 20 %
 
@@ -41,19 +42,28 @@ def fits(
     return fast and small and peak_bytes is not None and peak_bytes <= budget.memory_bytes
 
 
+def planned_ms(latency: Latency) -> float:
+    """The upper bound to expect of the trained network's file: by a table, it will be the same."""
+    return latency.high_ms if latency.is_by_table else HEADROOM * latency.high_ms
+
+
 def may_fit(measured: Measured, budget: Budget) -> bool:
     """True if the file of the trained network will be within the budget, as far as can be told."""
     peak = measured.peak_bytes
     return fits(
-        replace(measured.latency, high_ms=HEADROOM * measured.latency.high_ms),
+        replace(measured.latency, high_ms=planned_ms(measured.latency)),
         round(SIZE_HEADROOM * measured.size_bytes),
         budget,
         peak_bytes=None if peak is None else round(MEMORY_HEADROOM * peak),
     )
 
 
-def rank(candidates: list[Candidate], tried: tuple[Tried, ...], budget: Budget) -> list[Candidate]:
+def rank(
+    candidates: list[Candidate], tried: tuple[Tried, ...], budget: Budget, where: str = HERE
+) -> list[Candidate]:
     """Candidates with at least one file within the budget, best prior first.
+
+    where: what the latencies are of, for messages.
 
     Raises: BudgetError: none is; the message names the nearest. GateError: none is for certain, but
     the latency of one is too noisy to say.
@@ -72,7 +82,7 @@ def rank(candidates: list[Candidate], tried: tuple[Tried, ...], budget: Budget) 
                     f"{format_latency(entry.latency.high_ms)}. Stop other programs and run the "
                     "same command again."
                 )
-        raise BudgetError(_nearest(tried, budget))
+        raise BudgetError(_nearest(tried, budget, where))
     return ranked
 
 
@@ -82,9 +92,9 @@ def _may_be_fast(entry: Tried, budget: Budget) -> bool:
     return may_fit(measured, budget)
 
 
-def _nearest(tried: tuple[Tried, ...], budget: Budget) -> str:
+def _nearest(tried: tuple[Tried, ...], budget: Budget, where: str) -> str:
     def excess(entry: Tried) -> float:
-        slow = HEADROOM * entry.latency.high_ms / (budget.latency_ms or math.inf)
+        slow = planned_ms(entry.latency) / (budget.latency_ms or math.inf)
         large = entry.size_bytes / (budget.size_bytes or math.inf)
         if budget.memory_bytes is None:
             return max(slow, large)
@@ -94,15 +104,16 @@ def _nearest(tried: tuple[Tried, ...], budget: Budget) -> str:
     near = min(tried, key=excess)
     options = []
     if budget.latency_ms is not None:
-        options.append(f"--latency {_up(HEADROOM * near.latency.high_ms)}ms")
+        options.append(f"--latency {_up(planned_ms(near.latency))}ms")
     if budget.size_bytes is not None:
         options.append(f"--size {_up(SIZE_HEADROOM * near.size_bytes / 1e6)}MB")
     memory = ""
     if budget.memory_bytes is not None and near.peak_bytes is not None:
         options.append(f"--memory {_up(MEMORY_HEADROOM * near.peak_bytes / 1e6)}MB")
         memory = f", {format_size(near.peak_bytes)} of memory"
+    how = "tried" if near.latency.is_by_table else "measured"
     return (
-        f"No network meets {budget} on this machine ({len(tried)} files measured). The nearest is "
+        f"No network meets {budget} {where} ({len(tried)} files {how}). The nearest is "
         f"{near.network} as {near.precision} on {near.runtime}: "
         f"{format_latency(near.latency.median_ms)} "
         f"(up to {format_latency(near.latency.high_ms)}), {format_size(near.size_bytes)}{memory}. "

@@ -104,6 +104,7 @@ def _plan(first: Artefact, asked: FitConfig, command: str) -> RunState:
     config = replace(
         asked,
         budget=Budget(),
+        target=None,
         runtimes=(shipped.runtime,),
         precisions=(shipped.precision,),
         threads=shipped.threads,
@@ -129,7 +130,7 @@ def _plan(first: Artefact, asked: FitConfig, command: str) -> RunState:
         versions=machine().versions,
         fingerprint=earlier.fingerprint,
         headline_hashes=earlier.headline_hashes,
-        tried=earlier.tried,
+        tried=() if earlier.config.target else earlier.tried,  # by a table that is not read again
         ranking=(earlier.ranking[earlier.attempt],),
         train=train,
         steps=(Step(name="plan", seconds=0.0, note=f"taken from {first.folder.name}"),),

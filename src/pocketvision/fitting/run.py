@@ -14,6 +14,7 @@ from pocketvision.errors import StorageError
 from pocketvision.fitting.artefact import RUN
 from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.reporter import Reporter
+from pocketvision.fitting.target_table import TargetTable
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Step
 from pocketvision.runtimes.runtime import Runtime
@@ -57,6 +58,7 @@ class Run:
     state: RunState
     # What a training step of a network takes, measured once: configuration, seconds per image.
     timings: dict[ArchSpec, tuple[TrainConfig, float]] = field(default_factory=dict)
+    target: TargetTable | None = None  # of the device that the latency of the budget is of
 
     @property
     def spec(self) -> ArchSpec:

@@ -23,6 +23,7 @@ from pocketvision.fitting.choice import Built, nearest_variant
 from pocketvision.fitting.evidence import collect_evidence
 from pocketvision.fitting.from_files import FileRun, run_on_files
 from pocketvision.fitting.measuring import shipped_throughput
+from pocketvision.fitting.narrowing import narrowing_of
 from pocketvision.fitting.plan import mark_chosen
 from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.fitting.seal import seal_of
@@ -39,6 +40,7 @@ from pocketvision.record import (
     BudgetSummary,
     Comparison,
     NetworkSummary,
+    OnTarget,
     Record,
     Shipped,
     Step,
@@ -243,6 +245,7 @@ def _record(
         shipped=shipped,
         headline=headline,
         latency=chosen.variant.latency,
+        target=_on_target(run, chosen.variant),
         decode_ms=files.decode_ms,
         variants=tuple(replace(b.variant, shipped=b is chosen and not missed) for b in built),
         verification=verification,
@@ -259,6 +262,25 @@ def _record(
         quantization=run.state.quantization,
         train_top1=run.state.train_top1,
         val_top1=run.state.val_top1,
+        narrowing=narrowing_of(run.out),
+    )
+
+
+def _on_target(run: Run, variant: Variant) -> OnTarget | None:
+    if run.target is None or variant.target is None:
+        return None
+    return OnTarget(table=run.target.described, latency=variant.target)
+
+
+def _answers_in(run: Run, variant: Variant) -> str:
+    """'5 ms as int8 on onnxruntime', and by what, where it was not measured."""
+    here = format_latency(variant.latency.median_ms)
+    if run.target is None or variant.target is None:
+        return f"{here} as {variant.precision} on {variant.runtime}"
+    there = format_latency(variant.target.median_ms)
+    return (
+        f"{there} by the table of {run.target.described}, not measured there ({here} measured on "
+        "this machine)"
     )
 
 
@@ -266,13 +288,12 @@ def _verdict(
     run: Run, variant: Variant, shipped: Shipped, headline: Accuracy, missed: str
 ) -> Verdict:
     budget = run.config.budget
-    latency, size = format_latency(variant.latency.median_ms), format_size(shipped.size_bytes)
-    peak = variant.peak_bytes
+    size, peak = format_size(shipped.size_bytes), variant.peak_bytes
     memory = "" if peak is None else f" and {format_size(peak)} of memory"
     split = run.samples.headline_split
     remark = " (val, used for selection)" if split == "val" else ""
     measured = (
-        f"{run.spec.label} answers in {latency} as {variant.precision} on {variant.runtime}, "
+        f"{run.spec.label} answers in {_answers_in(run, variant)}, "
         f"takes {size}{memory}, and gets {headline.top1:.1%} of {headline.n} {split} images "
         f"right{remark}."
     )

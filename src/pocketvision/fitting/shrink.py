@@ -17,16 +17,18 @@ from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.lock import locked
+from pocketvision.fitting.narrowing import STATE
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock
 from pocketvision.fitting.shrink_config import ScoredProposal, ShrinkConfig, ShrinkStep
-from pocketvision.fitting.shrink_start import STATE, Adapting, network_folder, open_shrink
-from pocketvision.models.arch import Network
-from pocketvision.models.narrow import narrow
+from pocketvision.fitting.shrink_start import Adapting, network_folder, open_shrink
+from pocketvision.fitting.shrink_work import ShrinkWork
+from pocketvision.fitting.target_table import threads_asked
+from pocketvision.fitting.workers import Pool, open_pool
 from pocketvision.models.weights import save as save_network
 from pocketvision.record import Precision
-from pocketvision.train.brief import expected_accuracy, fine_tune_briefly
+from pocketvision.train.allocator import keep_freed_memory
 
 KEYS_A_STEP = 1000  # no network has so many widths
 SMALLEST_STEP = 0.001  # of the seed's latency
@@ -41,7 +43,8 @@ def shrink(
     time: str | None = None,
     runtime: str | None = None,
     precision: Precision | None = None,
-    threads: int = 1,
+    threads: int | None = None,
+    target: str | Path | None = None,
     step: float = STEP,
     epochs: int | None = None,
     max_drop: float = 1.0,
@@ -51,7 +54,8 @@ def shrink(
     """Make a fitted network as fast as asked; the Python face of `pocketvision shrink`.
 
     source: a folder that `fit` wrote. images: class folders of its classes. latency "2ms", time
-    "30m". `ShrinkConfig` has every option.
+    "30m". target: the latency table of another device, that of the latency; threads: None: one, or
+    the table's. `ShrinkConfig` has every option.
 
     Raises: as `run_shrink`.
     """
@@ -62,7 +66,8 @@ def shrink(
         time_s=None if time is None else parse_time(time),
         runtime=runtime,
         precision=precision,
-        threads=threads,
+        threads=threads_asked(threads, None if target is None else str(target)),
+        target=None if target is None else str(target),
         step=step,
         epochs=epochs,
         max_drop_points=max_drop,
@@ -88,20 +93,24 @@ def run_shrink(
         check_writable(out)
         with locked(out, reporter.say):
             adapting = open_shrink(config, out, reporter)
-            with keeping_the_clock(adapting.folder / STATE, lambda: adapting.save(adapting.state)):
-                _adapt(adapting)
+            with (
+                open_pool(config.workers) as pool,
+                keeping_the_clock(adapting.folder / STATE, lambda: adapting.save(adapting.state)),
+            ):
+                _adapt(adapting, pool)
     return run_fit(_fit_config(adapting), out, reporter, command=command)
 
 
-def _adapt(adapting: Adapting) -> None:
-    """Step after step, until a whole network measures within the latency."""
+def _adapt(adapting: Adapting, pool: Pool) -> None:
+    """Step after step, until a whole network is within the latency."""
+    keep_freed_memory()
     while not adapting.state.done:
         last = adapting.state.steps[-1]
         if last.latency is None:
             _measure(adapting, last)
             continue
         adapting.table.meet(last.network, last.latency)
-        _step(adapting)
+        _step(adapting, pool)
 
 
 def _measure(adapting: Adapting, last: ShrinkStep) -> None:
@@ -123,15 +132,15 @@ def _measure(adapting: Adapting, last: ShrinkStep) -> None:
     )
 
 
-def _step(adapting: Adapting) -> None:
+def _step(adapting: Adapting, pool: Pool) -> None:
     """Propose, score every proposal, and take the best. Raises: as `_proposals`."""
     state, table = adapting.state, adapting.table
-    number, latency_ms = len(state.steps), table.latency_ms(adapting.network.spec)
+    latency_ms = table.latency_ms(adapting.network.spec)
     proposals = _proposals(adapting, latency_ms)
-    tried, networks = _score(adapting, proposals, latency_ms)
+    tried = _score(adapting, proposals, latency_ms, pool)
     chosen = best(tried, state.steps[-1].accuracy, latency_ms)
-    place = tried.index(chosen)
-    adapting.network = networks.get(place) or _tuned(adapting, chosen.proposal, number, place)
+    work = _work(adapting)
+    adapting.network = work.open().tuned(work.task(chosen.proposal, tried.index(chosen)))
     made = ShrinkStep(
         network=chosen.proposal.spec,
         latency=None,
@@ -170,57 +179,46 @@ def _proposals(adapting: Adapting, latency_ms: float) -> list[Proposal]:
 
 
 def _score(
-    adapting: Adapting, proposals: list[Proposal], latency_ms: float
-) -> tuple[list[Tried], dict[int, Network]]:
-    """All proposals with their accuracy, and the best network so far by its place.
-
-    What an interrupted run scored before is taken from there; then its network is not at hand.
-    """
+    adapting: Adapting, proposals: list[Proposal], latency_ms: float, pool: Pool
+) -> list[Tried]:
+    """All proposals with their accuracy; what an interrupted run scored is taken from there."""
     number, before = len(adapting.state.steps), adapting.state.steps[-1].accuracy
-    tried: list[Tried] = []
-    networks: dict[int, Network] = {}
     scored = [(one.group, one.width) for one in adapting.state.pending]
     if scored != [(one.group, one.width) for one in proposals[: len(scored)]]:
         adapting.save(replace(adapting.state, pending=()))  # blocks were timed anew since
+    first = len(adapting.state.pending)
+    work = _work(adapting)
+    tasks = [work.task(proposal, place) for place, proposal in enumerate(proposals)]
     with adapting.reporter.progress(f"Step {number}") as advance:
-        for place, proposal in enumerate(proposals):
-            advance(place, len(proposals), f"{format_latency(latency_ms)}, {before:.1%} expected")
-            if place < len(adapting.state.pending):
-                accuracy = adapting.state.pending[place].accuracy
-            else:
-                networks[place] = _tuned(adapting, proposal, number, place)
-                accuracy = _judged(adapting, networks[place])
-                known = ScoredProposal(
-                    group=proposal.group,
-                    width=proposal.width,
-                    latency_ms=proposal.latency_ms,
-                    accuracy=accuracy,
-                )
-                adapting.save(replace(adapting.state, pending=(*adapting.state.pending, known)))
-            tried.append(Tried(proposal=proposal, accuracy=accuracy))
-            leading = tried.index(best(tried, before, latency_ms))
-            networks = {kept: network for kept, network in networks.items() if kept == leading}
-        advance(len(proposals), len(proposals), "")
-    return tried, networks
+
+        def known(place: int, accuracy: float) -> None:
+            proposal = proposals[first + place]
+            found = ScoredProposal(
+                group=proposal.group,
+                width=proposal.width,
+                latency_ms=proposal.latency_ms,
+                accuracy=accuracy,
+            )
+            adapting.save(replace(adapting.state, pending=(*adapting.state.pending, found)))
+            note = f"{format_latency(latency_ms)}, {before:.1%} expected"
+            advance(first + place + 1, len(proposals), note)
+
+        pool.scores(work, tasks[first:], known)
+    pairs = zip(proposals, adapting.state.pending, strict=True)
+    return [Tried(proposal=proposal, accuracy=one.accuracy) for proposal, one in pairs]
 
 
-def _tuned(adapting: Adapting, proposal: Proposal, number: int, place: int) -> Network:
-    """The network of a proposal behind its short fine-tuning; the same whenever it is made."""
-    network = narrow(adapting.network, proposal.spec)
-    fine_tune_briefly(
-        network,
-        adapting.train,
-        adapting.preprocessing,
-        adapting.brief,
-        teacher=adapting.seed,
-        key=KEYS_A_STEP * number + place,
-    )
-    return network
-
-
-def _judged(adapting: Adapting, network: Network) -> float:
-    return expected_accuracy(
-        network, adapting.held_out, adapting.preprocessing, adapting.state.threads
+def _work(adapting: Adapting) -> ShrinkWork:
+    """Scoring proposals for the network behind the last step."""
+    config, state = adapting.config, adapting.state
+    return ShrinkWork(
+        network=network_folder(state, adapting.folder),
+        teacher=Path(config.teacher or config.source),
+        train=adapting.train,
+        held_out=adapting.held_out,
+        preprocessing=adapting.preprocessing,
+        brief=adapting.brief,
+        first_key=KEYS_A_STEP * len(state.steps),
     )
 
 
@@ -235,8 +233,9 @@ def _fit_config(adapting: Adapting) -> FitConfig:
         precisions=() if config.precision is None else (config.precision,),
         threads=config.threads,
         max_drop_points=config.max_drop_points,
+        target=config.target,
         weights=str(network_folder(state, adapting.folder)),
-        teacher=config.source,
+        teacher=config.teacher or config.source,
         epochs=config.epochs,
         batch_size=config.batch_size,
         augmentation=config.augmentation,

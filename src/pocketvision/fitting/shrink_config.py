@@ -8,6 +8,7 @@ from typing import get_args
 from pocketvision.compress.netadapt import MULTIPLE, STEP
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import choice, in_range, is_text
+from pocketvision.fitting.workers import Workers
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.registry import RUNTIMES
@@ -18,22 +19,26 @@ from pocketvision.runtimes.runtime import MAX_THREADS
 class ShrinkConfig:
     """One run of NetAdapt and what comes after it.
 
-    source: a folder that `fit` wrote. images: class folders it was trained on, or others of the
-    same classes. runtime, precision: what the latency is of; None: the fastest of this machine.
-    step: share of the seed's latency that a proposal cuts at least; a short time makes it larger.
-    brief_steps: of the fine-tuning of each proposal. epochs: of the long one; None: what the time
-    allows.
+    source: a folder that `fit` wrote. teacher: folder of the network whose answers are half of what
+    is learned; None: the source. images: class folders it was trained on, or others of the same
+    classes. runtime, precision: what the latency is of; None: the fastest of this machine. target:
+    latency table of a device, whose runtime, precision and threads these are then. step: share of
+    the seed's latency that a proposal cuts at least; a short time makes it larger. brief_steps: of
+    the fine-tuning of each proposal. epochs: of the long one; None: what the time allows. workers:
+    that score proposals; see `open_pool`.
 
     Raises: ConfigError: a field outside its range.
     """
 
     source: str
+    teacher: str | None = None
     images: str
     latency_ms: float
     time_s: float | None = None
     runtime: str | None = None
     precision: Precision | None = None
     threads: int = 1
+    target: str | None = None
     step: float = STEP
     multiple: int = MULTIPLE
     brief_steps: int = 20
@@ -42,11 +47,12 @@ class ShrinkConfig:
     augmentation: Augmentation
     epochs: int | None = None
     max_drop_points: float = 1.0
+    workers: Workers = None
     skip_bad: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("source", "images"):
+        for name in ("source", "teacher", "images", "target"):
             is_text(name, getattr(self, name))
         in_range("latency", self.latency_ms, 1e-6, 1e6)
         if self.runtime is not None:
@@ -62,6 +68,8 @@ class ShrinkConfig:
         if self.epochs is not None:
             in_range("epochs", self.epochs, 1, 100_000)
         in_range("max-drop", self.max_drop_points, 0.0, 100.0)
+        if isinstance(self.workers, int):
+            in_range("workers", self.workers, 1, 1024)
         in_range("seed", self.seed, 0, 2**31 - 1)
 
 
@@ -79,7 +87,7 @@ class ScoredProposal:
 class ShrinkStep:
     """One step of NetAdapt. chosen: the group that was narrowed; empty for the seed itself.
 
-    latency: of an untrained file, timed behind the step; None: not yet.
+    latency: of an untrained file, timed behind the step, or by a target's table; None: not yet.
     """
 
     network: ArchSpec
@@ -108,3 +116,4 @@ class ShrinkState:
     spent_s: float = 0.0
     left_s: float | None = None  # of the time, for the long fine-tuning and shipping
     done: bool = False
+    target_sha256: str = ""  # of the content of config.target

@@ -10,23 +10,26 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from pocketvision.budget import format_latency, format_time
 from pocketvision.compress.netadapt import check_reachable, next_target, propose
 from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.data.stream import Pixels, open_pixels
+from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError
 from pocketvision.fitting.folder import PREPARED, taken
 from pocketvision.fitting.forecast import Workload, planning_seconds
+from pocketvision.fitting.held_out import parts_of
+from pocketvision.fitting.narrowing import STATE
 from pocketvision.fitting.plan import chosen_precisions
-from pocketvision.fitting.ranking import HEADROOM
+from pocketvision.fitting.ranking import HEADROOM, planned_ms
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
 from pocketvision.fitting.scaled_table import ScaledTable
 from pocketvision.fitting.shrink_config import ShrinkConfig, ShrinkState, ShrinkStep
+from pocketvision.fitting.shrink_pace import pace_for
+from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.weights import load as load_network
 from pocketvision.record import Latency, Precision
@@ -35,15 +38,9 @@ from pocketvision.storage import from_json, remove_parts, to_json, write_atomic,
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import BriefConfig, expected_accuracy, fine_tune_briefly
 
-STATE = "shrink.json"
-HELD_OUT_SHARE, MIN_HELD_OUT, MAX_HELD_OUT = 0.15, 50, 1000  # of the training images
 ADAPTING_SHARE = 0.6  # of the time; the rest is for the long fine-tuning and for shipping
 SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its median
-MARGIN = 1.3  # proposals and measurements take longer on a machine that others use too
-TIMING_S = 4.0  # of new blocks and of the whole network, a step
 TIMED_STEPS = 4  # of training, for the forecast
-MIN_BRIEF_STEPS = 5
-LARGER_STEPS = (0.02, 0.03, 0.05, 0.08)  # of the latency, where the time is short
 
 
 @dataclass(kw_only=True)
@@ -56,13 +53,14 @@ class Adapting:
     clock: Clock
     state: ShrinkState
     seed: Network
+    teacher: Network
     network: Network
     train: PixelSource
     held_out: PixelSource
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     finish_s: float  # of what comes behind the long fine-tuning
-    table: ScaledTable
+    table: ScaledTable | TargetTable
 
     def save(self, state: ShrinkState) -> None:
         """Make `state` the current one and write it."""
@@ -71,14 +69,17 @@ class Adapting:
 
     @property
     def seed_latency(self) -> Latency:
-        """What the seed takes, untrained."""
+        """What the seed takes, untrained, or by the table of a target."""
         latency = self.state.steps[0].latency
         assert latency is not None
         return latency
 
     @property
     def target_ms(self) -> float:
-        """What a whole network may measure, so that what ships is within the latency asked for."""
+        """What a whole network may take, so that what ships is within the latency asked for."""
+        seed = self.seed_latency
+        if seed.is_by_table:  # the same for what ships
+            return self.config.latency_ms * seed.median_ms / seed.high_ms
         return self.config.latency_ms / HEADROOM / SPREAD
 
     @property
@@ -108,7 +109,10 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
     fast already. ArtefactError: no network. BudgetError: the latency or the time is out of reach.
     """
     folder = out / PREPARED
-    earlier = _earlier(config, out)
+    target = open_target(config.target)
+    if target is not None:
+        config = _as_of(target, config)
+    earlier = _earlier(config, out, target)
     seed, file = load_network(Path(config.source))
     if file.preprocessing is None:
         raise ArtefactError(f"{config.source} names no preprocessing; give a folder of fit.")
@@ -127,14 +131,14 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
     with reporter.progress("Decoding images") as advance:
         side = file.preprocessing.side
         pixels = open_pixels(samples, side, lambda done, total: advance(done, total, ""))
-    train, held_out = _parts(samples, pixels, config.seed)
+    train, held_out = parts_of(samples, pixels, config.seed)
     clock = Clock(config.time_s)
     if earlier is not None and earlier.fingerprint != samples.fingerprint:
         raise ConfigError(
             f"{out} holds an unfinished run on other images than {config.images} has now; give "
             "another --out, or remove the folder."
         )
-    state = earlier or _begin(config, seed, samples, reporter)
+    state = earlier or _begin(config, seed, samples, reporter, target)
     clock.earlier_s = state.spent_s
     adapting = Adapting(
         config=config,
@@ -143,13 +147,14 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
         clock=clock,
         state=state,
         seed=seed,
+        teacher=load_network(Path(config.teacher))[0] if config.teacher else seed,
         network=seed,
         train=train,
         held_out=held_out,
         preprocessing=file.preprocessing,
         classes=file.classes,
         finish_s=_finish_s(config, seed.spec, samples),
-        table=ScaledTable(get_runtime(state.runtime), state.precision, config.threads),
+        table=target or ScaledTable(get_runtime(state.runtime), state.precision, config.threads),
     )
     if earlier is None:
         _settle(adapting)
@@ -164,8 +169,18 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
     return adapting
 
 
-def _earlier(config: ShrinkConfig, out: Path) -> ShrinkState | None:
-    """Raises: ConfigError: `out` is taken."""
+def _as_of(target: TargetTable, config: ShrinkConfig) -> ShrinkConfig:
+    """The run with what the table is of. Raises: ConfigError: something else was asked for."""
+    target.refuse_other(
+        () if config.runtime is None else (config.runtime,),
+        () if config.precision is None else (config.precision,),
+        config.threads,
+    )
+    return replace(config, runtime=target.table.runtime, precision=target.table.precision)
+
+
+def _earlier(config: ShrinkConfig, out: Path, target: TargetTable | None) -> ShrinkState | None:
+    """Raises: ConfigError: `out` is taken, or the table of its target was changed."""
     if not out.exists():
         return None
     try:
@@ -173,6 +188,8 @@ def _earlier(config: ShrinkConfig, out: Path) -> ShrinkState | None:
         state = from_json(ShrinkState, path.read_bytes(), source=str(path))
     except (OSError, ArtefactError):
         raise taken(out, None) from None
+    if target is not None and state.config.target == config.target:
+        target.refuse_changed(state.target_sha256, out)
     if state.config != config:
         raise taken(out, "unfinished")
     return state
@@ -182,17 +199,6 @@ def network_folder(state: ShrinkState, folder: Path) -> Path:
     """Where the network behind the last step lies. Two places take turns: one is always whole."""
     number = len(state.steps) - 1
     return folder / f"{number % 2}" if number > 0 else Path(state.config.source)
-
-
-def _parts(samples: Samples, pixels: Pixels, seed: int) -> tuple[PixelSource, PixelSource]:
-    """What proposals are trained on, and what they are judged by: both of the training images."""
-    rows = np.random.default_rng(seed).permutation(samples.indices("train"))
-    count = min(MAX_HELD_OUT, max(MIN_HELD_OUT, int(HELD_OUT_SHARE * len(rows))), len(rows) // 2)
-    held_out, train = (
-        PixelSource(pixels=pixels, indices=part, labels=samples.labels[part])
-        for part in (np.sort(rows[:count]), np.sort(rows[count:]))
-    )
-    return train, held_out
 
 
 def _finish_s(config: ShrinkConfig, spec: ArchSpec, samples: Samples) -> float:
@@ -211,27 +217,27 @@ def _finish_s(config: ShrinkConfig, spec: ArchSpec, samples: Samples) -> float:
 
 
 def _begin(
-    config: ShrinkConfig, seed: Network, samples: Samples, reporter: Reporter
+    config: ShrinkConfig,
+    seed: Network,
+    samples: Samples,
+    reporter: Reporter,
+    target: TargetTable | None,
 ) -> ShrinkState:
-    """What the latency is of: the fastest file of the seed, untrained; and how fast it is."""
-    runtimes = [get_runtime(config.runtime)] if config.runtime else installed_runtimes()
-    found: dict[tuple[str, Precision], Latency] = {}
-    with reporter.progress("Measuring the network"):
-        for runtime in runtimes:
-            asked = () if config.precision is None else (config.precision,)
-            for precision in chosen_precisions(runtime, asked):
-                table = ScaledTable(runtime, precision, config.threads)
-                found[runtime.name, precision] = table.timed_whole(seed.spec)
-    if not found:
-        raise ConfigError(
-            f"precision={config.precision!r} is not offered by "
-            f"{', '.join(runtime.name for runtime in runtimes)}."
-        )
-    (name, precision), latency = min(found.items(), key=lambda pair: pair[1].median_ms)
-    if HEADROOM * latency.high_ms <= config.latency_ms:
+    """What the latency is of, and how fast the seed is.
+
+    Raises: ConfigError: it is as fast as asked already; the table of a target lacks its blocks.
+    """
+    if target is None:
+        name, precision, latency = _fastest(config, seed.spec, reporter)
+    else:
+        name, precision = target.table.runtime, target.table.precision
+        latency = target.timed_whole(seed.spec)
+    if planned_ms(latency) <= config.latency_ms:
+        where = "" if target is None else f" by the table of {target.described}"
         raise ConfigError(
             f"{seed.spec.label} takes {format_latency(latency.median_ms)} as {precision} on "
-            f"{name}, within {format_latency(config.latency_ms)} already; ask for less --latency."
+            f"{name}{where}, within {format_latency(config.latency_ms)} already; ask for less "
+            "--latency."
         )
     return ShrinkState(
         config=config,
@@ -240,9 +246,31 @@ def _begin(
         precision=precision,
         step=config.step,
         brief_steps=config.brief_steps,
-        threads=torch.get_num_threads(),
+        threads=torch.get_num_threads() if config.workers is None else 1,
         steps=(ShrinkStep(network=seed.spec, latency=latency, accuracy=0.0),),
+        target_sha256="" if target is None else target.sha256,
     )
+
+
+def _fastest(
+    config: ShrinkConfig, seed: ArchSpec, reporter: Reporter
+) -> tuple[str, Precision, Latency]:
+    """Runtime and precision of the fastest file of the seed, untrained, and how fast it is."""
+    runtimes = [get_runtime(config.runtime)] if config.runtime else installed_runtimes()
+    found: dict[tuple[str, Precision], Latency] = {}
+    with reporter.progress("Measuring the network"):
+        for runtime in runtimes:
+            asked = () if config.precision is None else (config.precision,)
+            for precision in chosen_precisions(runtime, asked):
+                table = ScaledTable(runtime, precision, config.threads)
+                found[runtime.name, precision] = table.timed_whole(seed)
+    if not found:
+        raise ConfigError(
+            f"precision={config.precision!r} is not offered by "
+            f"{', '.join(runtime.name for runtime in runtimes)}."
+        )
+    (name, precision), latency = min(found.items(), key=lambda pair: pair[1].median_ms)
+    return name, precision, latency
 
 
 def _settle(adapting: Adapting) -> None:
@@ -266,7 +294,7 @@ def _settle(adapting: Adapting) -> None:
         adapting.train,
         adapting.preprocessing,
         replace(adapting.brief, steps=TIMED_STEPS),
-        teacher=seed,
+        teacher=adapting.teacher,
     )
     pace = pace_for(
         config,
@@ -285,7 +313,8 @@ def _settle(adapting: Adapting) -> None:
         )
     adapting.reporter.say(
         f"{seed.spec.label} takes {format_latency(seed_latency.median_ms)} as "
-        f"{state.precision} on {state.runtime}; {format_latency(config.latency_ms)} are asked for. "
+        f"{state.precision} on {state.runtime}{_by_what(table)}; "
+        f"{format_latency(config.latency_ms)} are asked for. "
         f"About {pace.count} steps of {pace.step:.1%}, {count} proposals each, every one trained "
         f"for {pace.brief_steps} batches: about {format_time(pace.seconds)}, and the fine-tuning."
     )
@@ -297,42 +326,5 @@ def _settle(adapting: Adapting) -> None:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pace:
-    """How large steps are, how many, how long each proposal is trained; seconds of all of it."""
-
-    step: float
-    brief_steps: int
-    count: int
-    seconds: float
-
-
-def pace_for(
-    config: ShrinkConfig,
-    *,
-    to_cut: float,
-    proposals: int,
-    judging_s: float,
-    step_s: float,
-    share_s: float | None,
-) -> Pace:
-    """The pace asked for; where the time does not hold it, larger steps, then shorter trainings.
-
-    to_cut: share of the latency. judging_s, step_s: of one proposal, and of one batch of training.
-    share_s: what there is; None: as much as it takes.
-    """
-
-    def pace(step: float, brief_steps: int) -> Pace:
-        count = max(1, math.ceil(to_cut / step - 1e-9))
-        each_s = MARGIN * (judging_s + brief_steps * step_s)
-        seconds = count * (TIMING_S + proposals * each_s)
-        return Pace(step=step, brief_steps=brief_steps, count=count, seconds=seconds)
-
-    asked = pace(config.step, config.brief_steps)
-    if share_s is None:
-        return asked
-    fewer = min(config.brief_steps, MIN_BRIEF_STEPS)
-    tried = [asked]
-    for brief_steps in (config.brief_steps, (config.brief_steps + fewer) // 2, fewer):
-        tried += [pace(max(config.step, step), brief_steps) for step in LARGER_STEPS]
-    return next((one for one in tried if one.seconds <= share_s), tried[-1])
+def _by_what(table: ScaledTable | TargetTable) -> str:
+    return f" by the table of {table.described}" if isinstance(table, TargetTable) else ""

@@ -31,6 +31,8 @@ from pocketvision.fitting.plan import MeasuredCache, measure_candidates
 from pocketvision.fitting.ranking import rank
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock, Run, stopwatch
+from pocketvision.fitting.target_plan import covered, weigh_candidates
+from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.fitting.training import base_config, settle, workload_of
 from pocketvision.intervals import wilson
 from pocketvision.measure.device import machine
@@ -55,12 +57,15 @@ def open_run(config: FitConfig, out: Path, reporter: Reporter, command: str) -> 
     nothing meets the budget; then `out` is not made. StorageError: the disk has too little room.
     """
     clock = Clock(config.budget.time_s)
-    earlier = _unfinished_state(out, config)
+    target = open_target(config.target)
+    if target is not None:
+        config = _as_of(target, config)
+    earlier = _unfinished_state(out, config, target)
     runtimes = _runtimes((earlier and earlier.runtimes) or config.runtimes)
     samples = _scan(config, reporter)
     _check_devices(config, out, earlier, len(samples.indices("train")))
     if earlier is None:
-        return _begin(config, out, samples, runtimes, reporter, clock, command)
+        return _begin(config, out, samples, runtimes, reporter, clock, command, target)
     if earlier.fingerprint != samples.fingerprint:
         raise ConfigError(
             f"{out} holds an unfinished run on other images than {config.data} has now; give "
@@ -77,10 +82,18 @@ def open_run(config: FitConfig, out: Path, reporter: Reporter, command: str) -> 
         reporter=reporter,
         clock=clock,
         state=earlier,
+        target=target,
     )
 
 
-def _unfinished_state(out: Path, config: FitConfig) -> RunState | None:
+def _as_of(target: TargetTable, config: FitConfig) -> FitConfig:
+    """The run with what the table is of as all that is chosen from. Raises: ConfigError."""
+    target.refuse_other(config.runtimes, config.precisions, config.threads)
+    table = target.table
+    return replace(config, runtimes=(table.runtime,), precisions=(table.precision,))
+
+
+def _unfinished_state(out: Path, config: FitConfig, target: TargetTable | None) -> RunState | None:
     """The state to go on from, None where `out` is free. Raises: ConfigError: it is taken."""
     if is_free(out):
         return None
@@ -88,6 +101,9 @@ def _unfinished_state(out: Path, config: FitConfig) -> RunState | None:
         state = read_state(out)
     except (OSError, ArtefactError):
         state = None
+    unfinished = state is not None and state.status == "unfinished"
+    if state and unfinished and target and state.config.target == config.target:
+        target.refuse_changed(state.target_sha256, out)
     if state is None or state.status != "unfinished" or state.config != config:
         raise taken(out, state.status if state else None)
     return state
@@ -136,9 +152,10 @@ def _begin(
     reporter: Reporter,
     clock: Clock,
     command: str,
+    target: TargetTable | None,
 ) -> Run:
     findings = find_faults(samples, reporter)
-    candidates = _candidates(config, samples, runtimes, reporter)
+    candidates = _candidates(config, samples, runtimes, reporter, target)
     if config.weights is not None and not is_published(config.weights):
         # Weights of another network are refused now, not after the measurements. (Published ones
         # fit, and are downloaded for the chosen network alone.)
@@ -154,29 +171,37 @@ def _begin(
             _first_state(config, samples, command),
             findings=findings,
             runtimes=tuple(runtime.name for runtime in runtimes),
+            target_sha256="" if target is None else target.sha256,
         ),
+        target=target,
     )
     _say_forecast(run, candidates)
     check_room(out, forecast.out_bytes([c.count.parameters for c in candidates], len(runtimes)))
     _refuse_too_short(run, candidates)
+    deadline = clock.deadline((1 - 2 * PLANNING_SHARE) * (config.budget.time_s or 0))
     with stopwatch() as seconds:
-        tried = measure_candidates(
-            candidates,
-            runtimes,
-            config.precisions,
-            config.budget,
-            config.threads,
-            reporter,
-            clock.deadline((1 - 2 * PLANNING_SHARE) * (config.budget.time_s or 0)),
-        )
-        ranking = rank(candidates, tried, config.budget)
+        if target is None:
+            tried = measure_candidates(
+                candidates,
+                runtimes,
+                config.precisions,
+                config.budget,
+                config.threads,
+                reporter,
+                deadline,
+            )
+            ranking = rank(candidates, tried, config.budget)
+        else:
+            tried = weigh_candidates(candidates, target, config.budget, reporter, deadline)
+            ranking = rank(candidates, tried, config.budget, f"by the table of {target.described}")
     reporter.say(
         f"{len(ranking)} of {len(candidates)} candidates fit {config.budget}; best by published "
         f"accuracy: {ranking[0].spec.label}."
     )
     run.state = replace(run.state, tried=tried, ranking=tuple(c.spec for c in ranking))
     attempt = settle(run, 0)
-    step = Step(name="plan", seconds=seconds[0], note=f"{len(tried)} files measured")
+    how = "measured" if target is None else f"by the table of {target.described}"
+    step = Step(name="plan", seconds=seconds[0], note=f"{len(tried)} files {how}")
     spent_s = round(clock.spent_s, 3)
     run.state = replace(run.state, attempt=attempt, steps=(step,), spent_s=spent_s)
     make_folder(out, RUN, to_json(run.state))
@@ -195,9 +220,16 @@ def _refuse_too_short(run: Run, candidates: list[Candidate]) -> None:
 
 
 def _candidates(
-    config: FitConfig, samples: Samples, runtimes: list[Runtime], reporter: Reporter
+    config: FitConfig,
+    samples: Samples,
+    runtimes: list[Runtime],
+    reporter: Reporter,
+    target: TargetTable | None,
 ) -> list[Candidate]:
-    """What to measure: the weights' own networks, or names x widths, at every resolution."""
+    """What to measure: the weights' own networks, or names x widths, at every resolution.
+
+    Of these, those whose blocks are in the table of a target. Raises: ConfigError: none is.
+    """
     shorter_side = int(np.median(samples.shorter_sides))
     resolutions = resolutions_for(shorter_side, config.resolutions)
     classes = len(samples.classes)
@@ -208,6 +240,8 @@ def _candidates(
     else:
         names = select_names(config.models)
         everything = list_candidates(names, config.widths, resolutions, classes)
+    if target is not None:
+        everything = covered(everything, target, reporter)
     return thin(everything, config.budget, _candidate_limit(config, runtimes))
 
 
@@ -252,20 +286,24 @@ def _say_forecast(run: Run, candidates: list[Candidate]) -> None:
         say("No --latency, --size or --memory: only the time to train limits the network.")
     if config.weights is None:
         say("No weights given: training starts from scratch. On few photos, --weights helps most.")
-    cache = MeasuredCache(config.threads)
-    unknown = sum(
+    largest = max(c.spec.resolution for c in candidates)
+    sentence = forecast.forecast_sentence(
+        workload_of(run, largest),
+        unknown=_unmeasured(run, candidates) if run.target is None else 0,
+        runtimes=[runtime.name for runtime in run.runtimes],
+        side=Preprocessing.for_resolution(largest, int(np.median(samples.shorter_sides))).side,
+        budget=config.budget,
+    )
+    say(sentence)
+
+
+def _unmeasured(run: Run, candidates: list[Candidate]) -> int:
+    """How many candidates no run on this machine measured before."""
+    config, cache = run.config, MeasuredCache(run.config.threads)
+    return sum(
         not all(
             cache.holds(c.spec, runtime, config.precisions, config.budget)
             for runtime in run.runtimes
         )
         for c in candidates
     )
-    largest = max(c.spec.resolution for c in candidates)
-    sentence = forecast.forecast_sentence(
-        workload_of(run, largest),
-        unknown=unknown,
-        runtimes=[runtime.name for runtime in run.runtimes],
-        side=Preprocessing.for_resolution(largest, int(np.median(samples.shorter_sides))).side,
-        budget=config.budget,
-    )
-    say(sentence)

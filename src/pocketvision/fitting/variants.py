@@ -26,6 +26,7 @@ from pocketvision.fitting.int8_rungs import TRAINED, int8_file
 from pocketvision.fitting.plan import chosen_precisions, shipped_bytes
 from pocketvision.fitting.ranking import fits
 from pocketvision.fitting.run import Run, stopwatch, with_steps
+from pocketvision.fitting.target_table import left_in_float
 from pocketvision.fitting.training import preprocessing_for
 from pocketvision.measure.accuracy import compare
 from pocketvision.measure.conditions import judged, watch_conditions
@@ -33,7 +34,7 @@ from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.memory import REPEATS, can_measure_memory
 from pocketvision.measure.untrained import build_files, noise
 from pocketvision.models.arch import Network
-from pocketvision.record import Precision, Step, Variant
+from pocketvision.record import Latency, Precision, Step, Variant
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Calibration, FileCard, Runtime, Session
@@ -294,17 +295,33 @@ def _built(run: Run, network: Network, file: FileState) -> Built:
     config, path = run.config, _path(run, file)
     runtime, card = get_runtime(file.runtime), card_of(run, network)
     size = shipped_bytes(runtime, path, file.precision, config.threads, card)
+    target = _on_target(run, network, file)
+    latency = target or file.latency
+    within = fits(latency, size, config.budget, peak_bytes=file.peak_bytes)
     variant = Variant(
         runtime=file.runtime,
         precision=file.precision,
         size_bytes=size,
         latency=file.latency,
         comparison=file.comparison,
-        within_budget=fits(file.latency, size, config.budget, peak_bytes=file.peak_bytes),
+        within_budget=within and not (target and target.noise),
         passed_gate=passes(file.comparison, file.precision, config.max_drop_points),
         peak_bytes=file.peak_bytes,
+        target=target,
     )
     return Built(variant=variant, path=path)
+
+
+def _on_target(run: Run, network: Network, file: FileState) -> Latency | None:
+    """By the table of the target; None where there is none."""
+    if run.target is None:
+        return None
+    latency = run.target.timed_whole(network.spec)
+    count = left_in_float(run.state.quantization) if file.precision == "int8" else 0
+    if not count:
+        return latency
+    layers = "1 layer" if count == 1 else f"{count} layers"
+    return replace(latency, noise=f"leaves {layers} in float, of which the table knows nothing")
 
 
 def _note_the_best(run: Run, chosen: Built | None) -> None:

@@ -26,6 +26,7 @@ from pocketvision.fitting.checks import (
     processor_check,
     seal_check,
     size_check,
+    target_check,
     versions_check,
 )
 from pocketvision.fitting.config import RunState
@@ -231,6 +232,8 @@ class _Gate:
             found = measure_latency(timed, FINAL, threads)["shipped"]
         found = judged(found, conditions[0])
         yield latency_check(self.record.latency, found, self.same_machine, limit_ms, "latency")
+        if self.record.target is not None:
+            yield target_check(self.record.target)
         recorded = self.record.peak_bytes
         if recorded is not None:
             yield self._memory(recorded)

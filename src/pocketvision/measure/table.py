@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec, BlockSpec
+from pocketvision.nn.blocks import InvertedResidualSpec, SeparableSpec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.heads import ClassifierSpec
 from pocketvision.record import Latency, Machine, Precision
@@ -153,12 +154,23 @@ def _form(value: object) -> Form:
     if not is_dataclass(value):
         return tuple(_form(item) for item in value) if isinstance(value, tuple) else value
     found: list[Form] = [type(value).__name__]
+    decided = _decided_by_widths(value)
     for field in fields(value):
-        content = getattr(value, field.name)
-        # How widths compare decides on shortcuts and expansions.
-        found.append(_form(content) if field.name not in WIDTHS else content is None)
-    widths = [getattr(value, name, None) for name in ("c_in", "c_mid", "c_out")]
-    return (*found, widths[0] == widths[1], widths[0] == widths[2])
+        if field.name != "skip" or not decided:
+            content = getattr(value, field.name)
+            found.append(_form(content) if field.name not in WIDTHS else content is None)
+    return (*found, *decided)
+
+
+def _decided_by_widths(block: object) -> tuple[bool, ...]:
+    """Shortcuts and expansions, on which widths decide by how they compare; else empty."""
+    if isinstance(block, InvertedResidualSpec):
+        return block.has_skip, block.expand is None
+    if isinstance(block, ConvSpec | SeparableSpec):
+        return ()
+    widths = [getattr(block, name, None) for name in ("c_in", "c_mid", "c_out")]
+    keeps_size = getattr(block, "stride", 1) == 1
+    return widths[0] == widths[1], keeps_size and widths[0] == widths[2]
 
 
 def check_table(table: DeviceTable) -> TableCheck:

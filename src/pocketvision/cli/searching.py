@@ -1,0 +1,109 @@
+"""The verb `search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from pocketvision.cli import display, options
+
+
+def search(
+    data: Annotated[Path, typer.Argument(help="Class folders, as for `fit`.")],
+    latency: Annotated[str, typer.Option(help="Budget per image, such as 3ms.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    time: Annotated[
+        str | None, typer.Option(help="Time for all of it, baselines included, such as 2h.")
+    ] = None,
+    size: options.Size = None,
+    memory: options.Memory = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="v3_large, v3_small or a .toml file; default: what fits the budget."),
+    ] = None,
+    resolution: options.Resolution = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="Runtime whose latency it is; default: the fastest.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="f32, bf16 or int8; default: the fastest.")
+    ] = None,
+    threads: options.Threads = 1,
+    method: Annotated[
+        options.Method, typer.Option(help="How members to score are found; rl beside evolution.")
+    ] = "evolution",
+    objective: Annotated[
+        options.Objective,
+        typer.Option(help="What parents are best by: accuracy, the papers' reward, or the front."),
+    ] = "accuracy",
+    exponent: Annotated[float, typer.Option(help="w of the reward, ACC * (LAT / target)^w.")] = (
+        -0.07
+    ),
+    supernet_steps: Annotated[
+        int | None, typer.Option(help="Training steps; default: what fits --time.")
+    ] = None,
+    evaluations: Annotated[
+        int | None, typer.Option(help="Members scored by each way to search; default: as above.")
+    ] = None,
+    netadapt: Annotated[
+        bool, typer.Option(help="Narrow what was found until it is within the latency.")
+    ] = True,
+    baselines: Annotated[
+        options.Baselines,
+        typer.Option(help="What is trained beside the search, each for the same time."),
+    ] = "all",
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of a member to begin with, as for `fit`.")
+    ] = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = 64,
+    max_drop: options.MaxDrop = 1.0,
+    flip: options.Flip = True,
+    workers: options.WorkersOption = None,
+    skip_bad: options.SkipBad = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Search for an architecture on your images and device, and ship the best of what time gave."""
+    from pocketvision.fitting.config import fit_augmentation
+    from pocketvision.fitting.pipeline import parse_budget
+    from pocketvision.fitting.search import run_search
+    from pocketvision.fitting.search_config import SearchConfig
+    from pocketvision.record import Precision
+
+    config = SearchConfig(
+        data=str(data),
+        budget=parse_budget(latency, size, time, memory),
+        space=space,
+        resolutions=tuple(resolution or ()),
+        runtime=runtime,
+        precision=cast("Precision | None", precision),
+        threads=threads,
+        method=method,
+        objective=objective,
+        exponent=exponent,
+        supernet_steps=supernet_steps,
+        evaluations=evaluations,
+        netadapt=netadapt,
+        baselines=baselines,
+        weights=weights,
+        epochs=epochs,
+        batch_size=batch_size,
+        augmentation=fit_augmentation(flip=flip, mixup=0.0, cutmix=0.0, min_scale=None),
+        max_drop_points=max_drop,
+        workers=options.parse_workers(workers),
+        skip_bad=skip_bad,
+        seed=seed,
+    )
+    artefact = display.carried_out(
+        lambda reporter, command: run_search(config, out, reporter, command=command)
+    )
+    if json:
+        print((artefact.folder / "record.json").read_text())
+        return
+    display.print_summary(artefact)
+    found = artefact.record.search
+    if found is not None:
+        display.out.print(f"Search     {found.sentence}", highlight=False, markup=False)

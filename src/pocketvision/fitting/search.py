@@ -1,0 +1,182 @@
+"""Search for an architecture on the user's images and device, and ship the best of what the time
+gave: one supernet, many members scored, the finalists timed, NetAdapt, `fit`; and the same time for
+networks that nobody searched for.
+
+Every score is logged as it is known, and every phase saved: what was interrupted goes on from
+there, to the same result.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pocketvision.budget import format_latency
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.fitting.artefact import Artefact
+from pocketvision.fitting.folder import check_writable, storage_told
+from pocketvision.fitting.lock import locked
+from pocketvision.fitting.reporter import Advance, Reporter, Silent
+from pocketvision.fitting.run import keeping_the_clock
+from pocketvision.fitting.search_arms import FOUND, LARGEST, run_arms, ship_best
+from pocketvision.fitting.search_config import Finalist, SearchConfig
+from pocketvision.fitting.search_log import ScoreLog
+from pocketvision.fitting.search_plan import supernet_config
+from pocketvision.fitting.search_scoring import limit_of, score_members
+from pocketvision.fitting.search_start import STATE, Searching, open_search
+from pocketvision.fitting.search_work import (
+    WEIGHTS,
+    load_supernet,
+    save_supernet,
+    warm_start,
+)
+from pocketvision.models.space import Member
+from pocketvision.models.supernet import Supernet
+from pocketvision.models.weights import save as save_network
+from pocketvision.train.allocator import keep_freed_memory
+from pocketvision.train.supernet import CHECKPOINT, calibrated, train_supernet
+
+FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
+DRAWS = 10  # for the training, until one is within the limit
+SAVE_EVERY_S = 20.0
+LATE = 1.1  # of the time planned for the supernet, after which its end is brought forward
+
+
+def run_search(
+    config: SearchConfig, out: Path, reporter: Reporter | None = None, *, command: str = ""
+) -> Artefact:
+    """Search, compare with what the same time gives otherwise, and ship the best.
+
+    An interrupted search goes on when it is called again.
+
+    Raises: as `open_search`. GateError: no arm came to a network within the budget.
+    """
+    reporter = reporter or Silent()
+    asked = command or f"run_search({config!r}, {str(out)!r})"
+    with storage_told(out):
+        check_writable(out)
+        with locked(out, reporter.say):
+            searching = open_search(config, out, reporter)
+            state_file = searching.folder / STATE
+            with keeping_the_clock(state_file, lambda: searching.save(searching.state)):
+                if searching.state.found is None:
+                    _search(searching)
+                run_arms(searching, asked)
+                return ship_best(searching, asked)
+
+
+def _search(searching: Searching) -> None:
+    """Supernet, scores, finalists; afterwards the member that was found has its folder."""
+    keep_freed_memory()
+    begun = time.monotonic() - searching.state.search_s
+    supernet = _trained(searching, begun)
+    _pause(searching, begun)
+    log = ScoreLog(searching.folder)
+    score_members(searching, log)
+    _pause(searching, begun)
+    found = _chosen(searching, log)
+    for name, member in ((FOUND, found.member), (LARGEST, supernet.space.largest())):
+        _keep(searching, supernet, member, searching.folder / name)
+    searching.save(replace(searching.state, found=found))
+    _pause(searching, begun)
+
+
+def _pause(searching: Searching, begun: float) -> None:
+    """Keep what the search itself has taken so far."""
+    seconds = round(time.monotonic() - begun, 1)
+    searching.save(replace(searching.state, search_s=seconds))
+
+
+def _trained(searching: Searching, begun: float) -> Supernet:
+    """The supernet behind its training.
+
+    Raises: ConfigError, ArtefactError: weights that cannot be begun with.
+    """
+    config, state, reporter = searching.config, searching.state, searching.reporter
+    path, classes = searching.folder / WEIGHTS, len(searching.samples.classes)
+    if state.steps_made:
+        return load_supernet(state.space, classes, path)
+    supernet = Supernet(state.space, classes, seed=config.seed)
+    if config.weights is not None:
+        warm_start(supernet, config.weights, reporter)
+    limit = limit_of(searching)
+
+    def draw(generator: random.Random) -> Member:
+        """What will be scored is what is trained: members within the limit, as far as possible."""
+        drawn = [state.space.sample(generator) for _ in range(DRAWS)]
+        return next((member for member in drawn if limit.holds(member)), drawn[0])
+
+    with reporter.progress("Training the supernet") as advance:
+        steps = train_supernet(
+            supernet,
+            searching.images.train,
+            searching.images.preprocessing,
+            supernet_config(config, steps=state.plan.supernet_steps, threads=state.threads),
+            searching.folder,
+            draw=draw,
+            on_step=_pausing(searching, begun, advance),
+            deadline=None if state.plan.arm_s is None else begun + LATE * state.plan.supernet_s,
+        )
+    save_supernet(supernet, path)
+    searching.save(replace(state, steps_made=steps))
+    (searching.folder / CHECKPOINT).unlink(missing_ok=True)
+    return supernet
+
+
+def _pausing(searching: Searching, begun: float, advance: Advance) -> Advance:
+    """Progress that also saves how much time is spent, so that a killed run does not forget it."""
+    saved = [time.monotonic()]
+
+    def on_step(done: int, total: int, note: str) -> None:
+        advance(done, total, note)
+        if time.monotonic() > saved[0] + SAVE_EVERY_S:
+            saved[0] = time.monotonic()
+            _pause(searching, begun)
+
+    return on_step
+
+
+def _chosen(searching: Searching, log: ScoreLog) -> Finalist:
+    """The most accurate of the finalists, which are timed whole; the sum is not trusted.
+
+    Where none of them is within the limit, the next are timed; in the end, the fastest is taken.
+    """
+    state, table = searching.state, searching.table
+    classes = len(searching.samples.classes)
+    scored = {one.member: one for one in log.all_scored}
+    ranking = sorted(scored.values(), key=lambda one: (-one.accuracy, one.latency_ms))
+    finalists = list(state.finalists)
+    with searching.reporter.progress("Timing finalists") as advance:
+        for one in ranking[len(finalists) : MOST_FINALISTS]:
+            able = [f for f in finalists if f.latency.median_ms <= state.limit_ms]
+            if len(finalists) >= FINALISTS and able:
+                break
+            advance(len(finalists), FINALISTS, "")
+            latency = table.timed_whole(state.space.spec(one.member, classes))
+            finalists.append(Finalist(member=one.member, latency=latency, accuracy=one.accuracy))
+            searching.save(replace(searching.state, finalists=tuple(finalists)))
+    able = [f for f in finalists if f.latency.median_ms <= state.limit_ms]
+    if not able:
+        return min(finalists, key=lambda finalist: finalist.latency.median_ms)
+    found = able[0]
+    searching.reporter.say(
+        f"Found {found.member.described}: {format_latency(found.latency.median_ms)}, "
+        f"{found.accuracy:.1%} expected accuracy with shared weights."
+    )
+    return found
+
+
+def _keep(searching: Searching, supernet: Supernet, member: Member, folder: Path) -> None:
+    """Write a member with its share of the weights as a network of its own."""
+    network = calibrated(supernet, member, searching.images.train, searching.images.preprocessing)
+    shorter = int(np.median(searching.samples.shorter_sides))
+    save_network(
+        network,
+        folder,
+        classes=searching.samples.classes,
+        preprocessing=Preprocessing.for_resolution(member.resolution, shorter),
+    )

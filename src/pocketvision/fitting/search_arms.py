@@ -1,0 +1,266 @@
+"""The arms of a search: what was found, and what the same time gives without searching. The best
+by the images of val is shipped, with a record of all."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pocketvision.budget import format_latency
+from pocketvision.errors import BudgetError, GateError
+from pocketvision.fitting.artefact import (
+    CANDIDATES,
+    CARD,
+    RECORD,
+    REPORT,
+    RUN,
+    TRAINING,
+    Artefact,
+    load,
+    read_state,
+)
+from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.folder import PREPARED
+from pocketvision.fitting.pipeline import run_fit
+from pocketvision.fitting.seal import seal_of
+from pocketvision.fitting.search_log import ScoreLog
+from pocketvision.fitting.search_networks import FAMILIES
+from pocketvision.fitting.search_start import Searching
+from pocketvision.fitting.shrink import run_shrink
+from pocketvision.fitting.shrink_config import ShrinkConfig
+from pocketvision.record import Accuracy, Arm, Record, Search, SearchedNetwork
+from pocketvision.report.card import render_card
+from pocketvision.report.html import render_report
+from pocketvision.storage import to_json, write_into
+
+SEARCH, MULTIPLIERS, PUBLISHED = "search", "multipliers", "published"
+ARMS = "arms"
+FOUND, LARGEST = "found", "largest"  # folders of networks
+NETADAPT_STEP, NETADAPT_BATCHES = 0.03, 10  # of a search, which leaves little to cut
+STAYS = (CANDIDATES, TRAINING, PREPARED)  # in the arm's folder
+
+
+def run_arms(searching: Searching, command: str) -> None:
+    """Each arm in turn; those that are done stay as they are."""
+    for name, work in _works(searching).items():
+        if any(arm.name == name for arm in searching.state.arms):
+            continue
+        searching.reporter.say(f"Arm {name!r}.")
+        arm = _ran(searching, name, work, command)
+        searching.save(replace(searching.state, arms=(*searching.state.arms, arm)))
+
+
+Work = Callable[[Path, str], Artefact]
+
+
+def _works(searching: Searching) -> dict[str, Work]:
+    """What each arm does, given its folder and the command."""
+    config, state = searching.config, searching.state
+    works: dict[str, Work] = {SEARCH: lambda folder, command: _search(searching, folder, command)}
+    if config.baselines != "none":
+        plain = replace(_fit_config(searching, state.plan.arm_s), models=tuple(FAMILIES))
+        works[MULTIPLIERS] = _fitting(searching, plain)
+    if state.published is not None:
+        spec = state.published
+        named = replace(
+            _fit_config(searching, state.plan.arm_s),
+            models=(spec.name,),
+            widths=(spec.width,),
+            resolutions=(spec.resolution,),
+        )
+        works[PUBLISHED] = _fitting(searching, named)
+    return works
+
+
+def _fitting(searching: Searching, config: FitConfig) -> Work:
+    return lambda folder, command: run_fit(config, folder, searching.reporter, command=command)
+
+
+def _fit_config(searching: Searching, time_s: float | None) -> FitConfig:
+    config = searching.config
+    return FitConfig(
+        data=config.data,
+        budget=replace(config.budget, time_s=time_s),
+        resolutions=config.resolutions,
+        runtimes=() if config.runtime is None else (config.runtime,),
+        precisions=() if config.precision is None else (config.precision,),
+        threads=config.threads,
+        max_drop_points=config.max_drop_points,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        augmentation=config.augmentation,
+        skip_bad=config.skip_bad,
+        seed=config.seed,
+    )
+
+
+def _search(searching: Searching, folder: Path, command: str) -> Artefact:
+    """NetAdapt where what was found is still too slow, and the fine-tuning."""
+    config, state = searching.config, searching.state
+    left_s = None if state.plan.arm_s is None else max(1.0, state.plan.arm_s - state.search_s)
+    found, largest = str(searching.folder / FOUND), str(searching.folder / LARGEST)
+    if state.found is not None and state.found.latency.median_ms > searching.target_ms:
+        shrinking = ShrinkConfig(
+            source=found,
+            teacher=largest,
+            images=config.data,
+            latency_ms=config.latency_ms,
+            time_s=left_s,
+            runtime=state.runtime,
+            precision=state.precision,
+            threads=config.threads,
+            step=NETADAPT_STEP,
+            multiple=config.multiple,
+            brief_steps=NETADAPT_BATCHES,
+            batch_size=config.batch_size,
+            augmentation=config.augmentation,
+            epochs=config.epochs,
+            max_drop_points=config.max_drop_points,
+            skip_bad=config.skip_bad,
+            seed=config.seed,
+        )
+        return run_shrink(shrinking, folder, searching.reporter, command=command)
+    fitting = replace(_fit_config(searching, left_s), weights=found, teacher=largest)
+    if state.found is not None:
+        fitting = replace(fitting, resolutions=(state.found.member.resolution,))
+    return run_fit(fitting, folder, searching.reporter, command=command)
+
+
+def _ran(searching: Searching, name: str, work: Work, command: str) -> Arm:
+    """What an arm came to; one that comes to nothing says why."""
+    folder, begun = searching.folder / ARMS / name, time.monotonic()
+    before_s = searching.state.search_s if name == SEARCH else 0.0
+    try:
+        record = work(folder, command).record
+    except (BudgetError, GateError) as error:
+        searching.reporter.say(f"Arm {name!r} came to nothing: {error}")
+        return Arm(
+            name=name,
+            network="",
+            latency=None,
+            size_bytes=None,
+            accuracy=None,
+            seconds=round(before_s + time.monotonic() - begun, 1),
+            shipped=False,
+            note=str(error),
+        )
+    return Arm(
+        name=name,
+        network=record.network.label,
+        latency=record.latency,
+        size_bytes=record.shipped.size_bytes,
+        accuracy=_on_val(record),
+        seconds=round(before_s + record.spent_s, 1),
+        shipped=False,
+    )
+
+
+def _on_val(record: Record) -> Accuracy | None:
+    """Top-1 of the shipped file on val."""
+    shipped = next(variant for variant in record.variants if variant.shipped)
+    return record.val_top1 if shipped.comparison is None else shipped.comparison.accuracy
+
+
+def best_of(arms: tuple[Arm, ...]) -> Arm | None:
+    """The most accurate on val, the faster of two that are equal; None: all came to nothing."""
+    able = [arm for arm in arms if arm.accuracy is not None and arm.latency is not None]
+    return max(able, key=_merit, default=None)
+
+
+def _merit(arm: Arm) -> tuple[float, float]:
+    assert arm.accuracy is not None
+    assert arm.latency is not None
+    return arm.accuracy.top1, -arm.latency.median_ms
+
+
+def ship_best(searching: Searching, command: str) -> Artefact:
+    """Copy the best arm's folder to where the search was asked to write; run.json comes last.
+
+    Raises: GateError: no arm came to a network within the budget.
+    """
+    state, out = searching.state, searching.out
+    best = best_of(state.arms)
+    if best is None:
+        reasons = " ".join(f"{arm.name}: {arm.note}" for arm in state.arms)
+        raise GateError(f"No arm came to a network within {searching.config.budget}. {reasons}")
+    source = searching.folder / ARMS / best.name
+    for path in sorted(source.iterdir()):
+        if path.name in (RUN, *STAYS):
+            continue
+        if path.is_dir():
+            shutil.rmtree(out / path.name, ignore_errors=True)
+            shutil.copytree(path, out / path.name)
+        else:
+            shutil.copyfile(path, out / path.name)
+    arms = tuple(replace(arm, shipped=arm is best) for arm in state.arms)
+    fitted = load(source)
+    record = replace(
+        fitted.record,
+        command=command,
+        budget=replace(fitted.record.budget, time_s=searching.config.budget.time_s),
+        spent_s=round(searching.clock.spent_s, 3),
+        search=_summary(searching, arms),
+    )
+    write_into(out / RECORD, to_json(record))
+    write_into(out / REPORT, render_report(record))
+    write_into(out / CARD, render_card(record))
+    run_state = replace(
+        read_state(source), command=command, spent_s=record.spent_s, seal=seal_of(out)
+    )
+    write_into(out / RUN, to_json(run_state))
+    return Artefact(out)
+
+
+def _summary(searching: Searching, arms: tuple[Arm, ...]) -> Search:
+    state, config = searching.state, searching.config
+    return Search(
+        space=state.space.name,
+        members=state.space.members,
+        method=config.method,
+        runtime=state.runtime,
+        precision=state.precision,
+        threads=config.threads,
+        limit_ms=state.limit_ms,
+        supernet_steps=state.steps_made,
+        held_out=len(searching.images.held_out),
+        scored=tuple(
+            SearchedNetwork(
+                origin=entry.origin,
+                described=entry.member.described,
+                resolution=entry.member.resolution,
+                latency_ms=entry.latency_ms,
+                size_bytes=entry.size_bytes,
+                accuracy=entry.accuracy,
+            )
+            for entry in ScoreLog(searching.folder).entries
+        ),
+        arms=arms,
+        sentence=sentence_of(arms),
+    )
+
+
+def sentence_of(arms: tuple[Arm, ...]) -> str:
+    """Whether the search was worth its time, with the figures."""
+    found = next(arm for arm in arms if arm.name == SEARCH)
+    others = tuple(arm for arm in arms if arm.name != SEARCH)
+    rival = best_of(others)
+    if not others:
+        return "Nothing was trained beside the search, so what it gained is not known."
+    if found.accuracy is None or found.latency is None:
+        return f"The search came to nothing: {found.note}"
+    if rival is None or rival.accuracy is None or rival.latency is None:
+        return "Nothing but the search came to a network within the budget."
+    ours, theirs = found.accuracy, rival.accuracy
+    figures = (
+        f"{ours.top1:.1%} of {ours.n} images of val at {format_latency(found.latency.median_ms)}, "
+        f"against {theirs.top1:.1%} at {format_latency(rival.latency.median_ms)} of {rival.name} "
+        f"({rival.network}), which had the same time"
+    )
+    if _merit(found) <= _merit(rival):
+        return f"The search did not beat what needs none: {figures}. That is what ships."
+    unsure = ours.low <= theirs.top1
+    remark = "; their intervals overlap, so this may be chance" if unsure else ""
+    return f"The search was worth its time: {figures}{remark}."

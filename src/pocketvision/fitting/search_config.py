@@ -1,0 +1,162 @@
+"""What `search` is asked for, and what it saves to go on after an interruption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from pocketvision.budget import Budget
+from pocketvision.compress.evolution import Objective
+from pocketvision.compress.netadapt import MULTIPLE
+from pocketvision.compress.sampling import REWARD_EXPONENT
+from pocketvision.data.transforms import Augmentation
+from pocketvision.errors import ConfigError, choice, in_range, is_text
+from pocketvision.fitting.workers import Workers
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.space import Member, SearchSpace
+from pocketvision.record import Arm, Latency, Precision, Sampling
+from pocketvision.runtimes.registry import RUNTIMES
+from pocketvision.runtimes.runtime import MAX_THREADS
+
+Method = Literal["evolution", "rl"]
+Baselines = Literal["all", "multipliers", "none"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """One search and what comes after it.
+
+    budget: with a latency. space: a name, or a TOML file; None: that of the network which ranks
+    first among those with plain multipliers, at its multiplier and resolution. resolutions: None
+    for those of a space that was given. runtime, precision: what the latency is of; None: the
+    fastest. method: what members are scored next; "rl" is run beside evolution. supernet_steps,
+    evaluations (of each way to search), epochs (of each fine-tuning): None: what the time allows.
+    workers: local processes that score, or "ray"; None: this process. weights: of a network that is
+    a member, or a published name, to begin with.
+
+    Raises: ConfigError: a field outside its range, a budget without a latency.
+    """
+
+    data: str
+    budget: Budget
+    space: str | None = None
+    resolutions: tuple[int, ...] = ()
+    runtime: str | None = None
+    precision: Precision | None = None
+    threads: int = 1
+    method: Method = "evolution"
+    objective: Objective = "accuracy"
+    exponent: float = REWARD_EXPONENT
+    members: int = 4
+    supernet_steps: int | None = None
+    evaluations: int | None = None
+    generation: int = 16
+    netadapt: bool = True
+    multiple: int = MULTIPLE
+    baselines: Baselines = "all"
+    weights: str | None = None
+    epochs: int | None = None
+    batch_size: int = 64
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    max_drop_points: float = 1.0
+    workers: Workers = None
+    skip_bad: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("data", "weights", "space"):
+            is_text(name, getattr(self, name))
+        if self.budget.latency_ms is None:
+            raise ConfigError("A search needs a budget of latency; give --latency, such as 3ms.")
+        if self.runtime is not None:
+            choice("runtime", self.runtime, RUNTIMES)
+        if self.precision is not None:
+            choice("precision", self.precision, get_args(Precision))
+        choice("method", self.method, get_args(Method))
+        choice("objective", self.objective, get_args(Objective))
+        choice("baselines", self.baselines, get_args(Baselines))
+        in_range("threads", self.threads, 1, MAX_THREADS)
+        in_range("exponent", self.exponent, -1.0, 0.0)
+        in_range("members", self.members, 2, 64)
+        in_range("generation", self.generation, 2, 10_000)
+        in_range("multiple", self.multiple, 1, 256)
+        for name in ("supernet_steps", "evaluations", "epochs"):
+            if getattr(self, name) is not None:
+                in_range(name.replace("_", "-"), getattr(self, name), 1, 10_000_000)
+        for resolution in self.resolutions:
+            in_range("resolution", resolution, 32, 1024)
+        in_range("batch-size", self.batch_size, 2, 65_536)
+        in_range("max-drop", self.max_drop_points, 0.0, 100.0)
+        if isinstance(self.workers, int):
+            in_range("workers", self.workers, 1, 1024)
+        in_range("seed", self.seed, 0, 2**31 - 1)
+
+    @property
+    def latency_ms(self) -> float:
+        """The latency asked for."""
+        assert self.budget.latency_ms is not None
+        return self.budget.latency_ms
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchPlan:
+    """What the time is spent on, decided when the search begins, and kept.
+
+    supernet_s: that its training will take. evaluations: of each way to search. arm_s: for each
+    arm; None: without a limit.
+    """
+
+    supernet_steps: int
+    supernet_s: float
+    evaluations: int
+    generation: int
+    netadapt: bool
+    arm_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedScore:
+    """One line of scored.jsonl."""
+
+    origin: Sampling
+    generation: int
+    member: Member
+    latency_ms: float
+    size_bytes: int
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finalist:
+    """A member that was timed whole."""
+
+    member: Member
+    latency: Latency
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchState:
+    """search.json: how far the search has come.
+
+    runtime, precision: what the latency is of. scale: of the table. limit_ms: of members by the
+    table. threads: of training and scoring, on which the bits of the weights depend. published: the
+    network of the arm of that name; None: there is none, or it is that of the multipliers.
+    """
+
+    config: SearchConfig
+    fingerprint: str
+    space: SearchSpace
+    runtime: str
+    precision: Precision
+    scale: float
+    limit_ms: float
+    threads: int
+    plan: SearchPlan
+    published: ArchSpec | None = None
+    steps_made: int = 0  # of the supernet; 0: it is not trained yet
+    search_s: float = 0.0  # spent on the arm of the search before its fine-tuning
+    finalists: tuple[Finalist, ...] = ()
+    found: Finalist | None = None
+    arms: tuple[Arm, ...] = ()
+    spent_s: float = 0.0

@@ -1,0 +1,199 @@
+"""Which space a search is in, and what is known of it before anything is trained: the networks with
+plain multipliers around which it lies, and the latency of its blocks."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pocketvision.budget import format_latency
+from pocketvision.data.images import Samples
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.errors import BudgetError
+from pocketvision.fitting.candidates import (
+    MAX_CANDIDATES,
+    Candidate,
+    list_candidates,
+    resolutions_for,
+    select_names,
+    thin,
+)
+from pocketvision.fitting.plan import measure_candidates
+from pocketvision.fitting.ranking import HEADROOM, rank
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.fitting.run import Clock
+from pocketvision.fitting.scaled_table import ScaledTable
+from pocketvision.fitting.search_config import SearchConfig
+from pocketvision.fitting.search_plan import (
+    GOOD_EPOCHS,
+    SUPERNET_SHARE,
+    arms_of,
+    noise_source,
+    seconds_per_step,
+)
+from pocketvision.fitting.target_table import TargetTable
+from pocketvision.measure.count import count
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.space import SearchSpace
+from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space
+from pocketvision.models.supernet import Supernet
+from pocketvision.record import Precision, Tried
+from pocketvision.runtimes.runtime import Runtime
+from pocketvision.train.batches import num_batches
+
+FAMILIES = {"mobilenet_v3_large": V3_LARGE, "mobilenet_v3_small": V3_SMALL}
+SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its median
+SCALED_BY = 5  # members
+PLANNING_SHARE = 0.1  # of the time, for the candidates of the baselines
+
+Table = ScaledTable | TargetTable
+
+
+def target_of(config: SearchConfig) -> float:
+    """The latency asked for, less what a trained file may measure more than an untrained one."""
+    return config.latency_ms / HEADROOM / SPREAD
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """Networks within the budget, best prior first, and all that was measured."""
+
+    candidates: list[Candidate]
+    tried: tuple[Tried, ...]
+
+    @classmethod
+    def among(
+        cls,
+        config: SearchConfig,
+        samples: Samples,
+        runtimes: list[Runtime],
+        reporter: Reporter,
+        clock: Clock,
+        *,
+        models: tuple[str, ...] = (),
+        widths: tuple[float, ...] = (),
+    ) -> Planned:
+        """Those of these names and multipliers, as `fit` would find them.
+
+        Raises: BudgetError: none is within the budget; the message names the nearest.
+        """
+        sides = resolutions_for(int(np.median(samples.shorter_sides)), config.resolutions)
+        everything = list_candidates(select_names(models), widths, sides, len(samples.classes))
+        candidates = thin(everything, config.budget, MAX_CANDIDATES)
+        asked = () if config.precision is None else (config.precision,)
+        share = 1 - PLANNING_SHARE
+        tried = measure_candidates(
+            candidates,
+            runtimes,
+            asked,
+            config.budget,
+            config.threads,
+            reporter,
+            clock.deadline(share * (config.budget.time_s or 0)),
+        )
+        return cls(candidates=rank(candidates, tried, config.budget), tried=tried)
+
+    def fastest(self, candidate: Candidate) -> tuple[str, Precision]:
+        """The runtime and precision in which a network is fastest."""
+        own = [one for one in self.tried if one.network == candidate.spec.label]
+        best = min(own, key=lambda one: one.latency.median_ms)
+        return best.runtime, best.precision
+
+
+def trainable(
+    config: SearchConfig, samples: Samples, ranking: list[Candidate], clock: Clock
+) -> Candidate:
+    """The best network around which a supernet gets enough epochs in the time."""
+    if clock.remaining_s is None or config.supernet_steps is not None:
+        return ranking[0]
+    arm_s = clock.remaining_s / arms_of(config)
+    per_epoch = num_batches(len(samples.indices("train")), config.batch_size)
+    classes, first = len(samples.classes), space_of(config, ranking[0].spec)
+    known_macs = _largest_macs(first, classes)
+    side = max(first.resolutions)
+    step_s = seconds_per_step(
+        Supernet(first, classes, seed=0),
+        noise_source(side, classes, config.batch_size),
+        Preprocessing(resolution=side, side=side),
+        config,
+    )
+
+    def epochs(candidate: Candidate) -> float:
+        share = _largest_macs(space_of(config, candidate.spec), classes) / known_macs
+        return SUPERNET_SHARE * arm_s / (step_s * share * per_epoch)
+
+    enough = (candidate for candidate in ranking if epochs(candidate) >= GOOD_EPOCHS)
+    return next(enough, max(ranking, key=epochs))
+
+
+def _largest_macs(space: SearchSpace, classes: int) -> int:
+    return count(space.spec(space.largest(), classes)).macs
+
+
+def space_of(config: SearchConfig, base: ArchSpec) -> SearchSpace:
+    """The space asked for; else that around `base`, at its multiplier and input side.
+
+    Raises: ConfigError: no such space, or resolutions it cannot have.
+    """
+    if config.space is None:
+        family = FAMILIES[base.name]
+        sides = config.resolutions or (base.resolution,)
+        return replace(family, widths=(base.width,), resolutions=sides)
+    space = find_space(config.space)
+    if config.resolutions:
+        return replace(space, resolutions=config.resolutions)
+    # Of a space that is built in, one input side: each of them has blocks to time and to train.
+    return replace(space, resolutions=(base.resolution,)) if config.space in SPACES else space
+
+
+def published_network(
+    config: SearchConfig,
+    samples: Samples,
+    runtimes: list[Runtime],
+    reporter: Reporter,
+    clock: Clock,
+    with_multipliers: Planned,
+) -> ArchSpec | None:
+    """The best of the published networks within the budget, if it is another than the best with
+    plain multipliers."""
+    try:
+        found = Planned.among(config, samples, runtimes, reporter, clock, widths=(1.0,))
+    except BudgetError:
+        return None
+    best = found.candidates[0].spec
+    return None if best == with_multipliers.candidates[0].spec else best
+
+
+def time_blocks(
+    config: SearchConfig,
+    space: SearchSpace,
+    classes: int,
+    table: Table,
+    reporter: Reporter,
+) -> None:
+    """Every block of the space; a few whole members set the scale.
+
+    Raises: BudgetError: the smallest member is above the latency.
+    """
+    covering = space.covering()
+    with reporter.progress("Timing blocks") as advance:
+        for number, member in enumerate(covering):
+            advance(number, len(covering), "")
+            table.ensure([space.spec(member, classes)])
+    smallest = space.spec(space.smallest(), classes)
+    latency = table.timed_whole(smallest)
+    if latency.median_ms > target_of(config):
+        least_ms = 1.02 * HEADROOM * SPREAD * latency.median_ms
+        raise BudgetError(
+            f"Even the smallest member of {space.name} takes {format_latency(latency.median_ms)}, "
+            f"and {format_latency(config.latency_ms)} are asked for. Ask for --latency "
+            f"{least_ms:.3g}ms, or for a smaller --resolution or space."
+        )
+    generator = random.Random(0)
+    drawn = [space.spec(space.sample(generator), classes) for _ in range(SCALED_BY)]
+    table.meet(smallest, latency)
+    ratios = {spec: table.timed_whole(spec).median_ms / table.latency_ms(spec) for spec in drawn}
+    middle = sorted(drawn, key=lambda spec: ratios[spec])[SCALED_BY // 2]
+    table.meet(middle, table.timed_whole(middle))

@@ -1,0 +1,155 @@
+"""What the time of a search is spent on: how long arms are, and what is in that of the search."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pocketvision.budget import format_time
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import Batch, Rows
+from pocketvision.errors import BudgetError
+from pocketvision.fitting.search_config import SearchConfig, SearchPlan
+from pocketvision.models.supernet import Supernet
+from pocketvision.train.batches import PixelSource, num_batches
+from pocketvision.train.supernet import SupernetConfig, judge, train_supernet
+
+SUPERNET_SHARE, SCORING_SHARE = 0.4, 0.15  # of the time of the arm that trains; then NetAdapt, fit
+LEAST_EPOCHS = 2  # of the supernet; below, its members tell nothing
+GOOD_EPOCHS = 10  # a slower space is passed over for one with so many
+DEFAULT_EPOCHS, DEFAULT_EVALUATIONS = 30, 128  # without a limit of time
+NETADAPT_NEEDS_S = 600.0  # of the arm: below, its proposals would be trained too little
+MARGIN = 1.15  # judging takes longer on a machine that others use too
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Noise:
+    """Pixels that hold nothing, for timing."""
+
+    side: int
+
+    def __len__(self) -> int:
+        return 1 << 20
+
+    def take(self, rows: Rows) -> Batch:
+        generator = np.random.default_rng(0)
+        return generator.integers(0, 256, (len(rows), self.side, self.side, 3), dtype=np.uint8)
+
+    def batches(self, batches: Sequence[Rows]) -> Iterator[Batch]:
+        return (self.take(rows) for rows in batches)
+
+
+def noise_source(side: int, classes: int, images: int) -> PixelSource:
+    """Images of noise, as many as named, of this side, with labels."""
+    rows = np.arange(images)
+    return PixelSource(pixels=_Noise(side), indices=rows, labels=rows % classes)
+
+
+def seconds_per_step(
+    supernet: Supernet, source: PixelSource, preprocessing: Preprocessing, config: SearchConfig
+) -> float:
+    """What a step takes here: the median of a few, on real images, whose weights are changed."""
+    durations: list[float] = []
+    last = [time.perf_counter()]
+
+    def on_step(done: int, total: int, note: str) -> None:
+        now = time.perf_counter()
+        durations.append(now - last[0])
+        last[0] = now
+
+    with tempfile.TemporaryDirectory() as folder:
+        steps = supernet_config(config, steps=TIMED_STEPS + 1)
+        train_supernet(supernet, source, preprocessing, steps, Path(folder), on_step=on_step)
+    return statistics.median(durations[1:])  # the first also allocates
+
+
+def seconds_per_judging(
+    supernet: Supernet,
+    source: PixelSource,
+    held_out: PixelSource,
+    preprocessing: Preprocessing,
+    threads: int,
+) -> float:
+    """What scoring a member takes: the median of a few drawn evenly."""
+    generator = random.Random(0)
+    durations = []
+    for _ in range(TIMED_STEPS):
+        start = time.perf_counter()
+        judge(supernet, supernet.space.sample(generator), source, held_out, preprocessing, threads)
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
+
+
+def supernet_config(config: SearchConfig, *, steps: int, threads: int = 0) -> SupernetConfig:
+    """The training of the supernet, as asked for."""
+    return SupernetConfig(
+        steps=steps,
+        members=config.members,
+        batch_size=config.batch_size,
+        augmentation=config.augmentation,
+        threads=threads,
+        seed=config.seed,
+    )
+
+
+def plan_of(
+    config: SearchConfig,
+    *,
+    images: int,
+    step_s: float,
+    judging_s: float,
+    arm_s: float | None,
+    finish_s: float,
+) -> SearchPlan:
+    """How many steps and evaluations there will be.
+
+    images: the supernet is trained on. arm_s: what each arm has; None: no limit. finish_s: of it,
+    for what comes behind the training. judging_s: of one member, with all workers at work.
+
+    Raises: BudgetError: the time does not hold an epoch or two of the supernet and one generation.
+    """
+    per_epoch = num_batches(images, config.batch_size)
+    ways = 3 if config.method == "rl" else 2
+    netadapt = config.netadapt and (arm_s is None or arm_s >= NETADAPT_NEEDS_S)
+    steps = config.supernet_steps or DEFAULT_EPOCHS * per_epoch
+    evaluations = config.evaluations or DEFAULT_EVALUATIONS
+    if arm_s is not None:
+        training_s = max(0.0, arm_s - finish_s)
+        affordable = int(SUPERNET_SHARE * training_s / step_s)
+        scorings = int(SCORING_SHARE * training_s / (MARGIN * judging_s * ways))
+        steps = config.supernet_steps or affordable
+        evaluations = config.evaluations or scorings
+        least_s = max(
+            LEAST_EPOCHS * per_epoch * step_s / SUPERNET_SHARE,
+            config.generation * MARGIN * judging_s * ways / SCORING_SHARE,
+        )
+        if steps < LEAST_EPOCHS * per_epoch or evaluations < config.generation:
+            raise BudgetError(
+                f"The time is too short for a search: its arm has {format_time(training_s)} for "
+                f"training, and {LEAST_EPOCHS} epochs of the supernet and one generation of "
+                f"{config.generation} members need {format_time(least_s)}. Ask for about "
+                f"{math.ceil((least_s - training_s) * arms_of(config) / 60)}m more, for smaller "
+                "--resolution, or use fit."
+            )
+    return SearchPlan(
+        supernet_steps=steps,
+        supernet_s=round(steps * step_s, 1),
+        evaluations=evaluations,
+        generation=min(config.generation, evaluations),
+        netadapt=netadapt,
+        arm_s=None if arm_s is None else round(arm_s),
+    )
+
+
+def arms_of(config: SearchConfig) -> int:
+    """How many arms share the time."""
+    return {"all": 3, "multipliers": 2, "none": 1}[config.baselines]

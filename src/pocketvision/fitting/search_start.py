@@ -1,0 +1,265 @@
+"""Begin a search, or go on with one that was interrupted."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pocketvision.budget import format_latency, format_time
+from pocketvision.data.images import Samples, scan
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import open_pixels
+from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.fitting.artefact import RUN, read_state
+from pocketvision.fitting.folder import taken
+from pocketvision.fitting.forecast import Workload
+from pocketvision.fitting.held_out import parts_of
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.fitting.run import Clock
+from pocketvision.fitting.scaled_table import ScaledTable
+from pocketvision.fitting.search_config import SearchConfig, SearchPlan, SearchState
+from pocketvision.fitting.search_networks import (
+    FAMILIES,
+    Planned,
+    Table,
+    published_network,
+    space_of,
+    target_of,
+    time_blocks,
+    trainable,
+)
+from pocketvision.fitting.search_plan import (
+    arms_of,
+    plan_of,
+    seconds_per_judging,
+    seconds_per_step,
+)
+from pocketvision.models.space import SearchSpace
+from pocketvision.models.supernet import Supernet
+from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.storage import from_json, remove_parts, to_json, write_atomic, write_into
+from pocketvision.train.batches import PixelSource
+
+SEARCHING = "searching"
+STATE = "search.json"
+SLACK = 1.12  # over the latency asked for, where NetAdapt comes behind
+SHIPPING_SHARE = 0.98  # of the time; the best arm is then copied, and the report is written
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Images:
+    """What a supernet is trained on, and what judges its members; all of the training images.
+
+    preprocessing: at the largest input side of the space.
+    """
+
+    train: PixelSource
+    held_out: PixelSource
+    preprocessing: Preprocessing
+
+    @classmethod
+    def of(cls, samples: Samples, space: SearchSpace, seed: int, reporter: Reporter) -> Images:
+        """Decode them."""
+        shorter = int(np.median(samples.shorter_sides))
+        preprocessing = Preprocessing.for_resolution(max(space.resolutions), shorter)
+        with reporter.progress("Decoding images") as advance:
+            pixels = open_pixels(
+                samples, preprocessing.side, lambda done, total: advance(done, total, "")
+            )
+        train, held_out = parts_of(samples, pixels, seed)
+        return cls(train=train, held_out=held_out, preprocessing=preprocessing)
+
+
+@dataclass(kw_only=True)
+class Searching:
+    """What the phases share. `state` changes only through `save`."""
+
+    config: SearchConfig
+    out: Path
+    reporter: Reporter
+    clock: Clock
+    state: SearchState
+    samples: Samples
+    images: Images
+    table: Table
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of the search lies but what comes out of it."""
+        return self.out / SEARCHING
+
+    @property
+    def target_ms(self) -> float:
+        """What an untrained file may measure, so that what ships is within the latency."""
+        return target_of(self.config)
+
+    def save(self, state: SearchState) -> None:
+        """Make `state` the current one and write it."""
+        self.state = replace(state, spent_s=round(self.clock.spent_s, 3))
+        write_into(self.folder / STATE, to_json(self.state))
+
+
+def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searching:
+    """The search that `out` holds unfinished, or a new one; `out` exists afterwards.
+
+    Raises: ConfigError: `out` holds something else, or a search on other images. DataError:
+    unusable images. BudgetError: the latency is below that of every member, or the time too short.
+    """
+    clock = Clock(config.budget.time_s)
+    earlier = _earlier(config, out)
+    with reporter.progress("Reading images") as advance:
+        samples = scan(
+            config.data,
+            seed=config.seed,
+            skip_bad=config.skip_bad,
+            progress=lambda done, total: advance(done, total, ""),
+        )
+    if earlier is None:
+        searching = _begin(config, out, samples, reporter, clock)
+        building = out.with_name(f".{out.name}.new")
+        shutil.rmtree(building, ignore_errors=True)
+        write_atomic(building / SEARCHING / STATE, to_json(searching.state))
+        building.rename(out)
+        return searching
+    if earlier.fingerprint != samples.fingerprint:
+        raise ConfigError(
+            f"{out} holds an unfinished search on other images than {config.data} has now; give "
+            "another --out, or remove the folder."
+        )
+    reporter.say(f"Going on with the unfinished search in {out}.")
+    remove_parts(out / SEARCHING)
+    clock.earlier_s = earlier.spent_s
+    table = ScaledTable(get_runtime(earlier.runtime), earlier.precision, config.threads)
+    table.scale = earlier.scale
+    return Searching(
+        config=config,
+        out=out,
+        reporter=reporter,
+        clock=clock,
+        state=earlier,
+        samples=samples,
+        images=Images.of(samples, earlier.space, config.seed, reporter),
+        table=table,
+    )
+
+
+def _earlier(config: SearchConfig, out: Path) -> SearchState | None:
+    """Raises: ConfigError: `out` is taken."""
+    if not out.exists():
+        return None
+    path = out / SEARCHING / STATE
+    try:
+        state = from_json(SearchState, path.read_bytes(), source=str(path))
+    except (OSError, ArtefactError):
+        raise taken(out, None) from None
+    if state.config != config:
+        raise taken(out, "unfinished")
+    if (out / RUN).exists():
+        raise taken(out, read_state(out).status)
+    return state
+
+
+def _begin(
+    config: SearchConfig, out: Path, samples: Samples, reporter: Reporter, clock: Clock
+) -> Searching:
+    """Choose the space, time its blocks, and plan."""
+    runtimes = [get_runtime(config.runtime)] if config.runtime else installed_runtimes()
+    plain = Planned.among(config, samples, runtimes, reporter, clock, models=tuple(FAMILIES))
+    base = plain.candidates[0]
+    if config.space is None:
+        base = trainable(config, samples, plain.candidates, clock)
+    space, classes = space_of(config, base.spec), len(samples.classes)
+    name, precision = plain.fastest(base)
+    table = ScaledTable(get_runtime(name), precision, config.threads)
+    reporter.say(
+        f"Searching {space.name} (x{', x'.join(f'{w:g}' for w in space.widths)} "
+        f"@{', @'.join(map(str, space.resolutions))}, {space.members:.1e} networks) for "
+        f"{format_latency(config.latency_ms)} as {precision} on {name}."
+    )
+    time_blocks(config, space, classes, table, reporter)
+    published = None
+    if config.baselines == "all":
+        published = published_network(config, samples, runtimes, reporter, clock, plain)
+    images = Images.of(samples, space, config.seed, reporter)
+    arms = arms_of(config) - (config.baselines == "all" and published is None)
+    plan = _plan(config, samples, space, images, arms, clock, reporter)
+    state = SearchState(
+        config=config,
+        fingerprint=samples.fingerprint,
+        space=space,
+        runtime=name,
+        precision=precision,
+        scale=table.scale,
+        limit_ms=target_of(config) * (SLACK if plan.netadapt else 1.0),
+        threads=torch.get_num_threads(),
+        plan=plan,
+        published=published,
+    )
+    return Searching(
+        config=config,
+        out=out,
+        reporter=reporter,
+        clock=clock,
+        state=state,
+        samples=samples,
+        images=images,
+        table=table,
+    )
+
+
+def _plan(
+    config: SearchConfig,
+    samples: Samples,
+    space: SearchSpace,
+    images: Images,
+    arms: int,
+    clock: Clock,
+    reporter: Reporter,
+) -> SearchPlan:
+    """Time a step of the supernet and a scoring, and decide what the time is spent on.
+
+    Raises: BudgetError: it is too short.
+    """
+    supernet = Supernet(space, len(samples.classes), seed=config.seed)
+    source, preprocessing = images.train, images.preprocessing
+    threads = 1 if config.workers is not None else 0
+    with reporter.progress("Timing training steps"):
+        step_s = seconds_per_step(supernet, source, preprocessing, config)
+        judging_s = seconds_per_judging(supernet, source, images.held_out, preprocessing, threads)
+    remaining_s = clock.remaining_s
+    crew = config.workers if isinstance(config.workers, int) else 1
+    plan = plan_of(
+        config,
+        images=len(source),
+        step_s=step_s,
+        judging_s=judging_s / crew,
+        arm_s=None if remaining_s is None else SHIPPING_SHARE * remaining_s / arms,
+        finish_s=_finish_s(config, max(space.resolutions), samples),
+    )
+    limit = "" if plan.arm_s is None else f" of {format_time(plan.arm_s)}"
+    reporter.say(
+        f"{plan.supernet_steps} steps of the supernet, about {format_time(plan.supernet_s)}; "
+        f"{plan.evaluations} members scored by each way to search, about {judging_s:.2g} s each; "
+        f"then {'NetAdapt and ' if plan.netadapt else ''}fine-tuning. "
+        f"{arms} arm{'s' if arms > 1 else ''}{limit}."
+    )
+    return plan
+
+
+def _finish_s(config: SearchConfig, resolution: int, samples: Samples) -> float:
+    """Exporting, quantizing, verifying and measuring, as `fit` foretells it."""
+    work = Workload(
+        stored=len(samples),
+        train=len(samples.indices("train")),
+        val=len(samples.indices("val")),
+        headline=len(samples.indices(samples.headline_split)),
+        runtimes=1 if config.runtime else len(installed_runtimes()),
+        resolution=resolution,
+        batch_size=config.batch_size,
+        fine_tuning=True,
+    )
+    return work.finish_s

@@ -1,0 +1,94 @@
+"""The supernet of a search as a file, and scoring its members in any process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.errors import ConfigError
+from pocketvision.fitting.fine_tuning import published_spec, start_from, weights_file
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.models.pretrained import is_published, published
+from pocketvision.models.space import Member, SearchSpace
+from pocketvision.models.supernet import Supernet
+from pocketvision.models.weights import spec_of
+from pocketvision.storage import write_into
+from pocketvision.train.batches import PixelSource
+from pocketvision.train.supernet import judge
+
+WEIGHTS = "supernet.safetensors"  # in the folder of the search
+
+
+def save_supernet(supernet: Supernet, path: Path) -> None:
+    """Write the shared weights, atomically."""
+    state = {name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}
+    write_into(path, safetensors.torch.save(state))
+
+
+def load_supernet(space: SearchSpace, classes: int, path: Path) -> Supernet:
+    """The supernet in eval mode. Raises: OSError: no such file."""
+    supernet = Supernet(space, classes, seed=0)
+    supernet.load_state_dict(safetensors.torch.load(path.read_bytes()))
+    return supernet.eval()
+
+
+def warm_start(supernet: Supernet, weights: str, reporter: Reporter) -> None:
+    """Give the weights of a network to the members that share them with it.
+
+    weights: a file, a folder, an address, or a published name, for which a network of the space is
+    looked for.
+
+    Raises: ConfigError: they are of no member of the space, or are not there. ArtefactError: a file
+    that cannot be downloaded or read.
+    """
+    space, classes = supernet.space, supernet.largest.spec.num_classes
+    if is_published(weights):
+        specs = [published_spec(row) for row in published(weights)]
+    else:
+        specs = [spec_of(weights_file(weights, reporter))]
+    members = [spec for spec in specs if supernet.member_of(spec) is not None]
+    if not members:
+        found = ", ".join(spec.label for spec in specs)
+        raise ConfigError(
+            f"weights={weights!r} are of {found}: no member of {space.name} "
+            f"(x{', x'.join(f'{width:g}' for width in space.widths)}); give those of a member, or "
+            "another --space."
+        )
+    network = members[0].with_classes(classes).build(seed=0)
+    start_from(weights, network, reporter)
+    supernet.adopt(network)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeWork:
+    """Scoring members of the supernet in `path`; see `judge`. threads: of the CPU."""
+
+    path: Path
+    space: SearchSpace
+    classes: int
+    train: PixelSource
+    held_out: PixelSource
+    preprocessing: Preprocessing
+    threads: int
+
+    def open(self) -> JudgeScorer:
+        """Read the weights."""
+        return JudgeScorer(self, load_supernet(self.space, self.classes, self.path))
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeScorer:
+    """The weights in one process."""
+
+    work: JudgeWork
+    supernet: Supernet
+
+    def score(self, task: Member) -> float:
+        """Expected accuracy, 0..1, of a member."""
+        work = self.work
+        return judge(
+            self.supernet, task, work.train, work.held_out, work.preprocessing, work.threads
+        )

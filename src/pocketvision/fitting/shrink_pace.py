@@ -1,0 +1,56 @@
+"""How fast NetAdapt goes: as asked, or as the time allows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pocketvision.fitting.shrink_config import ShrinkConfig
+
+MARGIN = 1.3  # proposals and measurements take longer on a machine that others use too
+TIMING_S = 4.0  # of new blocks and of the whole network, a step
+MIN_BRIEF_STEPS = 5
+LARGER_STEPS = (0.02, 0.03, 0.05, 0.08)  # of the latency, where the time is short
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How large steps are, how many, how long each proposal is trained; seconds of all of it."""
+
+    step: float
+    brief_steps: int
+    count: int
+    seconds: float
+
+
+def pace_for(
+    config: ShrinkConfig,
+    *,
+    to_cut: float,
+    proposals: int,
+    judging_s: float,
+    step_s: float,
+    share_s: float | None,
+) -> Pace:
+    """The pace asked for; where the time does not hold it, larger steps, then shorter trainings.
+
+    to_cut: share of the latency. judging_s, step_s: of one proposal, and of one batch of training.
+    share_s: what there is; None: as much as it takes.
+    """
+
+    crew = config.workers if isinstance(config.workers, int) else 1
+
+    def pace(step: float, brief_steps: int) -> Pace:
+        count = max(1, math.ceil(to_cut / step - 1e-9))
+        each_s = MARGIN * (judging_s + brief_steps * step_s) / crew
+        seconds = count * (TIMING_S + proposals * each_s)
+        return Pace(step=step, brief_steps=brief_steps, count=count, seconds=seconds)
+
+    asked = pace(config.step, config.brief_steps)
+    if share_s is None:
+        return asked
+    fewer = min(config.brief_steps, MIN_BRIEF_STEPS)
+    tried = [asked]
+    for brief_steps in (config.brief_steps, (config.brief_steps + fewer) // 2, fewer):
+        tried += [pace(max(config.step, step), brief_steps) for step in LARGER_STEPS]
+    return next((one for one in tried if one.seconds <= share_s), tried[-1])

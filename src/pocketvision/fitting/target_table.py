@@ -1,0 +1,175 @@
+"""A latency table of a device that is not here: budgets are held against sums over it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from pocketvision.errors import ConfigError, MissingExtraError
+from pocketvision.fitting.device_profile import read_table
+from pocketvision.measure.table import DeviceTable, LatencyTable, check_table
+from pocketvision.models.arch import ArchSpec
+from pocketvision.record import Latency, Quantization
+from pocketvision.runtimes.registry import RUNTIMES, get_runtime
+from pocketvision.runtimes.runtime import Runtime
+from pocketvision.storage import sha256_file
+
+SPREAD_UNCHECKED = 0.1  # of a sum, where too few whole networks say how far sums are off
+CHECKING = 3  # whole networks, from which on they do
+
+
+class TargetTable:
+    """Latencies of networks on the device of a table; nothing is ever timed.
+
+    path: the file, for messages. sha256: of its content. spread: share of a sum that sums over this
+    table are off, as a rule.
+
+    Raises: ConfigError: the table holds no blocks, not those of its own whole networks, or
+    latencies that are no times.
+    """
+
+    def __init__(self, table: DeviceTable, path: str, sha256: str = "") -> None:
+        if not table.carriers:
+            raise ConfigError(
+                f"target={path!r} ({table.described}) holds no blocks; profile the device again."
+            )
+        times_ms = [timed.latency.median_ms for timed in (*table.carriers, *table.wholes)]
+        if not all(0 < time_ms < math.inf for time_ms in times_ms):
+            raise ConfigError(
+                f"target={path!r} ({table.described}) holds latencies that are no times; profile "
+                "the device again."
+            )
+        self.table, self.path, self.sha256 = table, path, sha256
+        self.sums = LatencyTable(table)
+        checkable = len(table.wholes) >= CHECKING
+        self.spread = check_table(table).median_error if checkable else SPREAD_UNCHECKED
+
+    @property
+    def described(self) -> str:
+        """'onnxruntime int8, 1 thread, on Cortex-A76'."""
+        return self.table.described
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the table's files."""
+        return get_runtime(self.table.runtime)
+
+    def ensure(self, specs: Iterable[ArchSpec]) -> None:
+        """Nothing: what the table lacks cannot be timed here."""
+
+    def meet(self, spec: ArchSpec, latency: Latency) -> None:
+        """Nothing: the scale is that of the table's own whole networks."""
+
+    def latency_ms(self, spec: ArchSpec) -> float:
+        """The sum of the blocks, scaled.
+
+        Raises: ConfigError: the table lacks a block of this form; or a sum that no network takes.
+        """
+        found = self.sums.latency_ms(spec)
+        if not found > 0:
+            raise ConfigError(
+                f"target={self.path!r} gives {found:.3g} ms for {spec.label}, which no network "
+                "takes: its figures are noise. Profile the device again while it is quiet."
+            )
+        return found
+
+    def timed_whole(self, spec: ArchSpec) -> Latency:
+        """The sum as a latency of no runs. Raises: as `latency_ms`."""
+        median_ms = self.latency_ms(spec)
+        high_ms = median_ms * (1 + self.spread)
+        return Latency(
+            median_ms=median_ms,
+            p95_ms=high_ms,
+            low_ms=median_ms * max(0.0, 1 - self.spread),
+            high_ms=high_ms,
+            runs=0,
+            threads=self.table.threads,
+        )
+
+    def covers(self, spec: ArchSpec) -> bool:
+        """True if the table has a block of every form that `spec` has."""
+        try:
+            self.latency_ms(spec)
+        except ConfigError:
+            return False
+        return True
+
+    def refuse_other(
+        self, runtimes: tuple[str, ...], precisions: tuple[str, ...], threads: int
+    ) -> None:
+        """Raises: ConfigError: asked for is something else than the table is of.
+
+        runtimes, precisions: empty: as the table has it.
+        """
+        table = self.table
+        asked = [
+            *(f"--runtime {name}" for name in runtimes if name != table.runtime),
+            *(f"--precision {name}" for name in precisions if name != table.precision),
+            *([f"--threads {threads}"] if threads != table.threads else []),
+        ]
+        if asked:
+            raise ConfigError(
+                f"target={self.path!r} is of {self.described}, and {' '.join(asked)} was asked "
+                f"for; ask for --runtime {table.runtime} --precision {table.precision} --threads "
+                f"{table.threads}, or give a table of what you want."
+            )
+
+    def refuse_changed(self, sha256: str, out: Path) -> None:
+        """Raises: ConfigError: the unfinished run in `out` began with another content of the table.
+
+        sha256: of the content then.
+        """
+        if sha256 != self.sha256:
+            raise ConfigError(
+                f"{out} holds an unfinished run, and {self.path} has changed since it began; put "
+                "the table back, give another --out, or remove the folder."
+            )
+
+
+def open_target(path: str | None) -> TargetTable | None:
+    """The table at `path`, whose files can be made and run here; None without a path.
+
+    Raises: ConfigError: no such file, or a runtime or precision that this machine does not run.
+    ArtefactError: no table, or one of a later version. MissingExtraError: its runtime is not
+    installed.
+    """
+    if path is None:
+        return None
+    table = read_table(Path(path))
+    found = TargetTable(table, path, sha256_file(Path(path)))
+    if table.runtime not in RUNTIMES:
+        raise ConfigError(
+            f"target={path!r} is of {table.described}, and {table.runtime!r} is no runtime of "
+            f"this pocketvision; expected one of {', '.join(RUNTIMES)}."
+        )
+    try:
+        found.runtime.check()
+    except MissingExtraError as error:
+        raise MissingExtraError(
+            f"target={path!r} is of {table.described}, whose files cannot be made here. {error}"
+        ) from error
+    if table.precision not in found.runtime.precisions:
+        raise ConfigError(
+            f"target={path!r} is of {table.described}, and this machine cannot run "
+            f"{table.precision} on {table.runtime} to judge the file; give a table of one of "
+            f"{', '.join(found.runtime.precisions)}."
+        )
+    return found
+
+
+def threads_asked(threads: int | None, target: str | None) -> int:
+    """Threads of the runtime: those asked for, else those of the table, else one.
+
+    Raises: ConfigError, ArtefactError: the table cannot be read.
+    """
+    if threads is not None:
+        return threads
+    return 1 if target is None else read_table(Path(target)).threads
+
+
+def left_in_float(quantization: Quantization | None) -> int:
+    """Layers of the INT8 file that compute in float, which no table of INT8 blocks knows of."""
+    if quantization is None or not quantization.rungs[-1].passed:
+        return 0
+    return len(quantization.rungs[-1].float_layers)

@@ -1,0 +1,408 @@
+"""The search: what it ships, the same after every death, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mortal import Killed
+from small_runs import write_photos
+
+from pocketvision.budget import Budget
+from pocketvision.errors import ArtefactError, BudgetError, ConfigError, GateError
+from pocketvision.fitting import search, search_arms, search_networks, search_start, shrink_start
+from pocketvision.fitting.artefact import Artefact, load
+from pocketvision.fitting.search import run_search
+from pocketvision.fitting.search_arms import best_of, sentence_of
+from pocketvision.fitting.search_config import SearchConfig, SearchState
+from pocketvision.fitting.search_log import LOG, ScoreLog
+from pocketvision.fitting.search_plan import plan_of
+from pocketvision.fitting.verify import verify
+from pocketvision.intervals import wilson
+from pocketvision.measure.count import count
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.weights import load as load_network
+from pocketvision.record import Accuracy, Arm, Latency, Precision
+from pocketvision.runtimes.runtime import Runtime
+from pocketvision.storage import from_json, sha256_file, to_json
+
+SPACE = """
+name = "tiny"
+stem = 8
+last = 32
+hidden = 32
+resolutions = [32]
+
+[[stages]]
+c_out = 8
+stride = 2
+depths = [1, 2]
+kernels = [3, 5]
+
+[[stages]]
+c_out = 16
+stride = 2
+depths = [1, 2]
+expansions = [2.0, 3.0]
+"""
+MACS_A_MS = 2_000
+
+
+class IdealTable:
+    """A machine whose latency is its work: members take 70 to 400 ms."""
+
+    def __init__(self, runtime: Runtime, precision: Precision, threads: int) -> None:
+        self.scale = 1.0
+
+    def ensure(self, specs: Iterable[ArchSpec]) -> None:
+        pass
+
+    def latency_ms(self, spec: ArchSpec) -> float:
+        return self.scale * count(spec).macs / MACS_A_MS
+
+    def meet(self, spec: ArchSpec, latency: Latency) -> None:
+        self.scale = latency.median_ms / (count(spec).macs / MACS_A_MS)
+
+    def timed_whole(self, spec: ArchSpec) -> Latency:
+        ms = count(spec).macs / MACS_A_MS
+        return Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ideal() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (search_start, shrink_start):
+            patch.setattr(module, "ScaledTable", IdealTable)
+        patch.setattr(search_networks, "MAX_CANDIDATES", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchConfig:
+    space = tmp_path_factory.mktemp("space") / "tiny.toml"
+    space.write_text(SPACE)
+    return SearchConfig(
+        data=str(photos),
+        budget=Budget(latency_ms=200.0),
+        space=str(space),
+        resolutions=(32,),
+        runtime="onnxruntime",
+        supernet_steps=4,
+        evaluations=4,
+        generation=2,
+        netadapt=False,
+        baselines="none",
+        epochs=2,
+        batch_size=16,
+        max_drop_points=100,
+    )
+
+
+def no_arms(*arguments: Any) -> None:
+    pass
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what comes behind the search."""
+    monkeypatch.setattr(search, "run_arms", no_arms)
+    monkeypatch.setattr(search, "ship_best", no_arms)
+
+
+@pytest.fixture(scope="module")
+def searched(config: SearchConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search without its arms, not to be changed."""
+    out = tmp_path_factory.mktemp("searched") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "run_arms", no_arms)
+        patch.setattr(search, "ship_best", no_arms)
+        run_search(config, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def shipped(
+    config: SearchConfig, searched: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Artefact:
+    """The same with its one arm, not to be changed."""
+    out = tmp_path_factory.mktemp("shipped") / "out"
+    shutil.copytree(searched, out)
+    return run_search(config, out)
+
+
+def state_of(out: Path) -> SearchState:
+    path = out / "searching" / "search.json"
+    return from_json(SearchState, path.read_bytes(), source=str(path))
+
+
+def test_every_member_that_was_scored_is_within_the_limit(searched: Path) -> None:
+    state, log = state_of(searched), ScoreLog(searched / "searching")
+    assert state.limit_ms == pytest.approx(200 / 1.05 / 1.01)
+    assert len(log.entries) == 8
+    assert {entry.origin for entry in log.entries} == {"evolution", "random"}
+    assert all(entry.latency_ms <= state.limit_ms for entry in log.entries)
+    for origin in ("evolution", "random"):
+        members = [entry.member for entry in log.entries if entry.origin == origin]
+        assert len(set(members)) == 4
+
+
+def test_found_is_the_most_accurate_finalist_within_the_limit(searched: Path) -> None:
+    state = state_of(searched)
+    assert state.found is not None
+    assert state.found.accuracy == max(one.accuracy for one in state.finalists)
+    network, file = load_network(searched / "searching" / "found")
+    assert network.spec == state.space.spec(state.found.member, 2)
+    assert network.spec.variant == "member of tiny"
+    assert file.preprocessing is not None
+    assert file.preprocessing.resolution == 32
+    largest, _ = load_network(searched / "searching" / "largest")
+    assert count(largest.spec).macs > count(network.spec).macs
+
+
+@pytest.mark.usefixtures("alone")
+def test_death_at_any_score_or_save_comes_to_the_same(
+    config: SearchConfig, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mortal, deaths = tmp_path / "mortal", 0
+    while True:
+        calls = [0]
+        with monkeypatch.context() as patch:
+            patch.setattr(ScoreLog, "add", dying(ScoreLog.add, calls, after=3))
+            for name in ("save_network", "save_supernet"):
+                patch.setattr(search, name, dying(getattr(search, name), calls, after=3))
+            try:
+                run_search(config, mortal)
+                break
+            except Killed:
+                deaths += 1
+    assert deaths >= 2
+    ours, theirs = mortal / "searching", searched / "searching"
+    assert (ours / LOG).read_text() == (theirs / LOG).read_text()
+    found = "found/network.safetensors"
+    assert sha256_file(ours / found) == sha256_file(theirs / found)
+    assert state_of(mortal).found == state_of(searched).found
+
+
+def dying(function: Any, calls: list[int], *, after: int) -> Any:
+    def called(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > after:
+            raise Killed
+        return function(*arguments, **named)
+
+    return called
+
+
+@pytest.mark.usefixtures("alone")
+def test_line_that_was_half_written_is_scored_again(
+    config: SearchConfig, searched: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(searched, tmp_path / "out")
+    log = tmp_path / "out" / "searching" / LOG
+    whole = log.read_text()
+    log.write_text(whole[: len(whole) - 40])
+    reopened = ScoreLog(log.parent)
+    assert len(reopened.entries) == 7
+    assert log.read_text() == "".join(line + "\n" for line in whole.splitlines()[:-1])
+
+
+def test_damaged_log_says_where(searched: Path, tmp_path: Path) -> None:
+    (tmp_path / LOG).write_text('{"origin": "chance"}\n')
+    with pytest.raises(ArtefactError, match=r"line 1 is not a valid LoggedScore.*Remove that file"):
+        ScoreLog(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("alone")
+def test_two_workers_come_to_the_same(config: SearchConfig, searched: Path, tmp_path: Path) -> None:
+    alone = replace(config, workers=1)
+    run_search(alone, tmp_path / "one")
+    run_search(replace(config, workers=2), tmp_path / "two")
+    logs = [(tmp_path / name / "searching" / LOG).read_text() for name in ("one", "two")]
+    assert logs[0] == logs[1]
+
+
+def test_what_ships_is_a_fitted_network_with_a_record_of_its_search(shipped: Artefact) -> None:
+    record = shipped.record
+    assert record.search is not None
+    assert [(arm.name, arm.shipped) for arm in record.search.arms] == [("search", True)]
+    assert record.network.label == record.search.arms[0].network
+    assert record.search.sentence == sentence_of(record.search.arms)
+    assert {one.origin for one in record.search.scored} == {"evolution", "random"}
+    assert 'id="search"' in (shipped.folder / "report.html").read_text()
+    image = next(Path(shipped.state.config.data).rglob("*.png"))
+    assert load(shipped.folder).predict(image).classes
+    assert verify(shipped.folder, shipped.state.config.data).passed
+
+
+@pytest.mark.slow
+def test_whole_search_with_netadapt_and_a_baseline(config: SearchConfig, tmp_path: Path) -> None:
+    whole = replace(config, netadapt=True, baselines="multipliers", method="rl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_start, "SLACK", 1.6)  # so that there is something to narrow
+        shipped = run_search(whole, tmp_path / "out")
+    found = shipped.record.search
+    assert found is not None
+    assert [arm.name for arm in found.arms] == ["search", "multipliers"]
+    best = best_of(found.arms)
+    assert best is not None
+    assert [arm.name for arm in found.arms if arm.shipped] == [best.name]
+    assert shipped.record.network.label == best.network
+    assert {one.origin for one in found.scored} == {"rl", "evolution", "random"}
+    state, arm = state_of(shipped.folder), shipped.folder / "searching" / "arms" / "search"
+    assert state.found is not None
+    spec = load(arm).network.spec
+    assert ("narrowed" in spec.variant) == (state.found.latency.median_ms > 200 / 1.05 / 1.01)
+    assert load(arm).state.config.teacher == str(shipped.folder / "searching" / "largest")
+    assert count(spec).macs / MACS_A_MS <= 200
+
+
+def test_finished_search_is_not_made_again(shipped: Artefact) -> None:
+    config = state_of(shipped.folder).config
+    with pytest.raises(ConfigError, match="exists and holds a finished run; nothing was changed"):
+        run_search(config, shipped.folder)
+
+
+def test_shipping_that_was_cut_off_is_done_again(shipped: Artefact, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(shipped.folder, out)
+    (out / "run.json").unlink()
+    (out / "report.html").unlink()
+    again = run_search(state_of(out).config, out)
+    assert again.record.search == shipped.record.search
+    assert (out / "report.html").is_file()
+
+
+def accuracy(correct: int) -> Accuracy:
+    low, high = wilson(correct, 100)
+    return Accuracy(top1=correct / 100, low=low, high=high, correct=correct, n=100)
+
+
+def arm(name: str, correct: int | None, ms: float = 1.0) -> Arm:
+    latency = Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=1)
+    return Arm(
+        name=name,
+        network=f"network of {name}",
+        latency=None if correct is None else latency,
+        size_bytes=None if correct is None else 1,
+        accuracy=None if correct is None else accuracy(correct),
+        seconds=1.0,
+        shipped=False,
+        note="" if correct is not None else "too slow",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arms", "best", "sentence"),
+    [
+        (
+            (arm("search", 90), arm("multipliers", 50)),
+            "search",
+            r"worth its time: 90\.0%",
+        ),
+        ((arm("search", 52), arm("multipliers", 50)), "search", "so this may be chance"),
+        (
+            (arm("search", 50), arm("multipliers", 52)),
+            "multipliers",
+            "did not beat",
+        ),
+        ((arm("search", 50), arm("multipliers", 50, ms=0.9)), "multipliers", "did not beat"),
+        ((arm("search", None), arm("multipliers", 50)), "multipliers", "to nothing: too slow"),
+        ((arm("search", 50), arm("multipliers", None)), "search", "Nothing but the search"),
+        ((arm("search", 50),), "search", "Nothing was trained beside the search"),
+    ],
+)
+def test_the_best_ships_and_it_is_said_whether_searching_was_worth_it(
+    arms: tuple[Arm, ...], best: str, sentence: str
+) -> None:
+    found = best_of(arms)
+    assert found is not None
+    assert found.name == best
+    assert re.search(sentence, sentence_of(arms))
+
+
+def test_arm_that_comes_to_nothing_says_why_and_all_of_them_end_with_an_error(
+    config: SearchConfig, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise GateError("It is too slow.")
+
+    shutil.copytree(searched, tmp_path / "out")
+    monkeypatch.setattr(search_arms, "run_fit", refuse)
+    with pytest.raises(GateError, match=r"No arm came to a network .*search: It is too slow\."):
+        run_search(config, tmp_path / "out")
+    assert state_of(tmp_path / "out").arms[0].note == "It is too slow."
+
+
+def test_latency_below_the_smallest_member_exits_3_and_names_the_nearest(
+    config: SearchConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(BudgetError, match=r"smallest member of tiny takes .* --latency [\d.]+ms"):
+        run_search(replace(config, budget=Budget(latency_ms=20.0)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_time_too_short_for_one_generation_exits_3(config: SearchConfig) -> None:
+    timed = replace(config, supernet_steps=None, evaluations=None, generation=16)
+    with pytest.raises(BudgetError, match=r"one generation of 16 .* more, for"):
+        plan_of(timed, images=100, step_s=1.0, judging_s=1.0, arm_s=60.0, finish_s=30.0)
+    plan = plan_of(timed, images=100, step_s=0.1, judging_s=0.1, arm_s=3600.0, finish_s=60.0)
+    assert plan.supernet_s <= 0.4 * 3540
+    assert 2 * plan.evaluations * 0.1 <= 0.15 * 3540
+
+
+def test_other_images_and_other_options_are_refused(
+    config: SearchConfig, searched: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(searched, out)
+    with pytest.raises(ConfigError, match="an unfinished run with other options"):
+        run_search(replace(config, seed=1), out)
+    photos = write_photos(tmp_path / "photos", per_class=30)
+    state = state_of(out)
+    changed = replace(state, config=replace(config, data=str(photos)))
+    path = out / "searching" / "search.json"
+    path.write_text(to_json(changed))
+    with pytest.raises(ConfigError, match="an unfinished search on other images than"):
+        run_search(changed.config, out)
+    path.write_text(json.dumps({"config": 1}))
+    with pytest.raises(ConfigError, match="holds something else"):
+        run_search(config, out)
+
+
+def test_weights_of_no_member_are_refused(
+    config: SearchConfig, fitted: Artefact, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"weights=.* are of mobilenet_v1 .*: no member of tiny"):
+        run_search(replace(config, weights=str(fitted.folder)), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budget": Budget()}, "needs a budget of latency; give --latency"),
+        ({"runtime": "tflite"}, "runtime='tflite' is unknown"),
+        ({"precision": "int4"}, "precision='int4' is unknown"),
+        ({"method": "grid"}, "method='grid' is unknown"),
+        ({"objective": "size"}, "objective='size' is unknown"),
+        ({"baselines": "some"}, "baselines='some' is unknown"),
+        ({"members": 1}, "members=1 is out of range"),
+        ({"generation": 1}, "generation=1 is out of range"),
+        ({"evaluations": 0}, "evaluations=0 is out of range"),
+        ({"supernet_steps": 0}, "supernet-steps=0 is out of range"),
+        ({"workers": 0}, "workers=0 is out of range"),
+        ({"exponent": 1.0}, "exponent=1.0 is out of range"),
+        ({"resolutions": (16,)}, "resolution=16 is out of range"),
+    ],
+)
+def test_config_refuses_what_is_not_allowed(
+    config: SearchConfig, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(config, **change)
