@@ -48,6 +48,7 @@ test: $(VENV)/.tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 slow: $(VENV)/.tests
+	$(BIN)/python $(PIP) --editable '.[cluster]'
 	$(BIN)/pytest -m slow
 
 # Compares with torchvision and timm, which live in an environment of their own.
