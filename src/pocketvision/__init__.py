@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pocketvision.fitting.pipeline import fit as fit
     from pocketvision.fitting.quantize import quantize as quantize
     from pocketvision.fitting.reproduce import reproduce as reproduce
+    from pocketvision.fitting.search import search as search
     from pocketvision.fitting.shrink import shrink as shrink
     from pocketvision.fitting.verify import verify as verify
     from pocketvision.mapping.artefact import SceneArtefact as SceneArtefact
@@ -44,6 +45,7 @@ _HOMES = {
     "map_scene": "pocketvision.mapping.maps",
     "quantize": "pocketvision.fitting.quantize",
     "reproduce": "pocketvision.fitting.reproduce",
+    "search": "pocketvision.fitting.search",
     "shrink": "pocketvision.fitting.shrink",
     "spec": "pocketvision.models.registry",
     "verify": "pocketvision.fitting.verify",
@@ -64,6 +66,7 @@ __all__ = [
     "map_scene",
     "quantize",
     "reproduce",
+    "search",
     "shrink",
     "spec",
     "verify",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from mortal import Killed
 from small_runs import write_photos
+from target_tables import table_of, write_table
 
 from pocketvision.budget import Budget
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, GateError
@@ -22,11 +23,14 @@ from pocketvision.fitting.search import run_search
 from pocketvision.fitting.search_arms import best_of, sentence_of
 from pocketvision.fitting.search_config import SearchConfig, SearchState
 from pocketvision.fitting.search_log import LOG, ScoreLog
-from pocketvision.fitting.search_plan import plan_of
+from pocketvision.fitting.search_plan import SearchPace, plan_of
+from pocketvision.fitting.target_table import open_target
 from pocketvision.fitting.verify import verify
 from pocketvision.intervals import wilson
 from pocketvision.measure.count import count
+from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
+from pocketvision.models.spaces import find_space
 from pocketvision.models.weights import load as load_network
 from pocketvision.record import Accuracy, Arm, Latency, Precision
 from pocketvision.runtimes.runtime import Runtime
@@ -348,11 +352,41 @@ def test_latency_below_the_smallest_member_exits_3_and_names_the_nearest(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("alone")
+def test_latency_of_a_target_is_by_its_table(config: SearchConfig, tmp_path: Path) -> None:
+    assert config.space is not None
+    space = find_space(config.space)
+    members = [space.spec(member, 2) for member in space.covering()]
+    families = [
+        registry.spec(name, width=width, resolution=32, num_classes=2)
+        for name in search_networks.FAMILIES
+        for width in registry.widths(name)
+    ]
+    path = write_table(tmp_path / "table.json", table_of([*members, *families]))
+    asked = replace(config, target=path, runtime=None, budget=Budget(latency_ms=1.0))
+    run_search(asked, tmp_path / "out")
+    state, log = state_of(tmp_path / "out"), ScoreLog(tmp_path / "out" / "searching")
+    assert (state.runtime, state.precision) == ("onnxruntime", "f32")
+    assert state.limit_ms == pytest.approx(1.0 / 1.1)  # a table without whole networks
+    table = open_target(path)
+    assert table is not None
+    for entry in log.entries:
+        spec = space.spec(entry.member, 2)
+        assert entry.latency_ms == pytest.approx(table.latency_ms(spec))
+    assert all(finalist.latency.is_by_table for finalist in state.finalists)
+    with pytest.raises(ConfigError, match="and --precision int8 was asked for"):
+        run_search(replace(asked, precision="int8"), tmp_path / "other")
+    Path(path).write_text(Path(path).read_text().replace("Cortex-A76", "Cortex-A55"))
+    with pytest.raises(ConfigError, match="has changed since it began; put the table back"):
+        run_search(asked, tmp_path / "out")
+
+
 def test_time_too_short_for_one_generation_exits_3(config: SearchConfig) -> None:
     timed = replace(config, supernet_steps=None, evaluations=None, generation=16)
     with pytest.raises(BudgetError, match=r"one generation of 16 .* more, for"):
-        plan_of(timed, images=100, step_s=1.0, judging_s=1.0, arm_s=60.0, finish_s=30.0)
-    plan = plan_of(timed, images=100, step_s=0.1, judging_s=0.1, arm_s=3600.0, finish_s=60.0)
+        plan_of(timed, 100, SearchPace(step_s=1, judging_s=1), arm_s=60.0, finish_s=30.0)
+    quick = SearchPace(step_s=0.1, judging_s=0.1)
+    plan = plan_of(timed, 100, quick, arm_s=3600.0, finish_s=60.0)
     assert plan.supernet_s <= 0.4 * 3540
     assert 2 * plan.evaluations * 0.1 <= 0.15 * 3540
 

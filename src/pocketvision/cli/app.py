@@ -95,6 +95,7 @@ def fit(
     threads: options.TargetThreads = None,
     max_drop: options.MaxDrop = 1.0,
     weights: options.Weights = None,
+    search: options.Search = "off",
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = 64,
     learning_rate: options.LearningRate = None,
@@ -160,7 +161,8 @@ def fit(
         )
         return
     from pocketvision.fitting.config import FitConfig, fit_augmentation
-    from pocketvision.fitting.pipeline import parse_budget, run_fit
+    from pocketvision.fitting.pipeline import parse_budget
+    from pocketvision.fitting.searched_fit import run_searched_fit
     from pocketvision.fitting.target_table import threads_asked
 
     config = FitConfig(
@@ -188,7 +190,7 @@ def fit(
         seed=seed,
     )
     artefact = display.carried_out(
-        lambda reporter, command: run_fit(config, out, reporter, command=command)
+        lambda reporter, command: run_searched_fit(config, search, out, reporter, command=command)
     )
     if json:
         print((artefact.folder / "record.json").read_text())

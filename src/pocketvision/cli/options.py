@@ -20,6 +20,7 @@ TrainingName = Literal["dense", "patches"]
 Method = Literal["evolution", "rl"]
 Objective = Literal["accuracy", "reward", "front"]
 Baselines = Literal["all", "multipliers", "none"]
+SearchChoice = Literal["auto", "on", "off"]
 
 # Panels of the help
 BUDGET, CHOICE, TRAINING = "Budget", "What may be chosen", "Training"
@@ -43,6 +44,13 @@ Latency = Annotated[
     str | None,
     typer.Option(
         help="Budget per image, or per pixel from its window, such as 5ms.", rich_help_panel=BUDGET
+    ),
+]
+Search = Annotated[
+    SearchChoice,
+    typer.Option(
+        help="Search for an architecture, as `search` does; auto: if --time holds one.",
+        rich_help_panel=CHOICE,
     ),
 ]
 Target = Annotated[

@@ -30,7 +30,8 @@ def search(
     precision: Annotated[
         str | None, typer.Option(help="f32, bf16 or int8; default: the fastest.")
     ] = None,
-    threads: options.Threads = 1,
+    threads: options.TargetThreads = None,
+    target: options.Target = None,
     method: Annotated[
         options.Method, typer.Option(help="How members to score are found; rl beside evolution.")
     ] = "evolution",
@@ -71,6 +72,7 @@ def search(
     from pocketvision.fitting.pipeline import parse_budget
     from pocketvision.fitting.search import run_search
     from pocketvision.fitting.search_config import SearchConfig
+    from pocketvision.fitting.target_table import threads_asked
     from pocketvision.record import Precision
 
     config = SearchConfig(
@@ -80,7 +82,8 @@ def search(
         resolutions=tuple(resolution or ()),
         runtime=runtime,
         precision=cast("Precision | None", precision),
-        threads=threads,
+        threads=threads_asked(threads, target),
+        target=target,
         method=method,
         objective=objective,
         exponent=exponent,
@@ -102,8 +105,5 @@ def search(
     )
     if json:
         print((artefact.folder / "record.json").read_text())
-        return
-    display.print_summary(artefact)
-    found = artefact.record.search
-    if found is not None:
-        display.out.print(f"Search     {found.sentence}", highlight=False, markup=False)
+    else:
+        display.print_summary(artefact)

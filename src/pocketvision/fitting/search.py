@@ -9,21 +9,23 @@ there, to the same result.
 from __future__ import annotations
 
 import random
-import time
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 
 from pocketvision.budget import format_latency
 from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.transforms import Augmentation
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.lock import locked
+from pocketvision.fitting.pipeline import parse_budget
 from pocketvision.fitting.reporter import Advance, Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock
 from pocketvision.fitting.search_arms import FOUND, LARGEST, run_arms, ship_best
-from pocketvision.fitting.search_config import Finalist, SearchConfig
+from pocketvision.fitting.search_config import Baselines, Finalist, Method, SearchConfig
 from pocketvision.fitting.search_log import ScoreLog
 from pocketvision.fitting.search_plan import supernet_config
 from pocketvision.fitting.search_scoring import limit_of, score_members
@@ -34,6 +36,8 @@ from pocketvision.fitting.search_work import (
     save_supernet,
     warm_start,
 )
+from pocketvision.fitting.target_table import threads_asked
+from pocketvision.fitting.workers import Workers
 from pocketvision.models.space import Member
 from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import save as save_network
@@ -44,6 +48,55 @@ FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast
 DRAWS = 10  # for the training, until one is within the limit
 SAVE_EVERY_S = 20.0
 LATE = 1.1  # of the time planned for the supernet, after which its end is brought forward
+
+
+def search(
+    data: str | Path,
+    out: str | Path,
+    *,
+    latency: str,
+    time: str | None = None,
+    size: str | None = None,
+    memory: str | None = None,
+    space: str | None = None,
+    resolutions: tuple[int, ...] = (),
+    target: str | Path | None = None,
+    threads: int | None = None,
+    method: Method = "evolution",
+    baselines: Baselines = "all",
+    weights: str | None = None,
+    epochs: int | None = None,
+    workers: Workers = None,
+    max_drop: float = 1.0,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+) -> Artefact:
+    """Search for an architecture; the Python face of `pocketvision search`.
+
+    data, out, size, memory, epochs, max_drop: as `fit`. latency "3ms"; time "2h", for all of it,
+    baselines included; space: "v3_large", "v3_small", or a TOML file; target: the latency table of
+    another device; threads: None: one, or the table's. `SearchConfig` has every option.
+
+    Raises: as `run_search`.
+    """
+    config = SearchConfig(
+        data=str(data),
+        budget=parse_budget(latency, size, time, memory),
+        space=space,
+        resolutions=resolutions,
+        threads=threads_asked(threads, None if target is None else str(target)),
+        target=None if target is None else str(target),
+        method=method,
+        baselines=baselines,
+        weights=weights,
+        epochs=epochs,
+        workers=workers,
+        max_drop_points=max_drop,
+        augmentation=augmentation or Augmentation(),
+        seed=seed,
+    )
+    command = f"pocketvision.search({str(data)!r}, {str(out)!r}, ...)  # options: search.json"
+    return run_search(config, Path(out), command=command)
 
 
 def run_search(
@@ -72,7 +125,7 @@ def run_search(
 def _search(searching: Searching) -> None:
     """Supernet, scores, finalists; afterwards the member that was found has its folder."""
     keep_freed_memory()
-    begun = time.monotonic() - searching.state.search_s
+    begun = monotonic() - searching.state.search_s
     supernet = _trained(searching, begun)
     _pause(searching, begun)
     log = ScoreLog(searching.folder)
@@ -87,7 +140,7 @@ def _search(searching: Searching) -> None:
 
 def _pause(searching: Searching, begun: float) -> None:
     """Keep what the search itself has taken so far."""
-    seconds = round(time.monotonic() - begun, 1)
+    seconds = round(monotonic() - begun, 1)
     searching.save(replace(searching.state, search_s=seconds))
 
 
@@ -129,12 +182,12 @@ def _trained(searching: Searching, begun: float) -> Supernet:
 
 def _pausing(searching: Searching, begun: float, advance: Advance) -> Advance:
     """Progress that also saves how much time is spent, so that a killed run does not forget it."""
-    saved = [time.monotonic()]
+    saved = [monotonic()]
 
     def on_step(done: int, total: int, note: str) -> None:
         advance(done, total, note)
-        if time.monotonic() > saved[0] + SAVE_EVERY_S:
-            saved[0] = time.monotonic()
+        if monotonic() > saved[0] + SAVE_EVERY_S:
+            saved[0] = monotonic()
             _pause(searching, begun)
 
     return on_step

@@ -3,6 +3,7 @@ by the images of val is shipped, with a record of all."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from pocketvision.fitting.search_networks import FAMILIES
 from pocketvision.fitting.search_start import Searching
 from pocketvision.fitting.shrink import run_shrink
 from pocketvision.fitting.shrink_config import ShrinkConfig
+from pocketvision.fitting.shrink_start import AlreadyFast
 from pocketvision.record import Accuracy, Arm, Record, Search, SearchedNetwork
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
@@ -88,6 +90,7 @@ def _fit_config(searching: Searching, time_s: float | None) -> FitConfig:
         runtimes=() if config.runtime is None else (config.runtime,),
         precisions=() if config.precision is None else (config.precision,),
         threads=config.threads,
+        target=config.target,
         max_drop_points=config.max_drop_points,
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -99,34 +102,46 @@ def _fit_config(searching: Searching, time_s: float | None) -> FitConfig:
 
 def _search(searching: Searching, folder: Path, command: str) -> Artefact:
     """NetAdapt where what was found is still too slow, and the fine-tuning."""
-    config, state = searching.config, searching.state
-    left_s = None if state.plan.arm_s is None else max(1.0, state.plan.arm_s - state.search_s)
-    found, largest = str(searching.folder / FOUND), str(searching.folder / LARGEST)
-    if state.found is not None and state.found.latency.median_ms > searching.target_ms:
-        shrinking = ShrinkConfig(
-            source=found,
-            teacher=largest,
-            images=config.data,
-            latency_ms=config.latency_ms,
-            time_s=left_s,
-            runtime=state.runtime,
-            precision=state.precision,
-            threads=config.threads,
-            step=NETADAPT_STEP,
-            multiple=config.multiple,
-            brief_steps=NETADAPT_BATCHES,
-            batch_size=config.batch_size,
-            augmentation=config.augmentation,
-            epochs=config.epochs,
-            max_drop_points=config.max_drop_points,
-            skip_bad=config.skip_bad,
-            seed=config.seed,
-        )
-        return run_shrink(shrinking, folder, searching.reporter, command=command)
-    fitting = replace(_fit_config(searching, left_s), weights=found, teacher=largest)
-    if state.found is not None:
-        fitting = replace(fitting, resolutions=(state.found.member.resolution,))
+    state = searching.state
+    assert state.found is not None
+    plan = state.plan
+    left_s = None if plan.arm_s is None else max(1.0, plan.arm_s - state.search_s)
+    if plan.netadapt and state.found.latency.median_ms > searching.target_ms:
+        with contextlib.suppress(AlreadyFast):  # in another precision
+            shrinking = _shrink_config(searching, left_s)
+            return run_shrink(shrinking, folder, searching.reporter, command=command)
+    fitting = replace(
+        _fit_config(searching, left_s),
+        weights=str(searching.folder / FOUND),
+        teacher=str(searching.folder / LARGEST),
+        resolutions=(state.found.member.resolution,),
+    )
     return run_fit(fitting, folder, searching.reporter, command=command)
+
+
+def _shrink_config(searching: Searching, time_s: float | None) -> ShrinkConfig:
+    config = searching.config
+    return ShrinkConfig(
+        source=str(searching.folder / FOUND),
+        teacher=str(searching.folder / LARGEST),
+        images=config.data,
+        latency_ms=config.latency_ms,
+        time_s=time_s,
+        runtime=config.runtime,
+        precision=config.precision,
+        threads=config.threads,
+        target=config.target,
+        step=NETADAPT_STEP,
+        multiple=config.multiple,
+        brief_steps=NETADAPT_BATCHES,
+        batch_size=config.batch_size,
+        augmentation=config.augmentation,
+        epochs=config.epochs,
+        max_drop_points=config.max_drop_points,
+        workers=config.workers,
+        skip_bad=config.skip_bad,
+        seed=config.seed,
+    )
 
 
 def _ran(searching: Searching, name: str, work: Work, command: str) -> Arm:
@@ -150,7 +165,7 @@ def _ran(searching: Searching, name: str, work: Work, command: str) -> Arm:
     return Arm(
         name=name,
         network=record.network.label,
-        latency=record.latency,
+        latency=record.budgeted,
         size_bytes=record.shipped.size_bytes,
         accuracy=_on_val(record),
         seconds=round(before_s + record.spent_s, 1),

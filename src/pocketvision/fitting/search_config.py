@@ -29,7 +29,8 @@ class SearchConfig:
     budget: with a latency. space: a name, or a TOML file; None: that of the network which ranks
     first among those with plain multipliers, at its multiplier and resolution. resolutions: None
     for those of a space that was given. runtime, precision: what the latency is of; None: the
-    fastest. method: what members are scored next; "rl" is run beside evolution. supernet_steps,
+    fastest. target: latency table of a device, whose runtime, precision and threads these are then.
+    method: what members are scored next; "rl" is run beside evolution. supernet_steps,
     evaluations (of each way to search), epochs (of each fine-tuning): None: what the time allows.
     workers: local processes that score, or "ray"; None: this process. weights: of a network that is
     a member, or a published name, to begin with.
@@ -44,6 +45,7 @@ class SearchConfig:
     runtime: str | None = None
     precision: Precision | None = None
     threads: int = 1
+    target: str | None = None
     method: Method = "evolution"
     objective: Objective = "accuracy"
     exponent: float = REWARD_EXPONENT
@@ -64,7 +66,7 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("data", "weights", "space"):
+        for name in ("data", "weights", "space", "target"):
             is_text(name, getattr(self, name))
         if self.budget.latency_ms is None:
             raise ConfigError("A search needs a budget of latency; give --latency, such as 3ms.")
@@ -160,3 +162,4 @@ class SearchState:
     found: Finalist | None = None
     arms: tuple[Arm, ...] = ()
     spent_s: float = 0.0
+    target_sha256: str = ""  # of the content of config.target

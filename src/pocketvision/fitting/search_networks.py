@@ -33,6 +33,7 @@ from pocketvision.fitting.search_plan import (
     noise_source,
     seconds_per_step,
 )
+from pocketvision.fitting.target_plan import covered, weigh_candidates
 from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
@@ -40,7 +41,7 @@ from pocketvision.models.space import SearchSpace
 from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space
 from pocketvision.models.supernet import Supernet
 from pocketvision.record import Precision, Tried
-from pocketvision.runtimes.runtime import Runtime
+from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.train.batches import num_batches
 
 FAMILIES = {"mobilenet_v3_large": V3_LARGE, "mobilenet_v3_small": V3_SMALL}
@@ -51,8 +52,10 @@ PLANNING_SHARE = 0.1  # of the time, for the candidates of the baselines
 Table = ScaledTable | TargetTable
 
 
-def target_of(config: SearchConfig) -> float:
-    """The latency asked for, less what a trained file may measure more than an untrained one."""
+def target_of(config: SearchConfig, table: Table) -> float:
+    """The latency asked for, less what a trained file may take more than an untrained one."""
+    if isinstance(table, TargetTable):  # the same for both, but sums over it are off
+        return config.latency_ms / (1 + table.spread)
     return config.latency_ms / HEADROOM / SPREAD
 
 
@@ -63,43 +66,53 @@ class Planned:
     candidates: list[Candidate]
     tried: tuple[Tried, ...]
 
-    @classmethod
-    def among(
-        cls,
-        config: SearchConfig,
-        samples: Samples,
-        runtimes: list[Runtime],
-        reporter: Reporter,
-        clock: Clock,
-        *,
-        models: tuple[str, ...] = (),
-        widths: tuple[float, ...] = (),
-    ) -> Planned:
-        """Those of these names and multipliers, as `fit` would find them.
-
-        Raises: BudgetError: none is within the budget; the message names the nearest.
-        """
-        sides = resolutions_for(int(np.median(samples.shorter_sides)), config.resolutions)
-        everything = list_candidates(select_names(models), widths, sides, len(samples.classes))
-        candidates = thin(everything, config.budget, MAX_CANDIDATES)
-        asked = () if config.precision is None else (config.precision,)
-        share = 1 - PLANNING_SHARE
-        tried = measure_candidates(
-            candidates,
-            runtimes,
-            asked,
-            config.budget,
-            config.threads,
-            reporter,
-            clock.deadline(share * (config.budget.time_s or 0)),
-        )
-        return cls(candidates=rank(candidates, tried, config.budget), tried=tried)
-
     def fastest(self, candidate: Candidate) -> tuple[str, Precision]:
         """The runtime and precision in which a network is fastest."""
         own = [one for one in self.tried if one.network == candidate.spec.label]
         best = min(own, key=lambda one: one.latency.median_ms)
         return best.runtime, best.precision
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planner:
+    """Finds networks of the registry within the budget, as `fit` would."""
+
+    config: SearchConfig
+    samples: Samples
+    target: TargetTable | None
+    reporter: Reporter
+    clock: Clock
+
+    def among(self, *, models: tuple[str, ...] = (), widths: tuple[float, ...] = ()) -> Planned:
+        """Those of these names and multipliers; empty: all.
+
+        Raises: BudgetError: none is within the budget; the message names the nearest. ConfigError:
+        the table of a target has none of them.
+        """
+        config, samples = self.config, self.samples
+        sides = resolutions_for(int(np.median(samples.shorter_sides)), config.resolutions)
+        found = list_candidates(select_names(models), widths, sides, len(samples.classes))
+        if self.target is not None:
+            found = covered(found, self.target, self.reporter)
+        candidates = thin(found, config.budget, MAX_CANDIDATES)
+        tried = self._tried(candidates)
+        return Planned(candidates=rank(candidates, tried, config.budget), tried=tried)
+
+    def _tried(self, candidates: list[Candidate]) -> tuple[Tried, ...]:
+        config = self.config
+        reserve_s = (1 - PLANNING_SHARE) * (config.budget.time_s or 0)
+        deadline = self.clock.deadline(reserve_s)
+        if self.target is not None:
+            return weigh_candidates(candidates, self.target, config.budget, self.reporter, deadline)
+        return measure_candidates(
+            candidates,
+            [get_runtime(config.runtime)] if config.runtime else installed_runtimes(),
+            () if config.precision is None else (config.precision,),
+            config.budget,
+            config.threads,
+            self.reporter,
+            deadline,
+        )
 
 
 def trainable(
@@ -148,21 +161,13 @@ def space_of(config: SearchConfig, base: ArchSpec) -> SearchSpace:
     return replace(space, resolutions=(base.resolution,)) if config.space in SPACES else space
 
 
-def published_network(
-    config: SearchConfig,
-    samples: Samples,
-    runtimes: list[Runtime],
-    reporter: Reporter,
-    clock: Clock,
-    with_multipliers: Planned,
-) -> ArchSpec | None:
+def published_network(planner: Planner, with_multipliers: Planned) -> ArchSpec | None:
     """The best of the published networks within the budget, if it is another than the best with
     plain multipliers."""
     try:
-        found = Planned.among(config, samples, runtimes, reporter, clock, widths=(1.0,))
+        best = planner.among(widths=(1.0,)).candidates[0].spec
     except BudgetError:
         return None
-    best = found.candidates[0].spec
     return None if best == with_multipliers.candidates[0].spec else best
 
 
@@ -184,8 +189,9 @@ def time_blocks(
             table.ensure([space.spec(member, classes)])
     smallest = space.spec(space.smallest(), classes)
     latency = table.timed_whole(smallest)
-    if latency.median_ms > target_of(config):
-        least_ms = 1.02 * HEADROOM * SPREAD * latency.median_ms
+    target_ms = target_of(config, table)
+    if latency.median_ms > target_ms:
+        least_ms = 1.02 * config.latency_ms * latency.median_ms / target_ms
         raise BudgetError(
             f"Even the smallest member of {space.name} takes {format_latency(latency.median_ms)}, "
             f"and {format_latency(config.latency_ms)} are asked for. Ask for --latency "

@@ -101,22 +101,29 @@ def supernet_config(config: SearchConfig, *, steps: int, threads: int = 0) -> Su
     )
 
 
+class TooShort(BudgetError):
+    """The time does not hold a search."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchPace:
+    """Seconds of a step of the supernet, and of scoring a member with all workers at work."""
+
+    step_s: float
+    judging_s: float
+
+
 def plan_of(
-    config: SearchConfig,
-    *,
-    images: int,
-    step_s: float,
-    judging_s: float,
-    arm_s: float | None,
-    finish_s: float,
+    config: SearchConfig, images: int, pace: SearchPace, *, arm_s: float | None, finish_s: float
 ) -> SearchPlan:
     """How many steps and evaluations there will be.
 
     images: the supernet is trained on. arm_s: what each arm has; None: no limit. finish_s: of it,
-    for what comes behind the training. judging_s: of one member, with all workers at work.
+    for what comes behind the training.
 
-    Raises: BudgetError: the time does not hold an epoch or two of the supernet and one generation.
+    Raises: TooShort: not even for an epoch or two of the supernet and one generation.
     """
+    step_s, judging_s = pace.step_s, pace.judging_s
     per_epoch = num_batches(images, config.batch_size)
     ways = 3 if config.method == "rl" else 2
     netadapt = config.netadapt and (arm_s is None or arm_s >= NETADAPT_NEEDS_S)
@@ -133,7 +140,7 @@ def plan_of(
             config.generation * MARGIN * judging_s * ways / SCORING_SHARE,
         )
         if steps < LEAST_EPOCHS * per_epoch or evaluations < config.generation:
-            raise BudgetError(
+            raise TooShort(
                 f"The time is too short for a search: its arm has {format_time(training_s)} for "
                 f"training, and {LEAST_EPOCHS} epochs of the supernet and one generation of "
                 f"{config.generation} members need {format_time(least_s)}. Ask for about "

@@ -24,7 +24,7 @@ from pocketvision.fitting.scaled_table import ScaledTable
 from pocketvision.fitting.search_config import SearchConfig, SearchPlan, SearchState
 from pocketvision.fitting.search_networks import (
     FAMILIES,
-    Planned,
+    Planner,
     Table,
     published_network,
     space_of,
@@ -33,11 +33,13 @@ from pocketvision.fitting.search_networks import (
     trainable,
 )
 from pocketvision.fitting.search_plan import (
+    SearchPace,
     arms_of,
     plan_of,
     seconds_per_judging,
     seconds_per_step,
 )
+from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.supernet import Supernet
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
@@ -95,7 +97,7 @@ class Searching:
     @property
     def target_ms(self) -> float:
         """What an untrained file may measure, so that what ships is within the latency."""
-        return target_of(self.config)
+        return target_of(self.config, self.table)
 
     def save(self, state: SearchState) -> None:
         """Make `state` the current one and write it."""
@@ -110,7 +112,10 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
     unusable images. BudgetError: the latency is below that of every member, or the time too short.
     """
     clock = Clock(config.budget.time_s)
-    earlier = _earlier(config, out)
+    target = open_target(config.target)
+    if target is not None:
+        config = _as_of(target, config)
+    earlier = _earlier(config, out, target)
     with reporter.progress("Reading images") as advance:
         samples = scan(
             config.data,
@@ -119,7 +124,10 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
             progress=lambda done, total: advance(done, total, ""),
         )
     if earlier is None:
-        searching = _begin(config, out, samples, reporter, clock)
+        planner = Planner(
+            config=config, samples=samples, target=target, reporter=reporter, clock=clock
+        )
+        searching = _begin(planner, out)
         building = out.with_name(f".{out.name}.new")
         shutil.rmtree(building, ignore_errors=True)
         write_atomic(building / SEARCHING / STATE, to_json(searching.state))
@@ -133,8 +141,6 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
     reporter.say(f"Going on with the unfinished search in {out}.")
     remove_parts(out / SEARCHING)
     clock.earlier_s = earlier.spent_s
-    table = ScaledTable(get_runtime(earlier.runtime), earlier.precision, config.threads)
-    table.scale = earlier.scale
     return Searching(
         config=config,
         out=out,
@@ -143,12 +149,31 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
         state=earlier,
         samples=samples,
         images=Images.of(samples, earlier.space, config.seed, reporter),
-        table=table,
+        table=_table(earlier, target),
     )
 
 
-def _earlier(config: SearchConfig, out: Path) -> SearchState | None:
-    """Raises: ConfigError: `out` is taken."""
+def _table(state: SearchState, target: TargetTable | None) -> Table:
+    """The table as it was scaled when the search began."""
+    if target is not None:
+        return target
+    table = ScaledTable(get_runtime(state.runtime), state.precision, state.config.threads)
+    table.scale = state.scale
+    return table
+
+
+def _as_of(target: TargetTable, config: SearchConfig) -> SearchConfig:
+    """The search with what the table is of. Raises: ConfigError: something else was asked for."""
+    target.refuse_other(
+        () if config.runtime is None else (config.runtime,),
+        () if config.precision is None else (config.precision,),
+        config.threads,
+    )
+    return replace(config, runtime=target.table.runtime, precision=target.table.precision)
+
+
+def _earlier(config: SearchConfig, out: Path, target: TargetTable | None) -> SearchState | None:
+    """Raises: ConfigError: `out` is taken, or the table of its target was changed."""
     if not out.exists():
         return None
     path = out / SEARCHING / STATE
@@ -156,6 +181,8 @@ def _earlier(config: SearchConfig, out: Path) -> SearchState | None:
         state = from_json(SearchState, path.read_bytes(), source=str(path))
     except (OSError, ArtefactError):
         raise taken(out, None) from None
+    if target is not None and state.config.target == config.target:
+        target.refuse_changed(state.target_sha256, out)
     if state.config != config:
         raise taken(out, "unfinished")
     if (out / RUN).exists():
@@ -163,47 +190,54 @@ def _earlier(config: SearchConfig, out: Path) -> SearchState | None:
     return state
 
 
-def _begin(
-    config: SearchConfig, out: Path, samples: Samples, reporter: Reporter, clock: Clock
-) -> Searching:
+def _begin(planner: Planner, out: Path) -> Searching:
     """Choose the space, time its blocks, and plan."""
-    runtimes = [get_runtime(config.runtime)] if config.runtime else installed_runtimes()
-    plain = Planned.among(config, samples, runtimes, reporter, clock, models=tuple(FAMILIES))
+    config, samples, reporter = planner.config, planner.samples, planner.reporter
+    plain = planner.among(models=tuple(FAMILIES))
     base = plain.candidates[0]
     if config.space is None:
-        base = trainable(config, samples, plain.candidates, clock)
+        base = trainable(config, samples, plain.candidates, planner.clock)
     space, classes = space_of(config, base.spec), len(samples.classes)
     name, precision = plain.fastest(base)
-    table = ScaledTable(get_runtime(name), precision, config.threads)
+    table = planner.target or ScaledTable(get_runtime(name), precision, config.threads)
     reporter.say(
         f"Searching {space.name} (x{', x'.join(f'{w:g}' for w in space.widths)} "
         f"@{', @'.join(map(str, space.resolutions))}, {space.members:.1e} networks) for "
         f"{format_latency(config.latency_ms)} as {precision} on {name}."
     )
-    time_blocks(config, space, classes, table, reporter)
-    published = None
-    if config.baselines == "all":
-        published = published_network(config, samples, runtimes, reporter, clock, plain)
+    published = published_network(planner, plain) if config.baselines == "all" else None
     images = Images.of(samples, space, config.seed, reporter)
+    pace = _pace(config, images, Supernet(space, classes, seed=config.seed), reporter)
+    finish_s = _finish_s(config, max(space.resolutions), samples)
     arms = arms_of(config) - (config.baselines == "all" and published is None)
-    plan = _plan(config, samples, space, images, arms, clock, reporter)
+
+    def plan() -> SearchPlan:
+        left_s = planner.clock.remaining_s
+        arm_s = None if left_s is None else SHIPPING_SHARE * left_s / arms
+        return plan_of(config, len(images.train), pace, arm_s=arm_s, finish_s=finish_s)
+
+    plan()  # a time that is too short is told before blocks are timed, which takes minutes
+    time_blocks(config, space, classes, table, reporter)
+    planned = plan()
+    _say_plan(planned, pace, arms, reporter)
     state = SearchState(
         config=config,
         fingerprint=samples.fingerprint,
         space=space,
         runtime=name,
         precision=precision,
-        scale=table.scale,
-        limit_ms=target_of(config) * (SLACK if plan.netadapt else 1.0),
+        scale=table.scale if isinstance(table, ScaledTable) else 1.0,
+        limit_ms=target_of(config, table) * (SLACK if planned.netadapt else 1.0),
         threads=torch.get_num_threads(),
-        plan=plan,
+        plan=planned,
         published=published,
+        target_sha256="" if planner.target is None else planner.target.sha256,
     )
     return Searching(
         config=config,
         out=out,
         reporter=reporter,
-        clock=clock,
+        clock=planner.clock,
         state=state,
         samples=samples,
         images=images,
@@ -211,43 +245,27 @@ def _begin(
     )
 
 
-def _plan(
-    config: SearchConfig,
-    samples: Samples,
-    space: SearchSpace,
-    images: Images,
-    arms: int,
-    clock: Clock,
-    reporter: Reporter,
-) -> SearchPlan:
-    """Time a step of the supernet and a scoring, and decide what the time is spent on.
-
-    Raises: BudgetError: it is too short.
-    """
-    supernet = Supernet(space, len(samples.classes), seed=config.seed)
+def _pace(
+    config: SearchConfig, images: Images, supernet: Supernet, reporter: Reporter
+) -> SearchPace:
+    """What a step of the supernet and a scoring take here."""
     source, preprocessing = images.train, images.preprocessing
     threads = 1 if config.workers is not None else 0
+    crew = config.workers if isinstance(config.workers, int) else 1
     with reporter.progress("Timing training steps"):
         step_s = seconds_per_step(supernet, source, preprocessing, config)
         judging_s = seconds_per_judging(supernet, source, images.held_out, preprocessing, threads)
-    remaining_s = clock.remaining_s
-    crew = config.workers if isinstance(config.workers, int) else 1
-    plan = plan_of(
-        config,
-        images=len(source),
-        step_s=step_s,
-        judging_s=judging_s / crew,
-        arm_s=None if remaining_s is None else SHIPPING_SHARE * remaining_s / arms,
-        finish_s=_finish_s(config, max(space.resolutions), samples),
-    )
+    return SearchPace(step_s=step_s, judging_s=judging_s / crew)
+
+
+def _say_plan(plan: SearchPlan, pace: SearchPace, arms: int, reporter: Reporter) -> None:
     limit = "" if plan.arm_s is None else f" of {format_time(plan.arm_s)}"
     reporter.say(
         f"{plan.supernet_steps} steps of the supernet, about {format_time(plan.supernet_s)}; "
-        f"{plan.evaluations} members scored by each way to search, about {judging_s:.2g} s each; "
-        f"then {'NetAdapt and ' if plan.netadapt else ''}fine-tuning. "
+        f"{plan.evaluations} members scored by each way to search, about {pace.judging_s:.2g} s "
+        f"each; then {'NetAdapt and ' if plan.netadapt else ''}fine-tuning. "
         f"{arms} arm{'s' if arms > 1 else ''}{limit}."
     )
-    return plan
 
 
 def _finish_s(config: SearchConfig, resolution: int, samples: Samples) -> float:

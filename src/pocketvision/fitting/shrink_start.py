@@ -43,6 +43,10 @@ SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its me
 TIMED_STEPS = 4  # of training, for the forecast
 
 
+class AlreadyFast(ConfigError):
+    """The network is within the latency asked for: there is nothing to narrow."""
+
+
 @dataclass(kw_only=True)
 class Adapting:
     """What the steps share. `state` changes only through `save`."""
@@ -234,7 +238,7 @@ def _begin(
         latency = target.timed_whole(seed.spec)
     if planned_ms(latency) <= config.latency_ms:
         where = "" if target is None else f" by the table of {target.described}"
-        raise ConfigError(
+        raise AlreadyFast(
             f"{seed.spec.label} takes {format_latency(latency.median_ms)} as {precision} on "
             f"{name}{where}, within {format_latency(config.latency_ms)} already; ask for less "
             "--latency."

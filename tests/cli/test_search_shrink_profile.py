@@ -1,4 +1,4 @@
-"""`pocketvision shrink` and `profile` as a person meets them."""
+"""`pocketvision search`, `shrink` and `profile` as a person meets them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from brief_tables import brief_tables
 from command_line import Run
 from target_tables import small_networks, table_of, write_table
 
-from pocketvision.fitting import pipeline, shrink
+from pocketvision.fitting import pipeline, search, searched_fit, shrink
 from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.search_config import SearchConfig
 from pocketvision.fitting.shrink_config import ShrinkConfig
 from pocketvision.measure import local_table
 
@@ -100,6 +101,51 @@ def test_shrink_hands_its_words_on(
     (config,) = asked
     assert (config.source, config.images, config.latency_ms) == ("fitted", "photos", 2.0)
     assert (config.time_s, config.step, config.augmentation.flip) == (1800.0, 0.02, 0.0)
+
+
+def test_search_hands_its_words_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[SearchConfig] = []
+
+    def take(config: SearchConfig, out: Path, *rest: Any, **named: Any) -> None:
+        asked.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "run_search", take)
+    words = ("--latency", "3ms", "--time", "2h", "--method", "rl", "--workers", "2", "--no-flip")
+    out = ("--out", str(tmp_path / "out"))
+    done = run("search", "photos", *words, "--resolution", "64", "--baselines", "none", *out)
+    assert done.code == 130
+    (config,) = asked
+    assert (config.data, config.latency_ms, config.budget.time_s) == ("photos", 3.0, 7200.0)
+    assert (config.method, config.workers, config.baselines) == ("rl", 2, "none")
+    assert (config.resolutions, config.augmentation.flip) == ((64,), 0.0)
+    assert run("search", "photos", "--latency", "3ms", "--workers", "ray", *out).code == 130
+    assert asked[-1].workers == "ray"
+    done = run("search", "photos", "--latency", "3ms", "--workers", "many", *out)
+    assert done.code == 2
+    assert "workers='many' is not allowed; expected a number such as 2, or ray" in done.err
+
+
+def test_fit_searches_where_it_is_asked_to(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def take(config: object, *rest: Any, **named: Any) -> None:
+        asked.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(searched_fit, "run_search", take)
+    monkeypatch.setattr(pipeline, "run_fit", take)
+    words = ("photos", "--latency", "3ms", "--out", str(tmp_path / "out"))
+    for choice in ("on", "off", "auto"):
+        assert run("fit", *words, "--search", choice).code == 130
+    assert [type(config) for config in asked] == [SearchConfig, FitConfig, FitConfig]
+    done = run("fit", *words, "--search", "on", "--models", "mobilenet_v2")
+    assert done.code == 2
+    assert "--search does not take --models" in done.err
 
 
 def test_profile_takes_networks_in_place_of_a_space(run: Run, tmp_path: Path) -> None:

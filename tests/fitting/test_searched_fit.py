@@ -1,0 +1,105 @@
+"""`fit --search`: when there is one, and what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import Told
+
+from pocketvision.budget import Budget
+from pocketvision.errors import ConfigError
+from pocketvision.fitting import pipeline, searched_fit
+from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.search_config import SearchConfig
+from pocketvision.fitting.search_plan import TooShort
+from pocketvision.fitting.searched_fit import run_searched_fit, search_config
+
+LONG = FitConfig(data="photos", budget=Budget(latency_ms=3.0, time_s=7200.0))
+
+
+@pytest.fixture(autouse=True)
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was called instead of the work."""
+    found: list[Any] = []
+
+    def note(config: object, *rest: object, **named: object) -> object:
+        found.append(config)
+        return config
+
+    monkeypatch.setattr(pipeline, "run_fit", note)
+    monkeypatch.setattr(searched_fit, "run_search", note)
+    return found
+
+
+def chosen(config: FitConfig, search: Any, out: Path) -> type:
+    found = run_searched_fit(config, search, out, told := Told())
+    if isinstance(found, FitConfig) and search == "auto":
+        assert told.sentences[-1].startswith("No search: ")
+    return type(found)
+
+
+def test_search_is_on_off_or_as_the_time_allows(tmp_path: Path) -> None:
+    short = replace(LONG, budget=Budget(latency_ms=3.0, time_s=600.0))
+    endless = replace(LONG, budget=Budget(latency_ms=3.0))
+    free = replace(LONG, budget=Budget(time_s=7200.0))
+    chosen_models = replace(LONG, models=("mobilenet_v2",))
+    assert chosen(LONG, "off", tmp_path) is FitConfig
+    assert chosen(LONG, "on", tmp_path) is SearchConfig
+    assert chosen(LONG, "auto", tmp_path) is SearchConfig
+    for config in (short, endless, free, chosen_models):
+        assert chosen(config, "auto", tmp_path) is FitConfig
+
+
+def test_time_that_does_not_hold_a_search_gives_a_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_short(*arguments: object, **named: object) -> None:
+        raise TooShort("The time is too short for a search.")
+
+    monkeypatch.setattr(searched_fit, "run_search", too_short)
+    found: object = run_searched_fit(LONG, "auto", tmp_path, told := Told())
+    assert found == LONG
+    assert told.sentences == ["No search: The time is too short for a search."]
+    with pytest.raises(TooShort):
+        run_searched_fit(LONG, "on", tmp_path)
+
+
+def test_what_was_begun_is_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "searched" / "searching").mkdir(parents=True)
+    (tmp_path / "fitted").mkdir()
+    (tmp_path / "fitted" / "run.json").touch()
+    assert isinstance(run_searched_fit(LONG, "auto", tmp_path / "searched"), SearchConfig)
+    found: object = run_searched_fit(LONG, "auto", tmp_path / "fitted")
+    assert isinstance(found, FitConfig)
+
+
+def test_options_travel() -> None:
+    config = replace(
+        LONG, runtimes=("onnxruntime",), precisions=("int8",), resolutions=(64, 96), seed=3
+    )
+    found = search_config(config)
+    assert (found.runtime, found.precision) == ("onnxruntime", "int8")
+    assert (found.resolutions, found.seed, found.budget) == ((64, 96), 3, LONG.budget)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": ("mobilenet_v2",)}, "--search does not take --models; leave that away"),
+        ({"widths": (1.0,), "devices": 2}, "does not take --widths, --devices"),
+        ({"runtimes": ("onnxruntime", "openvino")}, "does not take --runtimes"),
+    ],
+)
+def test_options_that_a_search_does_not_take_are_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_searched_fit(replace(LONG, **change), "on", tmp_path)
+
+
+def test_unknown_choice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="search='maybe' is unknown; expected one of"):
+        run_searched_fit(LONG, "maybe", tmp_path)  # type: ignore[arg-type]
