@@ -444,7 +444,10 @@ class NarrowingStep:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Narrowing:
-    """How NetAdapt made a network as fast as asked; the first of the steps is the seed."""
+    """How NetAdapt made a network as fast as asked; the first of the steps is the seed.
+
+    target: the device whose table all latencies are by, as `OnTarget.table`; empty: this machine.
+    """
 
     seed: str
     runtime: str
@@ -452,6 +455,7 @@ class Narrowing:
     threads: int
     target_ms: float
     steps: tuple[NarrowingStep, ...]
+    target: str = ""
 
 
 Sampling = Literal["evolution", "random", "rl"]

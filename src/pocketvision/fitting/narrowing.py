@@ -12,8 +12,10 @@ from pocketvision.storage import from_json
 STATE = "shrink.json"
 
 
-def narrowing_of(out: Path) -> Narrowing | None:
+def narrowing_of(out: Path, target: str) -> Narrowing | None:
     """How the network of the run in `out` was narrowed; None: it was not.
+
+    target: as of `Narrowing`.
 
     Raises: ArtefactError: its file is damaged.
     """
@@ -45,4 +47,5 @@ def narrowing_of(out: Path) -> Narrowing | None:
             for step in state.steps
             if step.latency is not None
         ),
+        target=target,
     )

@@ -262,7 +262,7 @@ def _record(
         quantization=run.state.quantization,
         train_top1=run.state.train_top1,
         val_top1=run.state.val_top1,
-        narrowing=narrowing_of(run.out),
+        narrowing=narrowing_of(run.out, run.target.described if run.target else ""),
     )
 
 

@@ -23,19 +23,21 @@ METHODS: dict[Sampling, str] = {
     "rl": "reinforcement learning",
 }
 
+COUNTABLE = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchRows:
     """What the section about the search shows besides the record itself.
 
-    origins: how many networks each method asked for. front: those that none beats, the fastest
-    first. noted: an arm has something to say.
+    members: of the space, in words. origins: how many networks each method asked for. front: those
+    that none beats, the fastest first.
     """
 
+    members: str
     method: str
     origins: str
     front: tuple[SearchedNetwork, ...]
-    noted: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,10 +54,10 @@ def search_rows(found: Search | None) -> SearchRows | None:
     if found is None:
         return None
     return SearchRows(
+        members=members_words(found.members),
         method=METHODS[found.method],
         origins=origins_words(found.scored),
         front=tuple(search_front(found.scored)),
-        noted=any(arm.note for arm in found.arms),
     )
 
 
@@ -66,6 +68,11 @@ def search_front(scored: Sequence[SearchedNetwork]) -> list[SearchedNetwork]:
         return one.latency_ms, one.accuracy
 
     return unbeaten([one for one in scored if is_drawable(point(one))], point)
+
+
+def members_words(members: int) -> str:
+    """'352' and '1,024', but 'about 3.5e+29'."""
+    return f"{members:,}" if members < COUNTABLE else f"about {members:.1e}"
 
 
 def method_words(method: Sampling) -> str:
