@@ -153,7 +153,7 @@ def test_space_of_one_member_is_asked_for_once() -> None:
     ((only,),) = search(sampler, NO_LIMIT, generations=1, count=1)
     assert only.member == space.smallest() == space.largest()
     assert all(parameter.isfinite().all() for parameter in sampler.policy.parameters())
-    with pytest.raises(BudgetError, match="no new one is within 1 ms"):
+    with pytest.raises(BudgetError, match="small is used up: all within 1 ms"):
         sampler.ask(1)
 
 
