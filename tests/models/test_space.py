@@ -14,7 +14,7 @@ from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models import registry
 from pocketvision.models.space import SearchSpace, StageSpace
-from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space, member_of
+from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space, member_of, tightened
 from pocketvision.storage import from_json, to_json
 
 TINY = """
@@ -44,6 +44,14 @@ def test_published_networks_are_members(name: str) -> None:
     member = member_of(space, spec)
     assert member is not None
     assert space.spec(member, 1000).blocks == spec.blocks
+    tight = tightened(space)
+    assert tight.spec(member, 1000).blocks == spec.blocks
+    assert tight.members < space.members
+    pairs = list(zip(tight.stages, space.stages, strict=True))
+    assert all(7 not in stage.kernels for stage in tight.stages)
+    assert all(len(stage.depths) >= min(2, len(wide.depths)) for stage, wide in pairs)
+    assert tightened(tight).stages == tight.stages
+    assert tightened(tiny()) == tiny()
 
 
 def test_other_networks_are_not() -> None:

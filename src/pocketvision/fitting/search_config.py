@@ -30,7 +30,8 @@ class SearchConfig:
     first among those with plain multipliers, at its multiplier and resolution. resolutions: None
     for those of a space that was given. runtime, precision: what the latency is of; None: the
     fastest. target: latency table of a device, whose runtime, precision and threads these are then.
-    method: what members are scored next; "rl" is run beside evolution. supernet_steps,
+    members: that learn in a step of the supernet, the largest and smallest included. method: what
+    members are scored next; "rl" is run beside evolution. supernet_steps,
     evaluations (of each way to search), epochs (of each fine-tuning): None: what the time allows.
     workers: local processes that score, or "ray"; None: this process. weights: of a network that is
     a member, or a published name, to begin with.
@@ -49,7 +50,7 @@ class SearchConfig:
     method: Method = "evolution"
     objective: Objective = "accuracy"
     exponent: float = REWARD_EXPONENT
-    members: int = 4
+    members: int = 3
     supernet_steps: int | None = None
     evaluations: int | None = None
     generation: int = 16

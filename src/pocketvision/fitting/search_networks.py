@@ -4,6 +4,7 @@ plain multipliers around which it lies, and the latency of its blocks."""
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,7 +39,7 @@ from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import SearchSpace
-from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space
+from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space, tightened
 from pocketvision.models.supernet import Supernet
 from pocketvision.record import Precision, Tried
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
@@ -115,45 +116,64 @@ class Planner:
         )
 
 
-def trainable(
-    config: SearchConfig, samples: Samples, ranking: list[Candidate], clock: Clock
-) -> Candidate:
-    """The best network around which a supernet gets enough epochs in the time."""
-    if clock.remaining_s is None or config.supernet_steps is not None:
-        return ranking[0]
-    arm_s = clock.remaining_s / arms_of(config)
-    per_epoch = num_batches(len(samples.indices("train")), config.batch_size)
-    classes, first = len(samples.classes), space_of(config, ranking[0].spec)
-    known_macs = _largest_macs(first, classes)
-    side = max(first.resolutions)
-    step_s = seconds_per_step(
-        Supernet(first, classes, seed=0),
-        noise_source(side, classes, config.batch_size),
-        Preprocessing(resolution=side, side=side),
-        config,
-    )
+def chosen_space(planner: Planner, ranking: list[Candidate]) -> tuple[SearchSpace, Candidate]:
+    """The space to search, and the network with a plain multiplier that it lies around.
 
-    def epochs(candidate: Candidate) -> float:
-        share = _largest_macs(space_of(config, candidate.spec), classes) / known_macs
-        return SUPERNET_SHARE * arm_s / (step_s * share * per_epoch)
-
-    enough = (candidate for candidate in ranking if epochs(candidate) >= GOOD_EPOCHS)
-    return next(enough, max(ranking, key=epochs))
-
-
-def _largest_macs(space: SearchSpace, classes: int) -> int:
-    return count(space.spec(space.largest(), classes)).macs
-
-
-def space_of(config: SearchConfig, base: ArchSpec) -> SearchSpace:
-    """The space asked for; else that around `base`, at its multiplier and input side.
+    Without a name, that of the best network around which a supernet gets enough epochs in the time;
+    as it is, or tightened.
 
     Raises: ConfigError: no such space, or resolutions it cannot have.
     """
-    if config.space is None:
-        family = FAMILIES[base.name]
-        sides = config.resolutions or (base.resolution,)
-        return replace(family, widths=(base.width,), resolutions=sides)
+    config, best = planner.config, ranking[0]
+    if config.space is not None:
+        return _named(config, best.spec), best
+    options = [
+        (space, candidate)
+        for candidate in ranking
+        for space in (_around(config, candidate.spec), tightened(_around(config, candidate.spec)))
+    ]
+    if planner.clock.remaining_s is None or config.supernet_steps is not None:
+        return options[0]
+    per_epoch = num_batches(len(planner.samples.indices("train")), config.batch_size)
+    supernet_s = SUPERNET_SHARE * planner.clock.remaining_s / arms_of(config)
+    with planner.reporter.progress("Timing training steps"):
+        step_s = _step_seconds(planner, [space for space, _ in options])
+    epochs = [supernet_s / step_s(space) / per_epoch for space, _ in options]
+    enough = (place for place, count in enumerate(epochs) if count >= GOOD_EPOCHS)
+    return options[next(enough, int(np.argmax(epochs)))]
+
+
+def _step_seconds(planner: Planner, spaces: list[SearchSpace]) -> Callable[[SearchSpace], float]:
+    """What a step of a supernet takes: along the line through the two that do most and least."""
+    classes = len(planner.samples.classes)
+
+    def work(space: SearchSpace) -> int:
+        return count(space.spec(space.largest(), classes)).macs
+
+    def timed(space: SearchSpace) -> float:
+        side, config = max(space.resolutions), planner.config
+        return seconds_per_step(
+            Supernet(space, classes, seed=0),
+            noise_source(side, classes, config.batch_size),
+            Preprocessing(resolution=side, side=side),
+            config,
+        )
+
+    ends = sorted((min(spaces, key=work), max(spaces, key=work)), key=work)
+    (x0, x1), (y0, y1) = (work(space) for space in ends), (timed(space) for space in ends)
+    slope = max(0.0, (y1 - y0) / (x1 - x0)) if x1 > x0 else 0.0
+    return lambda space: y0 + slope * (work(space) - x0)
+
+
+def _around(config: SearchConfig, base: ArchSpec) -> SearchSpace:
+    """The space of a network's family, at its multiplier and input side."""
+    sides = config.resolutions or (base.resolution,)
+    return replace(FAMILIES[base.name], widths=(base.width,), resolutions=sides)
+
+
+def _named(config: SearchConfig, base: ArchSpec) -> SearchSpace:
+    """The space asked for. Raises: ConfigError: no such space, or sides it cannot have."""
+    assert config.space is not None
     space = find_space(config.space)
     if config.resolutions:
         return replace(space, resolutions=config.resolutions)

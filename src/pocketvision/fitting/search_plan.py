@@ -24,7 +24,7 @@ from pocketvision.train.supernet import SupernetConfig, judge, train_supernet
 
 SUPERNET_SHARE, SCORING_SHARE = 0.4, 0.15  # of the time of the arm that trains; then NetAdapt, fit
 LEAST_EPOCHS = 2  # of the supernet; below, its members tell nothing
-GOOD_EPOCHS = 10  # a slower space is passed over for one with so many
+GOOD_EPOCHS = 8  # a slower space is passed over for one with so many
 DEFAULT_EPOCHS, DEFAULT_EVALUATIONS = 30, 128  # without a limit of time
 NETADAPT_NEEDS_S = 600.0  # of the arm: below, its proposals would be trained too little
 MARGIN = 1.15  # judging takes longer on a machine that others use too
@@ -55,9 +55,16 @@ def noise_source(side: int, classes: int, images: int) -> PixelSource:
 
 
 def seconds_per_step(
-    supernet: Supernet, source: PixelSource, preprocessing: Preprocessing, config: SearchConfig
+    supernet: Supernet,
+    source: PixelSource,
+    preprocessing: Preprocessing,
+    config: SearchConfig,
+    threads: int = 0,
 ) -> float:
-    """What a step takes here: the median of a few, on real images, whose weights are changed."""
+    """What a step takes here: the median of a few. They change the weights.
+
+    threads: of the CPU; 0: as many as PyTorch takes by itself.
+    """
     durations: list[float] = []
     last = [time.perf_counter()]
 
@@ -67,7 +74,7 @@ def seconds_per_step(
         last[0] = now
 
     with tempfile.TemporaryDirectory() as folder:
-        steps = supernet_config(config, steps=TIMED_STEPS + 1)
+        steps = supernet_config(config, steps=TIMED_STEPS + 1, threads=threads)
         train_supernet(supernet, source, preprocessing, steps, Path(folder), on_step=on_step)
     return statistics.median(durations[1:])  # the first also allocates
 
@@ -107,10 +114,14 @@ class TooShort(BudgetError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchPace:
-    """Seconds of a step of the supernet, and of scoring a member with all workers at work."""
+    """Seconds of a step of the supernet, and of scoring a member with all workers at work.
+
+    threads: of the CPU, that the steps are fastest with.
+    """
 
     step_s: float
     judging_s: float
+    threads: int = 1
 
 
 def plan_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 from pocketvision.errors import ConfigError, choice
@@ -52,6 +53,33 @@ V3_SMALL = SearchSpace(
 )
 
 SPACES = {space.name: space for space in (V3_LARGE, V3_SMALL)}
+
+
+def tightened(space: SearchSpace) -> SearchSpace:
+    """The space without kernels and depths that the network of its family has no use for, which
+    cost most to train. In every stage, two depths stay at least.
+
+    The network of its family, if it is a member, stays one.
+    """
+    usual = registry.spec(space.family, resolution=max(RESOLUTIONS))
+    plain = replace(space, widths=(1.0,), resolutions=(usual.resolution,))
+    kept = member_of(plain, usual)
+    if kept is None:
+        return space
+    largest_kernel = max(block.kernel for stage in kept.stages for block in stage)
+    stages = tuple(
+        replace(
+            stage,
+            kernels=tuple(kernel for kernel in stage.kernels if kernel <= largest_kernel),
+            depths=tuple(
+                depth
+                for depth in stage.depths
+                if depth <= max(len(blocks), *sorted(stage.depths)[:2])
+            ),
+        )
+        for stage, blocks in zip(space.stages, kept.stages, strict=True)
+    )
+    return replace(space, name=f"{space.name}_tightened", stages=stages)
 
 
 def find_space(name: str) -> SearchSpace:
