@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from mortal import Killed
-from small_runs import write_photos
+from small_runs import Told, write_photos
 from target_tables import table_of, write_table
 
 from pocketvision.budget import Budget
@@ -24,6 +24,8 @@ from pocketvision.fitting.search_arms import best_of, sentence_of
 from pocketvision.fitting.search_config import SearchConfig, SearchState
 from pocketvision.fitting.search_log import LOG, ScoreLog
 from pocketvision.fitting.search_plan import SearchPace, plan_of
+from pocketvision.fitting.search_scoring import score_members
+from pocketvision.fitting.search_start import Searching
 from pocketvision.fitting.target_table import open_target
 from pocketvision.fitting.verify import verify
 from pocketvision.intervals import wilson
@@ -214,6 +216,23 @@ def test_line_that_was_half_written_is_scored_again(
     reopened = ScoreLog(log.parent)
     assert len(reopened.entries) == 7
     assert log.read_text() == "".join(line + "\n" for line in whole.splitlines()[:-1])
+
+
+@pytest.mark.usefixtures("alone")
+def test_scoring_ends_with_a_generation_where_the_time_is_over(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = score_members
+
+    def hurried(searching: Searching, log: ScoreLog, deadline: float | None) -> None:
+        assert deadline is None
+        original(searching, log, 0.0)
+
+    monkeypatch.setattr(search, "score_members", hurried)
+    run_search(config, tmp_path / "out", told := Told())
+    origins = [entry.origin for entry in ScoreLog(tmp_path / "out" / "searching").entries]
+    assert origins == ["evolution"] * 2 + ["random"] * 2
+    assert "Scored 2 of 4 members by each way in the time there is." in told.sentences
 
 
 def test_damaged_log_says_where(searched: Path, tmp_path: Path) -> None:

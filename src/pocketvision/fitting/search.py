@@ -47,7 +47,7 @@ from pocketvision.train.supernet import CHECKPOINT, calibrated, train_supernet
 FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
 DRAWS = 10  # for the training, until one is within the limit
 SAVE_EVERY_S = 20.0
-LATE = 1.1  # of the time planned for the supernet, after which its end is brought forward
+LATE = 1.1  # of the time planned; then supernet and scoring end sooner than planned
 
 
 def search(
@@ -129,7 +129,9 @@ def _search(searching: Searching) -> None:
     supernet = _trained(searching, begun)
     _pause(searching, begun)
     log = ScoreLog(searching.folder)
-    score_members(searching, log)
+    plan = searching.state.plan
+    late = None if plan.arm_s is None else begun + LATE * (plan.supernet_s + plan.scoring_s)
+    score_members(searching, log, late)
     _pause(searching, begun)
     found = _chosen(searching, log)
     for name, member in ((FOUND, found.member), (LARGEST, supernet.space.largest())):
@@ -175,7 +177,7 @@ def _trained(searching: Searching, begun: float) -> Supernet:
             deadline=None if state.plan.arm_s is None else begun + LATE * state.plan.supernet_s,
         )
     save_supernet(supernet, path)
-    searching.save(replace(state, steps_made=steps))
+    searching.save(replace(searching.state, steps_made=steps))
     (searching.folder / CHECKPOINT).unlink(missing_ok=True)
     return supernet
 

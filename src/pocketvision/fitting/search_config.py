@@ -105,12 +105,13 @@ class SearchConfig:
 class SearchPlan:
     """What the time is spent on, decided when the search begins, and kept.
 
-    supernet_s: that its training will take. evaluations: of each way to search. arm_s: for each
+    supernet_s, scoring_s: that both will take. evaluations: of each way to search. arm_s: for each
     arm; None: without a limit.
     """
 
     supernet_steps: int
     supernet_s: float
+    scoring_s: float
     evaluations: int
     generation: int
     netadapt: bool

@@ -161,6 +161,7 @@ def plan_of(
     return SearchPlan(
         supernet_steps=steps,
         supernet_s=round(steps * step_s, 1),
+        scoring_s=round(ways * evaluations * judging_s, 1),
         evaluations=evaluations,
         generation=min(config.generation, evaluations),
         netadapt=netadapt,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,8 +51,12 @@ def _samplers(searching: Searching, limit: Limit) -> dict[Sampling, Sampler]:
     return ways
 
 
-def score_members(searching: Searching, log: ScoreLog) -> None:
-    """All evaluations of every way; what is logged already is not made again."""
+def score_members(searching: Searching, log: ScoreLog, deadline: float | None) -> None:
+    """All evaluations of every way; what is logged already is not made again.
+
+    deadline: a `time.monotonic()` after which no further generation begins; each way has then been
+    given as many evaluations as the others.
+    """
     config, plan, limit = searching.config, searching.state.plan, limit_of(searching)
     samplers = _samplers(searching, limit)
     with (
@@ -68,6 +73,12 @@ def score_members(searching: Searching, log: ScoreLog) -> None:
             advance=advance,
         )
         for generation in range(-(-plan.evaluations // plan.generation)):
+            if generation and deadline is not None and time.monotonic() > deadline:
+                searching.reporter.say(
+                    f"Scored {generation * plan.generation} of {plan.evaluations} members by each "
+                    "way in the time there is."
+                )
+                break
             size = min(plan.generation, plan.evaluations - generation * plan.generation)
             for origin, sampler in samplers.items():
                 scoring.score(origin, generation, sampler.ask(size))
