@@ -145,6 +145,14 @@ DeviceOption = Annotated[
     Device, typer.Option(help="Train on cpu, cuda or auto.", rich_help_panel=TRAINING)
 ]
 Devices = Annotated[int, typer.Option(help="How many of them.", rich_help_panel=TRAINING)]
+Nodes = Annotated[
+    int,
+    typer.Option(
+        help="Machines that train together, each with so many devices; the command is given on "
+        "every one.",
+        rich_help_panel=TRAINING,
+    ),
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")]
 Only = Annotated[
     Path | None,

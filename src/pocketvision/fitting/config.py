@@ -51,7 +51,8 @@ class FitConfig:
     class_weights: bool = False
     tensorboard: bool = False
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int = 1
+    devices: int = 1  # of each node
+    nodes: int = 1
     skip_bad: bool = False
     only: str | None = None  # clean list, as `doctor --fix` writes: other images are left out
     target: str | None = None  # latency table of a device, that of the budget
@@ -74,6 +75,7 @@ class FitConfig:
         in_range("threads", self.threads, 1, MAX_THREADS)
         in_range("batch-size", self.batch_size, 2, 65_536)
         in_range("devices", self.devices, 1, 1024)
+        in_range("nodes", self.nodes, 1, 4096)
         if self.epochs is not None:
             in_range("epochs", self.epochs, 1, 100_000)
         if self.learning_rate is not None:

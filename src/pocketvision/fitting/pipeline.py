@@ -21,6 +21,7 @@ from pocketvision.fitting.artefact import RUN, Artefact
 from pocketvision.fitting.choice import choose_variant, missed_sentence, undecided
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import check_writable, storage_told
+from pocketvision.fitting.following import follow, leading
 from pocketvision.fitting.lock import locked
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import Run, keeping_the_clock
@@ -34,6 +35,7 @@ from pocketvision.fitting.training import (
     time_for_another,
 )
 from pocketvision.fitting.variants import build_variants, forget_latencies
+from pocketvision.train.nodes import this_node
 
 
 def fit(
@@ -107,10 +109,14 @@ def run_fit(
     """
     asked = command or f"run_fit({config!r}, {str(out)!r})"
     reporter = reporter or Silent()
+    if config.nodes > 1 and this_node(config.nodes).rank > 0:
+        return follow(config, out, reporter)
     with storage_told(out):
         check_writable(out)
-        with locked(out, reporter.say):
+        with locked(out, reporter.say), leading(config.nodes, out, reporter) as lead:
             run = open_run(config, out, reporter, asked)
+            if lead is not None:
+                run.together = lead.training
             with keeping_the_clock(run.out / RUN, lambda: run.save(run.state)):
                 return _work(run)
 

@@ -108,6 +108,8 @@ def _plan(first: Artefact, asked: FitConfig, command: str) -> RunState:
         runtimes=(shipped.runtime,),
         precisions=(shipped.precision,),
         threads=shipped.threads,
+        devices=asked.devices * asked.nodes,  # all of this machine; the weights are the same
+        nodes=1,
     )
     train = earlier.train
     if train is None:
@@ -122,6 +124,8 @@ def _plan(first: Artefact, asked: FitConfig, command: str) -> RunState:
         train = replace(train, accelerator="cpu")  # it informs that the weights are others
     if was_cut_short(first):
         train = replace(train, epochs=max(1, len(first.record.epochs)))
+    # Threads are those of a node, shared by its devices.
+    train = replace(train, devices=config.devices, nodes=1, threads=train.threads * asked.nodes)
     return RunState(
         status="unfinished",
         config=config,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -59,6 +59,8 @@ class Run:
     # What a training step of a network takes, measured once: configuration, seconds per image.
     timings: dict[ArchSpec, tuple[TrainConfig, float]] = field(default_factory=dict)
     target: TargetTable | None = None  # of the device that the latency of the budget is of
+    # Around each training: calls the other nodes to it.
+    together: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def spec(self) -> ArchSpec:

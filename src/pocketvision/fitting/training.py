@@ -84,6 +84,7 @@ def base_config(config: FitConfig) -> TrainConfig:
         class_weights=config.class_weights,
         accelerator=config.accelerator,
         devices=config.devices,
+        nodes=config.nodes,
         tensorboard=config.tensorboard,
         seed=config.seed,
         warmup_epochs=warmup(epochs),
@@ -267,7 +268,7 @@ def _train(run: Run, network: Network, preprocessing: Preprocessing, pixels: Pix
         f"Training {network.spec.label} {run.state.start}, {config.epochs} epochs of "
         f"{len(train_source)} images."
     )
-    with run.reporter.progress("Training") as advance:
+    with run.together(), run.reporter.progress("Training") as advance:
         return train(
             network,
             train=train_source,
@@ -275,14 +276,16 @@ def _train(run: Run, network: Network, preprocessing: Preprocessing, pixels: Pix
             preprocessing=preprocessing,
             config=config,
             folder=run.out / TRAINING,
-            teacher=_teacher(run),
+            teacher=teacher_of(run),
             on_step=_saving(run, advance),
             deadline=run.clock.deadline(workload_of(run, run.spec.resolution).finish_s),
         )
 
 
-def _teacher(run: Run) -> Network | None:
-    """Raises: ArtefactError: its folder holds no network. ConfigError: one with other classes."""
+def teacher_of(run: Run) -> Network | None:
+    """The network to learn from, if one was asked for.
+
+    Raises: ArtefactError: its folder holds no network. ConfigError: one with other classes."""
     if run.config.teacher is None:
         return None
     network, file = load_network(Path(run.config.teacher))

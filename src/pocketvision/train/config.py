@@ -37,7 +37,7 @@ class TrainConfig:
     precision: Literal["auto", "f32", "bf16"] = "auto"  # auto: bf16 on CUDA, else f32
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0  # of the CPU; 0: as many as PyTorch takes by itself
-    devices: int = 1
+    devices: int = 1  # of each node
     nodes: int = 1
     tensorboard: bool = False
     seed: int = 0

@@ -9,6 +9,7 @@ import functools
 import io
 import logging
 import math
+import signal
 import statistics
 import time
 import warnings
@@ -20,6 +21,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException
@@ -99,9 +101,32 @@ def fit(
     """
     network, config = module.network, module.config
     folder.mkdir(exist_ok=True)
-    keep_freed_memory()
-    lay_out(network, torch.channels_last)
     watch = _Watch(folder / METRICS, config.epochs, on_step, deadline)
+    _run(module, folder, watch)
+    if watch.made_no_step:  # all epochs were made before: take the averaged weights they ended with
+        module.load_state_dict(read_training(folder / CHECKPOINT)["state_dict"])
+    lay_out(network.cpu(), torch.contiguous_format)
+    network.eval()
+    epochs = read_metrics(folder / METRICS)
+    steps = config.epochs * batches_per_epoch(len(module.train_source), config)
+    return TrainResult(epochs=epochs, stopped_early=not epochs or epochs[-1].steps < steps)
+
+
+def join(module: Classification, *, folder: Path, deadline: float | None) -> None:
+    """Take part, as a node that is not the first, in the training that `fit` runs on that.
+
+    All files are written there, and the trained network is there. folder: as there. deadline: None
+    if it is there.
+
+    Raises: as `train`.
+    """
+    _run(module, folder, _Watch(folder / METRICS, module.config.epochs, None, deadline))
+
+
+def _run(module: Classification, folder: Path, watch: _Watch) -> None:
+    config = module.config
+    keep_freed_memory()
+    lay_out(module.network, torch.channels_last)
     with quiet_lightning():
         trainer = _build_trainer(config, folder, watch)
         resume = folder / CHECKPOINT
@@ -112,17 +137,14 @@ def fit(
                 )
         except SystemExit as stop:
             if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
+                if launcher := trainer.strategy.launcher:
+                    # It may have reached this process alone. On SIGTERM a rank would wait for the
+                    # others before it ends; Windows has no SIGKILL.
+                    launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
                 raise KeyboardInterrupt from stop
             raise
         except ProcessException as error:
             raise_as_here(error)
-    if watch.made_no_step:  # all epochs were made before: take the averaged weights they ended with
-        module.load_state_dict(read_training(resume)["state_dict"])
-    lay_out(network.cpu(), torch.contiguous_format)
-    network.eval()
-    epochs = read_metrics(folder / METRICS)
-    steps = config.epochs * batches_per_epoch(len(module.train_source), config)
-    return TrainResult(epochs=epochs, stopped_early=not epochs or epochs[-1].steps < steps)
 
 
 def _cuda_devices(config: TrainConfig) -> list[int]:
@@ -300,7 +322,7 @@ class _Watch(Callback):
             write_metrics(self.metrics, done)
         self.start = time.monotonic() - (done[-1].seconds if done else 0.0)
         assert isinstance(pl_module, Classification)
-        if trainer.num_devices > 1 and pl_module.config.threads:  # other processes have their own
+        if trainer.world_size > 1 and pl_module.config.threads:  # other processes have their own
             torch.set_num_threads(max(1, pl_module.config.threads // trainer.num_devices))
         # A resumed training keeps the end it had been brought forward to.
         trainer.fit_loop.max_epochs = pl_module.schedule.steps // int(trainer.num_training_batches)
@@ -318,7 +340,7 @@ class _Watch(Callback):
         # Reading a loss back stalls a GPU, so there it is looked at now and then.
         if trainer.global_step % LOOK_EVERY == 0 or loss.device.type == "cpu":
             assert isinstance(pl_module, Classification)
-            pl_module.check_loss(loss.item(), f"at step {trainer.global_step}")
+            self._check_loss(trainer, pl_module, loss.item())
         if self.on_step is not None:
             steps = int(trainer.num_training_batches) * int(trainer.max_epochs or self.epochs)
             self.on_step(trainer.global_step, steps, self.note)
@@ -326,6 +348,20 @@ class _Watch(Callback):
             late = time.monotonic() > self.deadline
             # All ranks stop after the same step, or they would wait for each other forever.
             trainer.should_stop = trainer.strategy.reduce_boolean_decision(late, all=False)
+
+    def _check_loss(self, trainer: pl.Trainer, module: Classification, loss: float) -> None:
+        """Raises: Diverged: on every node if on one; the others would wait for it forever."""
+        found: Diverged | None = None
+        try:
+            module.check_loss(loss, f"at step {trainer.global_step}")
+        except Diverged as error:
+            found = error
+        if trainer.num_nodes > 1:
+            decide = trainer.strategy.reduce_boolean_decision
+            if decide(found is not None, all=False) and found is None:
+                found = Diverged(f"The training loss diverged at step {trainer.global_step}.")
+        if found is not None:
+            raise found
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if isinstance(v, Tensor)}
@@ -388,17 +424,19 @@ def _build_trainer(config: TrainConfig, folder: Path, watch: _Watch) -> pl.Train
     callbacks: list[Callback] = [watch, checkpoint]
     if config.ema_decay:
         callbacks.append(EmaWithWarmup(config.ema_decay))
-    spawn = config.devices > 1 and config.nodes == 1
+    plugins: list[Any] = [SafeCheckpoints()]
+    if config.nodes > 1:  # NODE_RANK, MASTER_ADDR and MASTER_PORT say which one this is
+        plugins.append(LightningEnvironment())
     return pl.Trainer(
         accelerator=_accelerator(config),
         devices=config.devices,
         num_nodes=config.nodes,
-        # One node: the other ranks are started from here, so they do not repeat the whole command.
-        strategy="ddp_spawn" if spawn else "auto",
+        # Ranks of this node are started from here, so they do not repeat the whole command.
+        strategy="ddp_spawn" if config.devices * config.nodes > 1 else "auto",
         precision=_precision(config),
         max_epochs=config.epochs,
         callbacks=callbacks,
-        plugins=[SafeCheckpoints()],
+        plugins=plugins,
         logger=_tensorboard(folder) if config.tensorboard else False,
         log_every_n_steps=1,
         reload_dataloaders_every_n_epochs=1,
