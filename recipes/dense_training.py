@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from kept import made_once
 from matplotlib import pyplot
 from plotting import ACCENT, SECOND, machine_line, save, spread_cell, style, table, tidy
 from scenes import (
@@ -30,7 +31,6 @@ from scenes import (
     indian_pines,
     labels_of,
     leak_sentence,
-    made_once,
     new_network,
     reduced_source,
     score_cells,

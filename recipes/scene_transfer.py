@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 import safetensors.torch
+from kept import made_once
 from plotting import gain_cell, machine_line, table
 from scenes import (
     FEWEST,
@@ -32,7 +33,6 @@ from scenes import (
     indian_pines,
     labels_of,
     leak_sentence,
-    made_once,
     new_network,
     reduced_source,
     score_cells,

@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from plotting import spread_cell
@@ -29,7 +28,6 @@ from pocketvision.models.hybridsn import hybridsn
 from pocketvision.models.patch import PatchNetwork
 from pocketvision.report.scene_rows import leak_range
 from pocketvision.scene_record import Scores, SplitFigures
-from pocketvision.storage import from_json, to_json, write_atomic
 from pocketvision.train.crops import SceneSource
 from pocketvision.train.scene import SceneTraining, train_scene
 from pocketvision.train.scene_config import SceneTrainConfig
@@ -37,8 +35,6 @@ from pocketvision.train.scene_config import SceneTrainConfig
 FEWEST = 100  # labelled pixels of a class in its half of a scene; smaller classes are left out
 OFF_END = 20  # bands that the southern half lacks at its end
 POOL_SHARE = 0.5  # of the labelled pixels, in blocks from which a few labels are drawn
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,16 +190,6 @@ def test_scores(
     """Scores on the test pixels of the map that the network makes of the scene."""
     named = network_map(network, source.bands)
     return score(named[split.test] - 1, labels_of(scene)[split.test] - 1, len(scene.classes))
-
-
-def made_once(kind: type[T], result: Path, make: Callable[[], T]) -> T:
-    """What `make` gives, kept in the file `result` and read from there the next time."""
-    if result.exists():
-        return from_json(kind, result.read_bytes(), source=str(result))
-    made = make()
-    result.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(result, to_json(made))
-    return made
 
 
 def score_cells(runs: Sequence[SeedRun]) -> tuple[str, str, str]:

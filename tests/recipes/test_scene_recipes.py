@@ -41,6 +41,7 @@ def load(name: str, folder: str) -> ModuleType:
         sys.path.remove(str(ROOT / folder))
 
 
+kept = load("kept", "recipes")
 scenes = load("scenes", "recipes")
 dense = load("dense_training", "recipes")
 transfer = load("scene_transfer", "recipes")
@@ -187,8 +188,8 @@ def test_what_is_made_is_made_once(tmp_path: Path) -> None:
         return Leakage(centre=0.25, window=0.5)
 
     for _ in range(2):
-        kept = scenes.made_once(Leakage, tmp_path / "runs" / "one.json", make)
-        assert kept == Leakage(centre=0.25, window=0.5)
+        found = kept.made_once(Leakage, tmp_path / "runs" / "one.json", make)
+        assert found == Leakage(centre=0.25, window=0.5)
     assert len(calls) == 1
 
 

@@ -1,0 +1,368 @@
+"""NetAdapt against uniform shrinking: the same start, the same latency, the same time.
+
+    python recipes/netadapt_cifar10.py CIFAR10 --page recipes/netadapt_cifar10.md
+
+Per seed, a MobileNetV3-Small is trained for half of --minutes. Each arm then has --minutes to make
+it as fast as --share of its latency: NetAdapt; all widths by one factor; a lower resolution. The
+last two are fine-tuned with the start as their teacher, as NetAdapt is. Finished pieces lie in
+--work and are not made again; what was interrupted goes on when the same command is given.
+
+Source: Yang et al., NetAdapt, section 4, where multipliers are the rivals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from kept import made_once
+from paired import (
+    RULE,
+    TRIAL,
+    Pair,
+    PairedOptions,
+    Trial,
+    arguments,
+    arms_table,
+    attempt,
+    check_settings,
+    command,
+    conditions,
+    failures,
+    outcome,
+    publish,
+    subset,
+    trial_of,
+)
+from plotting import table
+
+from pocketvision.budget import Budget, format_latency
+from pocketvision.cli.display import TerminalReporter
+from pocketvision.compress.netadapt import MULTIPLE, STEP
+from pocketvision.data.transforms import Augmentation
+from pocketvision.errors import GateError
+from pocketvision.fitting.artefact import Artefact, load
+from pocketvision.fitting.candidates import as_candidate
+from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.folder import PREPARED
+from pocketvision.fitting.narrowing import STATE
+from pocketvision.fitting.pipeline import run_fit
+from pocketvision.fitting.plan import measure_candidates
+from pocketvision.fitting.shrink import run_shrink
+from pocketvision.fitting.shrink_config import ShrinkConfig, ShrinkState
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.narrow import narrow
+from pocketvision.models.weights import NETWORK_FILE
+from pocketvision.models.weights import save as save_network
+from pocketvision.models.width_groups import allowed, resized, width_groups
+from pocketvision.record import Precision
+from pocketvision.runtimes.onnxruntime import OnnxRuntime
+from pocketvision.storage import from_json
+
+START, NETADAPT, WIDTH, RESOLUTION = "start", "netadapt", "width", "resolution"
+OURS, RIVAL = "NetAdapt", "the better of uniform widths and a lower resolution"
+NETWORK = "mobilenet_v3_small"
+RUNTIME = OnnxRuntime()
+PRECISION: Precision = "f32"  # of all files, so that like is compared with like
+FACTORS = tuple(percent / 100 for percent in range(99, 4, -1))
+SIDES = 8  # resolutions are multiples of it
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options(PairedOptions):
+    """What the command line said. share: of the start's latency. step, brief_steps: of NetAdapt."""
+
+    share: float
+    resolution: int
+    step: float = STEP
+    brief_steps: int = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """What uniform shrinking came to, before it is trained. None: no form is fast enough."""
+
+    spec: ArchSpec | None
+
+
+# Uniform shrinking
+
+
+def scaled(spec: ArchSpec, factor: float) -> ArchSpec:
+    """Every width that can change at `factor` of what it is, as near as multiples of 8 allow."""
+    for name, width in [(group.name, group.width) for group in width_groups(spec)]:
+        (group,) = (each for each in width_groups(spec) if each.name == name)
+        choices = (group.width, *allowed(spec, group, MULTIPLE))
+        nearest = min(choices, key=lambda choice: abs(choice - factor * width))
+        spec = resized(spec, group, nearest)
+    return spec
+
+
+def first_within(choices: Sequence[T], within: Callable[[T], bool]) -> T | None:
+    """The first that is within a limit, by bisection: what follows one that is, is too.
+
+    What is returned was found to be within, whatever noise says of others; None: none was.
+    """
+    low, high = -1, len(choices)  # not within; within
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if within(choices[middle]) else (middle, high)
+    return choices[high] if high < len(choices) else None
+
+
+def uniform_widths(spec: ArchSpec, within: Callable[[ArchSpec], bool]) -> ArchSpec | None:
+    """The form with the largest factor that is within a limit."""
+    factor = first_within(FACTORS, lambda factor: within(scaled(spec, factor)))
+    return None if factor is None else scaled(spec, factor)
+
+
+def lower_resolution(spec: ArchSpec, within: Callable[[ArchSpec], bool]) -> ArchSpec | None:
+    """The same network at the largest lower resolution that is within a limit."""
+    sides = range((spec.resolution - 1) // SIDES * SIDES, 31, -SIDES)  # `fit` takes 32 and more
+    return first_within([spec.at(side) for side in sides], within)
+
+
+def may_ship(latency_ms: float) -> Callable[[ArchSpec], bool]:
+    """Whether `fit` will find an untrained file fast enough, by the very measurement it plans by.
+
+    This machine keeps the measurement, so `fit` does not come to another answer.
+    """
+
+    def within(spec: ArchSpec) -> bool:
+        budget = Budget(latency_ms=latency_ms)
+        measured = measure_candidates(
+            [as_candidate(spec)], [RUNTIME], (PRECISION,), budget, 1, TerminalReporter()
+        )
+        return all(one.fits for one in measured)
+
+    return within
+
+
+# The arms
+
+
+def config(
+    asked: Options,
+    seed: int,
+    data: Path,
+    *,
+    side: int,
+    latency_ms: float | None = None,
+    weights: Path | None = None,
+    teacher: Path | None = None,
+) -> FitConfig:
+    """What every fit here has in common. Without weights: the start, in half the time."""
+    time_s = asked.time_s
+    if weights is None and time_s is not None:
+        time_s /= 2
+    return FitConfig(
+        data=str(data),
+        budget=Budget(latency_ms=latency_ms, time_s=time_s),
+        models=(NETWORK,) if weights is None else (),
+        widths=(1.0,) if weights is None else (),
+        resolutions=(side,),
+        runtimes=(RUNTIME.name,),
+        precisions=(PRECISION,),
+        weights=None if weights is None else str(weights),
+        teacher=None if teacher is None else str(teacher),
+        epochs=asked.epochs,
+        seed=seed,
+    )
+
+
+def started(asked: Options, seed: int, data: Path) -> Artefact:
+    """The network that all arms of a seed begin with. Raises: GateError: it missed its gate."""
+    out = asked.work / f"seed-{seed}" / START
+    found = attempt(out, lambda: fit(config(asked, seed, data, side=asked.resolution), out))
+    if isinstance(found, str):
+        raise GateError(found)
+    return found
+
+
+def fit(config: FitConfig, out: Path) -> None:
+    """Begin a run or go on with it."""
+    run_fit(config, out, TerminalReporter())
+
+
+def target_ms(asked: Options, start: Artefact) -> float:
+    """The latency that all arms are to reach, to three figures."""
+    return float(f"{asked.share * start.record.latency.median_ms:.3g}")
+
+
+def netadapt(asked: Options, seed: int, data: Path, start: Artefact) -> Artefact | str:
+    """Narrowed step by step, then fine-tuned."""
+    out = asked.work / f"seed-{seed}" / NETADAPT
+    shrinking = ShrinkConfig(
+        source=str(start.folder),
+        images=str(data),
+        latency_ms=target_ms(asked, start),
+        time_s=asked.time_s,
+        runtime=RUNTIME.name,
+        precision=PRECISION,
+        step=asked.step,
+        brief_steps=asked.brief_steps,
+        augmentation=Augmentation(),
+        epochs=asked.epochs,
+        seed=seed,
+    )
+    return attempt(out, lambda: run_shrink(shrinking, out, TerminalReporter()))
+
+
+def uniform(asked: Options, seed: int, data: Path, start: Artefact, arm: str) -> Artefact | str:
+    """All widths by one factor, or a lower resolution; then fine-tuned."""
+    folder, limit_ms = asked.work / f"seed-{seed}", target_ms(asked, start)
+    look = {WIDTH: uniform_widths, RESOLUTION: lower_resolution}[arm]
+    found = made_once(
+        Form,
+        folder / f"{arm}.json",
+        lambda: Form(spec=look(start.network.spec, may_ship(limit_ms))),
+    )
+    if found.spec is None:
+        return f"None is within {format_latency(limit_ms)}."
+    begun = config(
+        asked,
+        seed,
+        data,
+        side=found.spec.resolution,
+        latency_ms=limit_ms,
+        weights=weights_of(start, found.spec, folder / f"{arm}-start"),
+        teacher=start.folder,
+    )
+    return attempt(folder / arm, lambda: fit(begun, folder / arm))
+
+
+def weights_of(start: Artefact, spec: ArchSpec, folder: Path) -> Path:
+    """The folder of the start itself, where no width changes; else `folder`, with the weights that
+    stay: the filters of the largest norm.
+    """
+    if spec == start.network.spec.at(spec.resolution):
+        return start.folder
+    if not (folder / NETWORK_FILE).exists():
+        narrowed = narrow(start.network, spec)
+        save_network(narrowed, folder, classes=start.classes, preprocessing=start.preprocessing)
+    return folder
+
+
+def trial(asked: Options, seed: int) -> Trial:
+    """The start, all arms, and what their files say of the test images."""
+    data = subset(asked, seed)
+    start = started(asked, seed, data)
+    arms: dict[str, Artefact | str] = {
+        START: start,
+        NETADAPT: netadapt(asked, seed, data, start),
+        WIDTH: uniform(asked, seed, data, start, WIDTH),
+        RESOLUTION: uniform(asked, seed, data, start, RESOLUTION),
+    }
+    fits = {arm: found.record.spent_s for arm, found in arms.items() if isinstance(found, Artefact)}
+    narrowing_s = narrowing_of(asked, seed).spent_s
+    seconds = {arm: fit_s + narrowing_s * (arm == NETADAPT) for arm, fit_s in fits.items()}
+    return trial_of(seed, arms, seconds, data)
+
+
+def narrowing_of(asked: Options, seed: int) -> ShrinkState:
+    """What NetAdapt did, step by step."""
+    path = asked.work / f"seed-{seed}" / NETADAPT / PREPARED / STATE
+    return from_json(ShrinkState, path.read_bytes(), source=str(path))
+
+
+# The page
+
+
+def pairs_of(trials: Sequence[Trial]) -> list[Pair]:
+    """NetAdapt beside the uniform arm that is better on val, of the seeds that have both."""
+    pairs = []
+    for one in trials:
+        rivals = [entry for arm in (WIDTH, RESOLUTION) if (entry := one.entry(arm)) is not None]
+        if rivals and (ours := one.entry(NETADAPT)) is not None:
+            rival = max(rivals, key=lambda entry: entry.val_top1)
+            pairs.append(Pair(seed=one.seed, ours=ours, rival=rival))
+    return pairs
+
+
+def arms_details(trials: Sequence[Trial], asked: Options) -> list[str]:
+    """What each arm did in its time."""
+    rows = []
+    for one in trials:
+        state = narrowing_of(asked, one.seed)
+        scored = sum(len(step.proposals) for step in state.steps)
+        rows.append(
+            (
+                str(one.seed),
+                f"{state.config.latency_ms:g}",
+                f"{len(state.steps) - 1}, {scored}",
+                f"{state.spent_s / 60:.1f}",
+                *(details(one, arm, asked) for arm in (NETADAPT, WIDTH, RESOLUTION)),
+            )
+        )
+    titles = (
+        *("seed", "ms asked for", "NetAdapt: steps, proposals", "narrowing, min"),
+        *(f"{arm}: epochs, min in all" for arm in (NETADAPT, WIDTH, RESOLUTION)),
+    )
+    return table(titles, rows)
+
+
+def details(one: Trial, arm: str, asked: Options) -> str:
+    """Epochs of fine-tuning, and minutes of the whole arm."""
+    entry = one.entry(arm)
+    if entry is None:
+        return ""
+    record = load(asked.work / f"seed-{one.seed}" / arm).record
+    return f"{len(record.epochs)}, {entry.seconds / 60:.1f}"
+
+
+def page(trials: Sequence[Trial], asked: Options) -> list[str]:
+    """The page, line by line."""
+    pairs = pairs_of(trials)
+    return [
+        "# NetAdapt against uniform shrinking",
+        "",
+        f"A {NETWORK} @{asked.resolution} is made as fast as {asked.share:.0%} of its latency, "
+        "three ways with the same time: by NetAdapt; with all widths at the largest common factor "
+        "that is fast enough (multiples of 8, filters of the largest norm stay); at the largest "
+        "lower resolution (multiples of 8 px). All are then fine-tuned with the start as their "
+        f"teacher. The rival is the uniform one that is better on val. {RULE}",
+        "",
+        "```",
+        command("netadapt_cifar10", asked),
+        "```",
+        "",
+        *outcome(pairs, trials, OURS, RIVAL),
+        *arms_table(trials, pairs),
+        *failures(trials, asked.work),
+        *arms_details(trials, asked),
+        *conditions(trials, asked),
+    ]
+
+
+def options() -> Options:
+    """Parse the command line."""
+    parser = arguments(__doc__, work="cifar10-netadapt", minutes=10)
+    parser.add_argument("--share", type=float, default=0.6, help="of the start's latency")
+    parser.add_argument("--resolution", type=int, default=64, help="of the start, in pixels")
+    parser.add_argument(
+        "--step", type=float, default=STEP, help="of NetAdapt, share of the latency"
+    )
+    parser.add_argument("--brief-steps", type=int, default=20, help="of each of its proposals")
+    given = vars(parser.parse_args())
+    given |= {"seeds": tuple(given["seeds"]), "work": given["work"].resolve()}
+    return Options(**given)
+
+
+def main() -> None:
+    """Make what is not made yet, and write the page."""
+    asked = options()
+    check_settings(asked)
+    trials = [
+        made_once(Trial, asked.work / f"seed-{seed}" / TRIAL, partial(trial, asked, seed))
+        for seed in asked.seeds
+    ]
+    publish(page(trials, asked), asked.page)
+
+
+if __name__ == "__main__":
+    main()
