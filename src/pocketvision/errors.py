@@ -7,6 +7,7 @@ PocketvisionError            every error a user can cause; exit code 2
 ├── StorageError             a disk that is full, a folder that vanished or cannot be written
 ├── MissingExtraError        an optional dependency that is not installed
 ├── GateError                a gate failed: accuracy, budget as measured, verify; exit code 1
+│   └── NoisyError           the machine is too noisy to tell; the same command goes on
 └── BudgetError              no candidate can meet the budget; exit code 3
 """
 
@@ -48,6 +49,10 @@ class GateError(PocketvisionError):
     """A gate failed: accuracy, the budget as measured, or verify."""
 
     exit_code = 1
+
+
+class NoisyError(GateError):
+    """The machine is too noisy to tell; when it is quiet, the same command goes on."""
 
 
 class BudgetError(PocketvisionError):

@@ -21,7 +21,10 @@ from pocketvision.fitting.candidates import (
     thin,
 )
 from pocketvision.fitting.choice import Built, choose_variant, position_of_fastest
+from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.ranking import HEADROOM
 from pocketvision.fitting.reporter import Silent
+from pocketvision.fitting.start import planned_budget
 from pocketvision.measure import conditions
 from pocketvision.models import registry
 from pocketvision.record import Latency, Precision, Tried, Variant
@@ -319,3 +322,10 @@ def test_chosen_network_is_marked(everything: list[Candidate]) -> None:
     assert [e.chosen for e in marked] == [False, True, False]
     other = plan.mark_chosen(entries, everything[1].spec.label, "onnxruntime", "f32")
     assert not any(e.chosen for e in other)
+
+
+def test_network_made_for_the_latency_keeps_the_headroom_for_the_gate() -> None:
+    made = FitConfig(data="photos", budget=Budget(latency_ms=2.0, size_bytes=9), teacher="seed")
+    assert planned_budget(made) == Budget(latency_ms=2.0 * HEADROOM, size_bytes=9)
+    for other in (replace(made, teacher=None), replace(made, budget=Budget(size_bytes=9))):
+        assert planned_budget(other) == other.budget

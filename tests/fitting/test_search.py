@@ -16,7 +16,7 @@ from small_runs import Told, write_photos
 from target_tables import table_of, write_table
 
 from pocketvision.budget import Budget
-from pocketvision.errors import ArtefactError, BudgetError, ConfigError, GateError
+from pocketvision.errors import ArtefactError, BudgetError, ConfigError, GateError, NoisyError
 from pocketvision.fitting import search, search_arms, search_networks, search_start, shrink_start
 from pocketvision.fitting.artefact import Artefact, load
 from pocketvision.fitting.search import run_search
@@ -361,6 +361,19 @@ def test_arm_that_comes_to_nothing_says_why_and_all_of_them_end_with_an_error(
     with pytest.raises(GateError, match=r"No arm came to a network .*search: It is too slow\."):
         run_search(config, tmp_path / "out")
     assert state_of(tmp_path / "out").arms[0].note == "It is too slow."
+
+
+def test_machine_that_is_too_noisy_does_not_end_an_arm(
+    config: SearchConfig, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise NoisyError("The machine is too noisy to say.")
+
+    shutil.copytree(searched, tmp_path / "out")
+    monkeypatch.setattr(search_arms, "run_fit", refuse)
+    with pytest.raises(NoisyError, match="too noisy to say"):
+        run_search(config, tmp_path / "out")
+    assert not state_of(tmp_path / "out").arms
 
 
 def test_latency_below_the_smallest_member_exits_3_and_names_the_nearest(

@@ -16,7 +16,7 @@ from pocketvision.budget import (
     parse_time,
 )
 from pocketvision.data.transforms import Augmentation
-from pocketvision.errors import BudgetError, GateError
+from pocketvision.errors import BudgetError, GateError, NoisyError
 from pocketvision.fitting.artefact import RUN, Artefact
 from pocketvision.fitting.choice import choose_variant, missed_sentence, undecided
 from pocketvision.fitting.config import FitConfig
@@ -134,7 +134,7 @@ def _work(run: Run) -> Artefact:
         reason = missed_sentence(run.spec.label, built, budget, run.config.max_drop_points, table)
         if noisy := undecided(built, budget):
             forget_latencies(run)
-            raise GateError(
+            raise NoisyError(
                 f"The machine is too noisy to say whether {run.spec.label} meets {budget}: between "
                 f"{format_latency(noisy.low_ms)} and {format_latency(noisy.high_ms)}. Stop other "
                 f"programs and run the same command again; it goes on from here."

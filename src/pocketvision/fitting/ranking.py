@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from pocketvision.budget import Budget, format_latency, format_size
-from pocketvision.errors import BudgetError, GateError
+from pocketvision.errors import BudgetError, NoisyError
 from pocketvision.fitting.candidates import Candidate
 from pocketvision.record import Latency, Tried
 
@@ -65,8 +65,8 @@ def rank(
 
     where: what the latencies are of, for messages.
 
-    Raises: BudgetError: none is; the message names the nearest. GateError: none is for certain, but
-    the latency of one is too noisy to say.
+    Raises: BudgetError: none is; the message names the nearest. NoisyError: none is for certain,
+    but the latency of one is too noisy to say.
     """
     within = {entry.network for entry in tried if entry.fits}
     ranked = sorted(
@@ -76,7 +76,7 @@ def rank(
     if not ranked:
         for entry in tried:
             if entry.latency.noise and _may_be_fast(entry, budget):
-                raise GateError(
+                raise NoisyError(
                     f"The machine is too noisy to plan: {entry.network} takes between "
                     f"{format_latency(entry.latency.low_ms)} and "
                     f"{format_latency(entry.latency.high_ms)}. Stop other programs and run the "

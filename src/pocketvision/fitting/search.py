@@ -47,7 +47,6 @@ from pocketvision.train.supernet import CHECKPOINT, calibrated, train_supernet
 FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
 DRAWS = 10  # for the training, until one is within the limit
 SAVE_EVERY_S = 20.0
-LATE = 1.1  # of the time planned; then supernet and scoring end sooner than planned
 
 
 def search(
@@ -130,7 +129,7 @@ def _search(searching: Searching) -> None:
     _pause(searching, begun)
     log = ScoreLog(searching.folder)
     plan = searching.state.plan
-    late = None if plan.arm_s is None else begun + LATE * (plan.supernet_s + plan.scoring_s)
+    late = searching.deadline(begun, plan.supernet_s + plan.scoring_s)
     score_members(searching, log, late)
     _pause(searching, begun)
     found = _chosen(searching, log)
@@ -174,7 +173,7 @@ def _trained(searching: Searching, begun: float) -> Supernet:
             searching.folder,
             draw=draw,
             on_step=_pausing(searching, begun, advance),
-            deadline=None if state.plan.arm_s is None else begun + LATE * state.plan.supernet_s,
+            deadline=searching.deadline(begun, state.plan.supernet_s),
         )
     save_supernet(supernet, path)
     searching.save(replace(searching.state, steps_made=steps))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pocketvision.budget import format_latency
-from pocketvision.errors import BudgetError, GateError
+from pocketvision.errors import BudgetError, GateError, NoisyError
 from pocketvision.fitting.artefact import (
     CANDIDATES,
     CARD,
@@ -145,11 +145,16 @@ def _shrink_config(searching: Searching, time_s: float | None) -> ShrinkConfig:
 
 
 def _ran(searching: Searching, name: str, work: Work, command: str) -> Arm:
-    """What an arm came to; one that comes to nothing says why."""
+    """What an arm came to; one that comes to nothing says why.
+
+    Raises: NoisyError: it cannot be told on a machine that is so busy.
+    """
     folder, begun = searching.folder / ARMS / name, time.monotonic()
     before_s = searching.state.search_s if name == SEARCH else 0.0
     try:
         record = work(folder, command).record
+    except NoisyError:
+        raise
     except (BudgetError, GateError) as error:
         searching.reporter.say(f"Arm {name!r} came to nothing: {error}")
         return Arm(

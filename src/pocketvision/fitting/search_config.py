@@ -105,10 +105,11 @@ class SearchConfig:
 class SearchPlan:
     """What the time is spent on, decided when the search begins, and kept.
 
-    supernet_s, scoring_s: that both will take. evaluations: of each way to search. arm_s: for each
-    arm; None: without a limit.
+    before_s: of the search's arm, spent before it. supernet_s, scoring_s: that both will take.
+    evaluations: of each way to search. arm_s: for each arm; None: without a limit.
     """
 
+    before_s: float
     supernet_steps: int
     supernet_s: float
     scoring_s: float

@@ -125,12 +125,18 @@ class SearchPace:
 
 
 def plan_of(
-    config: SearchConfig, images: int, pace: SearchPace, *, arm_s: float | None, finish_s: float
+    config: SearchConfig,
+    images: int,
+    pace: SearchPace,
+    *,
+    arm_s: float | None,
+    finish_s: float,
+    spent_s: float = 0.0,
 ) -> SearchPlan:
     """How many steps and evaluations there will be.
 
     images: the supernet is trained on. arm_s: what each arm has; None: no limit. finish_s: of it,
-    for what comes behind the training.
+    for what comes behind the training. spent_s: of it, already, on the arm of the search.
 
     Raises: TooShort: not even for an epoch or two of the supernet and one generation.
     """
@@ -141,7 +147,7 @@ def plan_of(
     steps = config.supernet_steps or DEFAULT_EPOCHS * per_epoch
     evaluations = config.evaluations or DEFAULT_EVALUATIONS
     if arm_s is not None:
-        training_s = max(0.0, arm_s - finish_s)
+        training_s = max(0.0, arm_s - finish_s - spent_s)
         affordable = int(SUPERNET_SHARE * training_s / step_s)
         scorings = int(SCORING_SHARE * training_s / (MARGIN * judging_s * ways))
         steps = config.supernet_steps or affordable
@@ -159,6 +165,7 @@ def plan_of(
                 "--resolution, or use fit."
             )
     return SearchPlan(
+        before_s=round(spent_s, 1),
         supernet_steps=steps,
         supernet_s=round(steps * step_s, 1),
         scoring_s=round(ways * evaluations * judging_s, 1),

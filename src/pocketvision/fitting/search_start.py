@@ -19,7 +19,7 @@ from pocketvision.fitting.folder import taken
 from pocketvision.fitting.forecast import Workload
 from pocketvision.fitting.held_out import parts_of
 from pocketvision.fitting.reporter import Reporter
-from pocketvision.fitting.run import Clock
+from pocketvision.fitting.run import Clock, stopwatch
 from pocketvision.fitting.scaled_table import ScaledTable
 from pocketvision.fitting.search_config import SearchConfig, SearchPlan, SearchState
 from pocketvision.fitting.search_networks import (
@@ -48,6 +48,7 @@ from pocketvision.train.batches import PixelSource
 SEARCHING = "searching"
 STATE = "search.json"
 SLACK = 1.12  # over the latency asked for, where NetAdapt comes behind
+LATE = 1.1  # of the time planned; then supernet and scoring end sooner than planned
 SHIPPING_SHARE = 0.98  # of the time; the best arm is then copied, and the report is written
 
 
@@ -97,6 +98,15 @@ class Searching:
     def target_ms(self) -> float:
         """What an untrained file may measure, so that what ships is within the latency."""
         return target_of(self.config, self.table)
+
+    def deadline(self, begun: float, planned_s: float) -> float | None:
+        """The `time.monotonic()` by which what was planned has to end; None without a limit.
+
+        begun: of the search's arm, whose first seconds went into timing blocks.
+        """
+        if self.state.plan.arm_s is None:
+            return None
+        return begun + self.state.plan.before_s + LATE * planned_s
 
     def save(self, state: SearchState) -> None:
         """Make `state` the current one and write it."""
@@ -208,14 +218,16 @@ def _begin(planner: Planner, out: Path) -> Searching:
     finish_s = _finish_s(config, max(space.resolutions), samples)
     arms = arms_of(config) - (config.baselines == "all" and published is None)
 
-    def plan() -> SearchPlan:
-        left_s = planner.clock.remaining_s
-        arm_s = None if left_s is None else SHIPPING_SHARE * left_s / arms
-        return plan_of(config, len(images.train), pace, arm_s=arm_s, finish_s=finish_s)
-
-    plan()  # a time that is too short is told before blocks are timed, which takes minutes
-    time_blocks(config, space, classes, table, reporter)
-    planned = plan()
+    # What is common to all arms is done; the blocks of the space are timed for the search alone.
+    left_s = planner.clock.remaining_s
+    arm_s = None if left_s is None else SHIPPING_SHARE * left_s / arms
+    # A time that is too short is told before blocks are timed, which takes minutes.
+    plan_of(config, len(images.train), pace, arm_s=arm_s, finish_s=finish_s)
+    with stopwatch() as seconds:
+        time_blocks(config, space, classes, table, reporter)
+    planned = plan_of(
+        config, len(images.train), pace, arm_s=arm_s, finish_s=finish_s, spent_s=seconds[0]
+    )
     _say_plan(planned, pace, arms, reporter)
     state = SearchState(
         config=config,
@@ -227,6 +239,7 @@ def _begin(planner: Planner, out: Path) -> Searching:
         limit_ms=target_of(config, table) * (SLACK if planned.netadapt else 1.0),
         threads=pace.threads,
         plan=planned,
+        search_s=seconds[0],
         published=published,
         target_sha256="" if planner.target is None else planner.target.sha256,
     )
