@@ -33,7 +33,7 @@ from pocketvision.train.supernet import (
 
 PRE = Preprocessing(resolution=48, side=48)
 PLAIN = Augmentation(min_scale=1.0, flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0)
-CONFIG = SupernetConfig(steps=6, batch_size=16, augmentation=PLAIN, threads=1)
+CONFIG = SupernetConfig(steps=6, alone=0.0, batch_size=16, augmentation=PLAIN, threads=1)
 SPACE = SearchSpace(
     name="tiny",
     stem=8,
@@ -216,6 +216,20 @@ def test_members_are_drawn_as_asked(source: PixelSource, tmp_path: Path) -> None
 
     train_supernet(new(), source, PRE, replace(CONFIG, steps=2, members=3), tmp_path, draw=draw)
     assert len(drawn) == 2
+
+
+def test_largest_learns_alone_at_first(source: PixelSource, tmp_path: Path) -> None:
+    drawn = []
+
+    def draw(generator: random.Random) -> Any:
+        drawn.append(SPACE.sample(generator))
+        return drawn[-1]
+
+    config = replace(CONFIG, steps=4, members=3, alone=0.5)
+    train_supernet(new(), source, PRE, config, tmp_path, draw=draw)
+    assert len(drawn) == 4  # in every step, so that later ones do not depend on the share
+    with pytest.raises(ConfigError, match=r"alone=2\.0 is out of range"):
+        replace(CONFIG, alone=2.0)
 
 
 def test_divergence_is_told(source: PixelSource, tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from pocketvision.data.preprocessing import Preprocessing
@@ -21,7 +23,7 @@ from pocketvision.models.arch import Network
 from pocketvision.train import trainer
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
-from pocketvision.train.classify import build_optimizer, class_weights
+from pocketvision.train.classify import Classification, build_optimizer, class_weights
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.processes import raise_as_here
 from pocketvision.train.schedule import Schedule, affordable_epochs
@@ -54,6 +56,7 @@ def run(
     config: TrainConfig = CONFIG,
     on_step: trainer.OnStep | None = None,
     deadline: float | None = None,
+    teacher: Network | None = None,
 ) -> TrainResult:
     return train(
         net,
@@ -62,6 +65,7 @@ def run(
         preprocessing=PRE,
         config=config,
         folder=folder,
+        teacher=teacher,
         on_step=on_step,
         deadline=deadline,
     )
@@ -85,6 +89,63 @@ def test_training_learns_and_writes_its_curves(source: PixelSource, tmp_path: Pa
     assert not result.stopped_early
     assert not net.training
     assert next(net.parameters()).is_contiguous()
+
+
+class Thirds(Network):
+    """A teacher that gets a third of the images right, whatever it is shown."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wrong = torch.arange(len(x)) % 3 > 0
+        return torch.nn.functional.one_hot(wrong.long(), 2).float()
+
+
+def left(module: Classification, val_top1: float) -> bool:
+    """Whether the teacher is left at that accuracy."""
+    module.leave_teacher(val_top1)
+    return module.outgrown
+
+
+def test_teacher_is_listened_to_until_the_network_knows_as_much(
+    source: PixelSource, tmp_path: Path
+) -> None:
+    teacher = Thirds(network().spec).eval()
+    module = Classification(
+        network(), train=source, val=source, preprocessing=PRE, config=CONFIG, teacher=teacher
+    )
+    assert not left(module, 0.3)
+    assert module.teacher_top1 == pytest.approx(0.5, abs=0.2)
+    images, targets = torch.zeros(2, 3, 32, 32), torch.eye(2)
+    taught = module.batch_loss(images, targets)
+    assert left(module, 1.0)
+    assert module.batch_loss(images, targets) != taught
+    assert left(module, 0.0)  # for good
+    checkpoint: dict[str, Any] = {}
+    module.on_save_checkpoint(checkpoint)
+    again = Classification(
+        network(), train=source, val=source, preprocessing=PRE, config=CONFIG, teacher=teacher
+    )
+    again.on_load_checkpoint(checkpoint)
+    assert again.outgrown
+
+
+def test_interrupted_training_under_a_teacher_resumes_to_the_same_weights(
+    source: PixelSource, tmp_path: Path
+) -> None:
+    """The teacher is left on the way."""
+    teacher, config = Thirds(network().spec).eval(), replace(CONFIG, epochs=8)
+    unbroken = network()
+    run(unbroken, source, tmp_path / "a", config, teacher=teacher)
+
+    def interrupt(done: int, total: int, note: str) -> None:
+        if done == 20:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(network(), source, tmp_path / "b", config, on_step=interrupt, teacher=teacher)
+    resumed = network(seed=1)
+    run(resumed, source, tmp_path / "b", config, teacher=teacher)
+    for name, tensor in unbroken.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], tensor, rtol=0, atol=0)
 
 
 def test_interrupted_training_resumes_to_the_same_weights(

@@ -81,15 +81,16 @@ class Evolution:
         self.generation += 1
 
     def _parents(self) -> list[Scored]:
-        """The best of all generations, the first of them best."""
+        """The best of all generations that are within the limit now, the first of them best."""
         count, config = self.config.parents, self.config
+        able = [one for one in self.scored if self.limit.holds(one.member)]
         match config.objective:
             case "accuracy":
-                return sorted(self.scored, key=lambda one: -one.accuracy)[:count]
+                return sorted(able, key=lambda one: -one.accuracy)[:count]
             case "reward":
-                return sorted(self.scored, key=lambda one: -self._reward(one))[:count]
+                return sorted(able, key=lambda one: -self._reward(one))[:count]
             case "front":
-                return [one for layer in fronts(self.scored) for one in layer][:count]
+                return [one for layer in fronts(able) for one in layer][:count]
 
     def _reward(self, one: Scored) -> float:
         return reward(one.accuracy, one.latency_ms, self.limit.limit_ms, self.config.exponent)

@@ -28,7 +28,7 @@ from pocketvision.fitting.search_arms import FOUND, LARGEST, run_arms, ship_best
 from pocketvision.fitting.search_config import Baselines, Finalist, Method, SearchConfig
 from pocketvision.fitting.search_log import ScoreLog
 from pocketvision.fitting.search_plan import supernet_config
-from pocketvision.fitting.search_scoring import limit_of, score_members
+from pocketvision.fitting.search_scoring import MeasuredLimit, score_members, time_whole
 from pocketvision.fitting.search_start import STATE, Searching, open_search
 from pocketvision.fitting.search_work import (
     WEIGHTS,
@@ -157,7 +157,7 @@ def _trained(searching: Searching, begun: float) -> Supernet:
     supernet = Supernet(state.space, classes, seed=config.seed)
     if config.weights is not None:
         warm_start(supernet, config.weights, reporter)
-    limit = limit_of(searching)
+    limit = MeasuredLimit(searching).limit
 
     def draw(generator: random.Random) -> Member:
         """What will be scored is what is trained: members within the limit, as far as possible."""
@@ -199,29 +199,30 @@ def _chosen(searching: Searching, log: ScoreLog) -> Finalist:
 
     Where none of them is within the limit, the next are timed; in the end, the fastest is taken.
     """
-    state, table = searching.state, searching.table
-    classes = len(searching.samples.classes)
-    scored = {one.member: one for one in log.all_scored}
+    measured = MeasuredLimit(searching)
+    measured.correct()
+    scored = {one.member: one for one in log.all_scored if measured.limit.holds(one.member)}
     ranking = sorted(scored.values(), key=lambda one: (-one.accuracy, one.latency_ms))
-    finalists = list(state.finalists)
     with searching.reporter.progress("Timing finalists") as advance:
-        for one in ranking[len(finalists) : MOST_FINALISTS]:
-            able = [f for f in finalists if f.latency.median_ms <= state.limit_ms]
-            if len(finalists) >= FINALISTS and able:
+        for number, one in enumerate(ranking[:MOST_FINALISTS]):
+            if number >= FINALISTS and _able(searching):
                 break
-            advance(len(finalists), FINALISTS, "")
-            latency = table.timed_whole(state.space.spec(one.member, classes))
-            finalists.append(Finalist(member=one.member, latency=latency, accuracy=one.accuracy))
-            searching.save(replace(searching.state, finalists=tuple(finalists)))
-    able = [f for f in finalists if f.latency.median_ms <= state.limit_ms]
-    if not able:
-        return min(finalists, key=lambda finalist: finalist.latency.median_ms)
-    found = able[0]
+            advance(number, FINALISTS, "")
+            time_whole(searching, [one])
+    if not (able := _able(searching)):
+        return min(searching.state.finalists, key=lambda one: one.latency.median_ms)
+    found = max(able, key=lambda one: one.accuracy)
     searching.reporter.say(
         f"Found {found.member.described}: {format_latency(found.latency.median_ms)}, "
         f"{found.accuracy:.1%} expected accuracy with shared weights."
     )
     return found
+
+
+def _able(searching: Searching) -> list[Finalist]:
+    """Finalists within the limit."""
+    state = searching.state
+    return [one for one in state.finalists if one.latency.median_ms <= state.limit_ms]
 
 
 def _keep(searching: Searching, supernet: Supernet, member: Member, folder: Path) -> None:

@@ -37,10 +37,12 @@ from pocketvision.record import Accuracy, Arm, Record, Search, SearchedNetwork
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
 from pocketvision.storage import to_json, write_into
+from pocketvision.train.config import TrainConfig
 
 SEARCH, MULTIPLIERS, PUBLISHED = "search", "multipliers", "published"
 ARMS = "arms"
 FOUND, LARGEST = "found", "largest"  # folders of networks
+LONG_RATE = TrainConfig().learning_rate  # shared weights are a beginning, and no more
 NETADAPT_STEP, NETADAPT_BATCHES = 0.03, 10  # of a search, which leaves little to cut
 STAYS = (CANDIDATES, TRAINING, PREPARED)  # in the arm's folder
 
@@ -115,6 +117,7 @@ def _search(searching: Searching, folder: Path, command: str) -> Artefact:
         weights=str(searching.folder / FOUND),
         teacher=str(searching.folder / LARGEST),
         resolutions=(state.found.member.resolution,),
+        learning_rate=LONG_RATE,
     )
     return run_fit(fitting, folder, searching.reporter, command=command)
 
@@ -137,6 +140,7 @@ def _shrink_config(searching: Searching, time_s: float | None) -> ShrinkConfig:
         batch_size=config.batch_size,
         augmentation=config.augmentation,
         epochs=config.epochs,
+        long_rate=LONG_RATE,
         max_drop_points=config.max_drop_points,
         workers=config.workers,
         skip_bad=config.skip_bad,

@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,7 @@ def seconds_per_step(
         last[0] = now
 
     with tempfile.TemporaryDirectory() as folder:
-        steps = supernet_config(config, steps=TIMED_STEPS + 1, threads=threads)
+        steps = replace(supernet_config(config, steps=TIMED_STEPS + 1, threads=threads), alone=0.0)
         train_supernet(supernet, source, preprocessing, steps, Path(folder), on_step=on_step)
     return statistics.median(durations[1:])  # the first also allocates
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
+import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pocketvision.budget import format_latency
 from pocketvision.compress.controller import Controller
 from pocketvision.compress.evolution import Evolution, EvolutionConfig
-from pocketvision.compress.sampling import Limit, RandomSearch, Sampler, front
+from pocketvision.compress.sampling import Limit, RandomSearch, Sampler, Scored, front
 from pocketvision.fitting.reporter import Advance
-from pocketvision.fitting.search_config import LoggedScore
+from pocketvision.fitting.search_config import Finalist, LoggedScore
 from pocketvision.fitting.search_log import ScoreLog
 from pocketvision.fitting.search_start import Searching
 from pocketvision.fitting.search_work import WEIGHTS, JudgeWork
@@ -22,17 +22,55 @@ from pocketvision.models.space import Member
 from pocketvision.record import Sampling
 
 BYTES_PER_WEIGHT = 4
+TIMED_A_GENERATION = 2  # members, whole
+CORRECTED_BY = 6  # that were timed last
 
 
-def limit_of(searching: Searching) -> Limit:
-    """The hard limit, by the table."""
-    space, classes = searching.state.space, len(searching.samples.classes)
+class MeasuredLimit:
+    """The hard limit, by the table; set right by members that were timed whole.
 
-    @functools.lru_cache(maxsize=100_000)
-    def latency_ms(member: Member) -> float:
-        return searching.table.latency_ms(space.spec(member, classes))
+    A search finds the networks that a table thinks too fast. So the best of every generation are
+    timed, and all sums are multiplied with what these take beyond their own.
+    """
 
-    return Limit(latency_of=latency_ms, limit_ms=searching.state.limit_ms)
+    def __init__(self, searching: Searching) -> None:
+        self.searching = searching
+        self.correction = 1.0
+        self.limit = Limit(latency_of=self.latency_ms, limit_ms=searching.state.limit_ms)
+        self._sums: dict[Member, float] = {}
+
+    def latency_ms(self, member: Member) -> float:
+        """As far as it is known now."""
+        return self.correction * self._sum_ms(member)
+
+    def correct(self) -> None:
+        """Take over what was timed last."""
+        last = self.searching.state.finalists[-CORRECTED_BY:]
+        ratios = [one.latency.median_ms / self._sum_ms(one.member) for one in last]
+        self.correction = statistics.median(ratios) if ratios else 1.0
+
+    def _sum_ms(self, member: Member) -> float:
+        if member not in self._sums:
+            searching = self.searching
+            spec = searching.state.space.spec(member, len(searching.samples.classes))
+            self._sums[member] = searching.table.latency_ms(spec)
+        return self._sums[member]
+
+
+def time_whole(searching: Searching, scored: Sequence[Scored]) -> None:
+    """Time members that were not timed yet; they are finalists then, and saved as such."""
+    classes = len(searching.samples.classes)
+    for one in scored:
+        if any(one.member == finalist.member for finalist in searching.state.finalists):
+            continue
+        spec = searching.state.space.spec(one.member, classes)
+        found = Finalist(
+            member=one.member,
+            latency=searching.table.timed_whole(spec),
+            accuracy=one.accuracy,
+        )
+        finalists = (*searching.state.finalists, found)
+        searching.save(replace(searching.state, finalists=finalists))
 
 
 def _samplers(searching: Searching, limit: Limit) -> dict[Sampling, Sampler]:
@@ -57,8 +95,8 @@ def score_members(searching: Searching, log: ScoreLog, deadline: float | None) -
     deadline: a `time.monotonic()` after which no further generation begins; each way has then been
     given as many evaluations as the others.
     """
-    config, plan, limit = searching.config, searching.state.plan, limit_of(searching)
-    samplers = _samplers(searching, limit)
+    config, plan, measured = searching.config, searching.state.plan, MeasuredLimit(searching)
+    samplers = _samplers(searching, measured.limit)
     with (
         open_pool(config.workers) as pool,
         searching.reporter.progress("Scoring members") as advance,
@@ -66,7 +104,7 @@ def score_members(searching: Searching, log: ScoreLog, deadline: float | None) -
         scoring = _Scoring(
             searching=searching,
             log=log,
-            limit=limit,
+            limit=measured.limit,
             pool=pool,
             work=_work(searching),
             total=len(samplers) * plan.evaluations,
@@ -80,9 +118,14 @@ def score_members(searching: Searching, log: ScoreLog, deadline: float | None) -
                 )
                 break
             size = min(plan.generation, plan.evaluations - generation * plan.generation)
+            measured.correct()
             for origin, sampler in samplers.items():
                 scoring.score(origin, generation, sampler.ask(size))
-                sampler.tell(log.scored(origin, generation))
+                found = log.scored(origin, generation)
+                sampler.tell(found)
+                if origin == config.method:
+                    best = sorted(found, key=lambda one: -one.accuracy)
+                    time_whole(searching, best[:TIMED_A_GENERATION])
 
 
 def _work(searching: Searching) -> JudgeWork:

@@ -237,6 +237,7 @@ def _fit_config(adapting: Adapting) -> FitConfig:
         weights=str(network_folder(state, adapting.folder)),
         teacher=config.teacher or config.source,
         epochs=config.epochs,
+        learning_rate=config.long_rate,
         batch_size=config.batch_size,
         augmentation=config.augmentation,
         skip_bad=config.skip_bad,

@@ -24,7 +24,8 @@ class ShrinkConfig:
     classes. runtime, precision: what the latency is of; None: the fastest of this machine. target:
     latency table of a device, whose runtime, precision and threads these are then. step: share of
     the seed's latency that a proposal cuts at least; a short time makes it larger. brief_steps: of
-    the fine-tuning of each proposal. epochs: of the long one; None: what the time allows. workers:
+    the fine-tuning of each proposal. epochs, long_rate: of the long one, its number and
+    learning rate; None: what the time allows, and as `fit`. workers:
     that score proposals; see `open_pool`.
 
     Raises: ConfigError: a field outside its range.
@@ -46,6 +47,7 @@ class ShrinkConfig:
     learning_rate: float = 1e-3
     augmentation: Augmentation
     epochs: int | None = None
+    long_rate: float | None = None
     max_drop_points: float = 1.0
     workers: Workers = None
     skip_bad: bool = False
@@ -68,6 +70,8 @@ class ShrinkConfig:
         if self.epochs is not None:
             in_range("epochs", self.epochs, 1, 100_000)
         in_range("max-drop", self.max_drop_points, 0.0, 100.0)
+        if self.long_rate is not None:
+            in_range("long-rate", self.long_rate, 1e-8, 100.0)
         if isinstance(self.workers, int):
             in_range("workers", self.workers, 1, 1024)
         in_range("seed", self.seed, 0, 2**31 - 1)

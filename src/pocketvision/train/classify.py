@@ -27,8 +27,10 @@ class Classification(pl.LightningModule):
     """Trains `network` on `train` and scores it on `val` after every epoch.
 
     Logs train_loss, val_loss and val_top1 (0..1) once an epoch. teacher: in eval mode and frozen;
-    its answers are half of what is learned.
+    its answers are half of what is learned, until the network gets as much of val right as it does.
     """
+
+    outgrows_its_teacher = True
 
     def __init__(
         self,
@@ -43,6 +45,8 @@ class Classification(pl.LightningModule):
         super().__init__()
         self.network = network
         self.teacher = (teacher,)  # not part of what is trained, averaged and saved
+        self.teacher_top1: float | None = None  # on val; None: not known yet
+        self.outgrown = False  # the teacher has nothing left to teach
         self.train_source = train
         self.val_source = val
         self.preprocessing = preprocessing
@@ -88,12 +92,30 @@ class Classification(pl.LightningModule):
         """What a step makes smaller, of (N, C, H, W) images and (N, K) target probabilities."""
         logits, teacher = self(images), self.teacher[0]
         loss = self.loss(logits, targets)
-        return loss if teacher is None else distilled(loss, logits, teacher, images)
+        if teacher is None or self.outgrown:
+            return loss
+        return distilled(loss, logits, teacher, images)
 
     def on_fit_start(self) -> None:
         if (teacher := self.teacher[0]) is not None:
             teacher.to(self.device)
             teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
+
+    @torch.no_grad()
+    def leave_teacher(self, val_top1: float) -> None:
+        """Learn from labels alone from now on, if the network knows as much as its teacher.
+
+        val_top1: of the network, 0..1.
+        """
+        if (teacher := self.teacher[0]) is None or self.outgrown or not self.outgrows_its_teacher:
+            return
+        if self.teacher_top1 is None:
+            right = 0
+            for pixels, labels in self.val_dataloader():
+                images = eval_batch(pixels.to(self.device), self.preprocessing)
+                right += int((teacher(images).argmax(1).cpu() == labels).sum())
+            self.teacher_top1 = right / len(self.val_source)
+        self.outgrown = val_top1 >= self.teacher_top1
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean smoothed cross-entropy of (N, K) logits and (N, K) target probabilities."""
@@ -145,9 +167,11 @@ class Classification(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["schedule"] = asdict(self.schedule)
+        checkpoint["outgrown"] = self.outgrown
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.schedule = Schedule(**checkpoint["schedule"])
+        self.outgrown = checkpoint["outgrown"]
 
 
 def batches_per_epoch(images: int, config: TrainConfig) -> int:

@@ -125,6 +125,8 @@ def train_for_integers(
 class _ForIntegers(Classification):
     """Trains `student` to answer as the labels and `teacher` do."""
 
+    outgrows_its_teacher = False  # it is to answer as the float network does
+
     def __init__(
         self,
         student: FakeQuantized,

@@ -48,6 +48,7 @@ Draw = Callable[[random.Random], Member]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SupernetConfig:
     """One training of a supernet. members: that learn in a step, the largest and smallest included.
+    alone: share of the steps, at the beginning, in which the largest learns alone.
 
     The learning rate rises over the first steps and falls to zero along a cosine.
 
@@ -56,6 +57,7 @@ class SupernetConfig:
 
     steps: int
     members: int = 4
+    alone: float = 0.3
     batch_size: int = 64
     learning_rate: float = 3e-3
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -65,6 +67,7 @@ class SupernetConfig:
     def __post_init__(self) -> None:
         in_range("steps", self.steps, 1, 10_000_000)
         in_range("members", self.members, 2, 64)
+        in_range("alone", self.alone, 0.0, 1.0)
         self.training()
 
     def training(self) -> TrainConfig:
@@ -219,7 +222,8 @@ def _step(training: _Training) -> float:
     torch.autograd.backward(loss)
     generator = random.Random(f"{config.seed} {step}")
     drawn = [training.draw(generator) for _ in range(config.members - 2)]
-    for member in (space.smallest(), *drawn):
+    others = (space.smallest(), *drawn) if step >= config.alone * training.schedule.steps else ()
+    for member in others:
         answers = _answers(supernet, images, member)
         torch.autograd.backward(divergence(answers, logits.detach()))
     torch.nn.utils.clip_grad_norm_(supernet.parameters(), usual.gradient_clip)

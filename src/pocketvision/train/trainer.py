@@ -72,7 +72,8 @@ def train(
 
     `folder` receives metrics.csv and last.ckpt; a last.ckpt that is already there is continued, to
     the weights an unbroken training has. `deadline` is a `time.monotonic()` value after which no
-    further step is made. teacher: in eval mode; its answers are half of what is learned.
+    further step is made. teacher: in eval mode; its answers are half of what is learned, until the
+    network gets as much of val right as it does.
 
     Raises: Diverged: the loss became NaN, infinite or far too large. ArtefactError: a last.ckpt
     that is not of a training.
@@ -382,6 +383,7 @@ class _Watch(Callback):
             val_loss=values["val_loss"],
             val_top1=values["val_top1"],
         )
+        pl_module.leave_teacher(line.val_top1)
         if trainer.is_global_zero:
             write_metrics(self.metrics, [*read_metrics(self.metrics), line])
         epochs = self._keep_to_the_time(trainer, pl_module, line)
