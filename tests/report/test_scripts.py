@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from records import full_record
+from search_records import search
 
 from pocketvision.storage import to_json
 
@@ -41,3 +44,21 @@ def test_picture_is_the_same_for_the_same_record(tmp_path: Path) -> None:
     first, second = (picture.read_bytes() for picture in pictures)
     assert first == second
     assert b"shipped: " in first
+
+
+def test_search_figures_print_every_arm_and_draw_the_front(tmp_path: Path) -> None:
+    record = replace(full_record(), search=search())
+    path, picture = tmp_path / "record.json", tmp_path / "images" / "search.svg"
+    path.write_text(to_json(record))
+    page = run("search_figures.py", path, "--picture", picture)
+    assert search().sentence in page
+    assert "![Members that were scored](images/search.svg)" in page
+    for arm in search().arms:
+        assert f"| {arm.name}" in page
+    assert "came to nothing: no file of it" in page
+    first = picture.read_bytes()
+    run("search_figures.py", path, "--picture", picture)
+    assert picture.read_bytes() == first
+    path.write_text(to_json(full_record()))
+    with pytest.raises(subprocess.CalledProcessError):
+        run("search_figures.py", path)
