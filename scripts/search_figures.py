@@ -114,8 +114,9 @@ def _relative(picture: Path) -> str:
 
 def draw(search: Search, picture: Path) -> None:
     """Write the picture as SVG; the same record gives the same file."""
-    rc = {"svg.hashsalt": "pocketvision", "font.size": 10, "axes.edgecolor": LINE}
-    with pyplot.rc_context(rc):
+    with pyplot.rc_context(
+        {"svg.hashsalt": "pocketvision", "font.size": 10, "axes.edgecolor": LINE}
+    ):
         figure, axes = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
         _draw_scored(axes, search)
         axes.axvline(search.limit_ms, color=SECOND, linestyle="--")

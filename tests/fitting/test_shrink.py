@@ -312,6 +312,7 @@ def for_target(
     return replace(config, runtime=None, target=target, latency_ms=latency_ms, step=0.05)
 
 
+@pytest.mark.slow
 def test_latency_of_a_target_is_by_its_table_to_the_end(
     for_target: ShrinkConfig, tmp_path: Path
 ) -> None:

@@ -20,13 +20,7 @@ from pocketvision.runtimes.runtime import FileCard
 from pocketvision.storage import from_json, to_json
 
 NAMES = registry.list_models()
-EXPORTED = (
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "shufflenet_v1_g3",
-    "shufflenet_v2_x0_5",
-    "cbam_resnet18",
-)
+EXPORTED = ("mobilenet_v3_small", "shufflenet_v2_x0_5", "cbam_resnet18")
 
 
 def takes_width(name: str) -> bool:

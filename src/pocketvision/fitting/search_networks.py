@@ -48,6 +48,7 @@ from pocketvision.train.batches import num_batches
 FAMILIES = {"mobilenet_v3_large": V3_LARGE, "mobilenet_v3_small": V3_SMALL}
 SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its median
 SCALED_BY = 5  # members
+RESERVE_S = 240.0  # of an arm, for timing blocks and what comes behind the training
 PLANNING_SHARE = 0.1  # of the time, for the candidates of the baselines
 
 Table = ScaledTable | TargetTable
@@ -135,7 +136,8 @@ def chosen_space(planner: Planner, ranking: list[Candidate]) -> tuple[SearchSpac
     if planner.clock.remaining_s is None or config.supernet_steps is not None:
         return options[0]
     per_epoch = num_batches(len(planner.samples.indices("train")), config.batch_size)
-    supernet_s = SUPERNET_SHARE * planner.clock.remaining_s / arms_of(config)
+    arm_s = planner.clock.remaining_s / arms_of(config)
+    supernet_s = SUPERNET_SHARE * max(0.0, arm_s - RESERVE_S)
     with planner.reporter.progress("Timing training steps"):
         step_s = _step_seconds(planner, [space for space, _ in options])
     epochs = [supernet_s / step_s(space) / per_epoch for space, _ in options]
