@@ -23,7 +23,7 @@ from pocketvision.fitting.search import run_search
 from pocketvision.fitting.search_arms import best_of, sentence_of
 from pocketvision.fitting.search_config import SearchConfig, SearchState
 from pocketvision.fitting.search_log import LOG, ScoreLog
-from pocketvision.fitting.search_plan import SearchPace, plan_of
+from pocketvision.fitting.search_plan import SCORING_SHARE, SUPERNET_SHARE, SearchPace, plan_of
 from pocketvision.fitting.search_scoring import score_members
 from pocketvision.fitting.search_start import Searching
 from pocketvision.fitting.target_table import open_target
@@ -419,8 +419,8 @@ def test_time_too_short_for_one_generation_exits_3(config: SearchConfig) -> None
         plan_of(timed, 100, SearchPace(step_s=1, judging_s=1), arm_s=60.0, finish_s=30.0)
     quick = SearchPace(step_s=0.1, judging_s=0.1)
     plan = plan_of(timed, 100, quick, arm_s=3600.0, finish_s=60.0)
-    assert plan.supernet_s <= 0.4 * 3540
-    assert 2 * plan.evaluations * 0.1 <= 0.15 * 3540
+    assert plan.supernet_s <= SUPERNET_SHARE * 3540
+    assert 2 * plan.evaluations * 0.1 <= SCORING_SHARE * 3540
 
 
 def test_other_images_and_other_options_are_refused(

@@ -19,10 +19,9 @@ def narrowing_of(out: Path, target: str) -> Narrowing | None:
 
     Raises: ArtefactError: its file is damaged.
     """
-    path = out / PREPARED / STATE
-    if not path.exists():
+    state = _state(out)
+    if state is None:
         return None
-    state = from_json(ShrinkState, path.read_bytes(), source=str(path))
     return Narrowing(
         seed=state.steps[0].network.label,
         runtime=state.runtime,
@@ -49,3 +48,19 @@ def narrowing_of(out: Path, target: str) -> Narrowing | None:
         ),
         target=target,
     )
+
+
+def narrowing_seconds(out: Path) -> float:
+    """What the narrowing took that made the network of the run in `out`; 0 where there was none.
+
+    Raises: ArtefactError: its file is damaged.
+    """
+    state = _state(out)
+    return 0.0 if state is None else state.spent_s
+
+
+def _state(out: Path) -> ShrinkState | None:
+    path = out / PREPARED / STATE
+    if not path.exists():
+        return None
+    return from_json(ShrinkState, path.read_bytes(), source=str(path))

@@ -25,6 +25,7 @@ from pocketvision.fitting.artefact import (
 )
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import PREPARED
+from pocketvision.fitting.narrowing import narrowing_seconds
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.seal import seal_of
 from pocketvision.fitting.search_log import ScoreLog
@@ -44,6 +45,7 @@ ARMS = "arms"
 FOUND, LARGEST = "found", "largest"  # folders of networks
 LONG_RATE = TrainConfig().learning_rate  # shared weights are a beginning, and no more
 NETADAPT_STEP, NETADAPT_BATCHES = 0.03, 10  # of a search, which leaves little to cut
+NETADAPT_SHARE = 0.2  # of what is left of the arm; the rest trains what comes of it
 STAYS = (CANDIDATES, TRAINING, PREPARED)  # in the arm's folder
 
 
@@ -135,6 +137,7 @@ def _shrink_config(searching: Searching, time_s: float | None) -> ShrinkConfig:
         threads=config.threads,
         target=config.target,
         step=NETADAPT_STEP,
+        adapting_share=NETADAPT_SHARE,
         multiple=config.multiple,
         brief_steps=NETADAPT_BATCHES,
         batch_size=config.batch_size,
@@ -177,7 +180,7 @@ def _ran(searching: Searching, name: str, work: Work, command: str) -> Arm:
         latency=record.budgeted,
         size_bytes=record.shipped.size_bytes,
         accuracy=_on_val(record),
-        seconds=round(before_s + record.spent_s, 1),
+        seconds=round(before_s + narrowing_seconds(folder) + record.spent_s, 1),
         shipped=False,
     )
 

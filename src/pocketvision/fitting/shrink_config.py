@@ -23,10 +23,10 @@ class ShrinkConfig:
     is learned; None: the source. images: class folders it was trained on, or others of the same
     classes. runtime, precision: what the latency is of; None: the fastest of this machine. target:
     latency table of a device, whose runtime, precision and threads these are then. step: share of
-    the seed's latency that a proposal cuts at least; a short time makes it larger. brief_steps: of
-    the fine-tuning of each proposal. epochs, long_rate: of the long one, its number and
-    learning rate; None: what the time allows, and as `fit`. workers:
-    that score proposals; see `open_pool`.
+    the seed's latency that a proposal cuts at least; a short time makes it larger. adapting_share:
+    of the time that is for training, at most, before the long fine-tuning. brief_steps: of the
+    fine-tuning of each proposal. epochs, long_rate: of the long one, its number and learning rate;
+    None: what the time allows, and as `fit`. workers: that score proposals; see `open_pool`.
 
     Raises: ConfigError: a field outside its range.
     """
@@ -42,6 +42,7 @@ class ShrinkConfig:
     target: str | None = None
     step: float = STEP
     multiple: int = MULTIPLE
+    adapting_share: float = 0.6
     brief_steps: int = 20
     batch_size: int = 64
     learning_rate: float = 1e-3
@@ -63,6 +64,7 @@ class ShrinkConfig:
             choice("precision", self.precision, get_args(Precision))
         in_range("threads", self.threads, 1, MAX_THREADS)
         in_range("step", self.step, 0.001, 0.5)
+        in_range("adapting-share", self.adapting_share, 0.01, 0.99)
         in_range("multiple", self.multiple, 1, 256)
         in_range("brief-steps", self.brief_steps, 1, 100_000)
         in_range("batch-size", self.batch_size, 2, 65_536)

@@ -38,7 +38,6 @@ from pocketvision.storage import from_json, remove_parts, to_json, write_atomic,
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import BriefConfig, expected_accuracy, fine_tune_briefly
 
-ADAPTING_SHARE = 0.6  # of the time; the rest is for the long fine-tuning and for shipping
 SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its median
 TIMED_STEPS = 4  # of training, for the forecast
 
@@ -91,7 +90,7 @@ class Adapting:
         """Of the time, what is left to narrowing; None without a limit."""
         if self.clock.remaining_s is None:
             return None
-        return ADAPTING_SHARE * max(0.0, self.clock.remaining_s - self.finish_s)
+        return self.config.adapting_share * max(0.0, self.clock.remaining_s - self.finish_s)
 
     @property
     def brief(self) -> BriefConfig:
@@ -309,7 +308,7 @@ def _settle(adapting: Adapting) -> None:
         share_s=adapting.share_s,
     )
     if adapting.share_s is not None and pace.seconds > adapting.share_s:
-        needed_s = adapting.clock.spent_s + adapting.finish_s + pace.seconds / ADAPTING_SHARE
+        needed_s = adapting.clock.spent_s + adapting.finish_s + pace.seconds / config.adapting_share
         raise BudgetError(
             f"The time is too short: even {pace.count} steps of {pace.step:.1%} with {count} "
             f"proposals each take about {format_time(pace.seconds)}. Ask for --time "
