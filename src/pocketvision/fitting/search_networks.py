@@ -28,6 +28,7 @@ from pocketvision.fitting.run import Clock
 from pocketvision.fitting.scaled_table import ScaledTable
 from pocketvision.fitting.search_config import SearchConfig
 from pocketvision.fitting.search_plan import (
+    AMPLE_EPOCHS,
     GOOD_EPOCHS,
     SUPERNET_SHARE,
     arms_of,
@@ -121,7 +122,7 @@ def chosen_space(planner: Planner, ranking: list[Candidate]) -> tuple[SearchSpac
     """The space to search, and the network with a plain multiplier that it lies around.
 
     Without a name, that of the best network around which a supernet gets enough epochs in the time;
-    as it is, or tightened.
+    as it is where there is time for many, else tightened.
 
     Raises: ConfigError: no such space, or resolutions it cannot have.
     """
@@ -131,7 +132,8 @@ def chosen_space(planner: Planner, ranking: list[Candidate]) -> tuple[SearchSpac
     options = [
         (space, candidate)
         for candidate in ranking
-        for space in (_around(config, candidate.spec), tightened(_around(config, candidate.spec)))
+        for around in [_around(config, candidate.spec)]
+        for space in (around, tightened(around))
     ]
     if planner.clock.remaining_s is None or config.supernet_steps is not None:
         return options[0]
@@ -141,7 +143,8 @@ def chosen_space(planner: Planner, ranking: list[Candidate]) -> tuple[SearchSpac
     with planner.reporter.progress("Timing training steps"):
         step_s = _step_seconds(planner, [space for space, _ in options])
     epochs = [supernet_s / step_s(space) / per_epoch for space, _ in options]
-    enough = (place for place, count in enumerate(epochs) if count >= GOOD_EPOCHS)
+    wanted = (AMPLE_EPOCHS, GOOD_EPOCHS) * len(ranking)  # of a whole space, and of a tightened one
+    enough = (n for n, (have, want) in enumerate(zip(epochs, wanted, strict=True)) if have >= want)
     return options[next(enough, int(np.argmax(epochs)))]
 
 

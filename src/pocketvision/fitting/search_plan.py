@@ -25,6 +25,7 @@ from pocketvision.train.supernet import SupernetConfig, judge, train_supernet
 SUPERNET_SHARE, SCORING_SHARE = 0.35, 0.1  # of the arm's training; then NetAdapt, fit
 LEAST_EPOCHS = 2  # of the supernet; below, its members tell nothing
 GOOD_EPOCHS = 8  # a slower space is passed over for one with so many
+AMPLE_EPOCHS = 30  # from which on a space is not tightened
 DEFAULT_EPOCHS, DEFAULT_EVALUATIONS = 30, 128  # without a limit of time
 NETADAPT_NEEDS_S = 1200.0  # of the arm: below, its proposals would be trained too little
 MARGIN = 1.15  # judging takes longer on a machine that others use too

@@ -1,0 +1,85 @@
+"""Which space is searched: around the best network whose supernet can be trained in the time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pocketvision.budget import Budget
+from pocketvision.errors import ConfigError
+from pocketvision.fitting import search_networks
+from pocketvision.fitting.candidates import Candidate, as_candidate
+from pocketvision.fitting.reporter import Silent
+from pocketvision.fitting.run import Clock
+from pocketvision.fitting.search_config import SearchConfig
+from pocketvision.fitting.search_networks import RESERVE_S, Planner, chosen_space
+from pocketvision.fitting.search_plan import AMPLE_EPOCHS, GOOD_EPOCHS, SUPERNET_SHARE
+from pocketvision.measure.count import count
+from pocketvision.models import registry
+from pocketvision.models.space import SearchSpace
+
+STEPS = 10  # of an epoch
+CONFIG = SearchConfig(data="photos", budget=Budget(latency_ms=1.0), baselines="none")
+
+
+def candidate(name: str, width: float, resolution: int) -> Candidate:
+    return as_candidate(registry.spec(name, width=width, resolution=resolution, num_classes=2))
+
+
+RANKING = [candidate("mobilenet_v3_large", 0.5, 96), candidate("mobilenet_v3_small", 0.35, 64)]
+
+
+def seconds(space: SearchSpace) -> float:
+    """A second for a million multiply-adds of the largest member."""
+    return 1e-6 * count(space.spec(space.largest(), 2)).macs
+
+
+@pytest.fixture(autouse=True)
+def _ideal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_networks, "_step_seconds", lambda planner, spaces: seconds)
+
+
+def chosen(config: SearchConfig, time_s: float | None) -> tuple[SearchSpace, Candidate]:
+    samples: Any = SimpleNamespace(indices=lambda split: range(STEPS * config.batch_size))
+    planner = Planner(
+        config=replace(config, budget=replace(config.budget, time_s=time_s)),
+        samples=samples,
+        target=None,
+        reporter=Silent(),
+        clock=Clock(time_s),
+    )
+    return chosen_space(planner, RANKING)
+
+
+def time_for(epochs: float, space: SearchSpace) -> float:
+    return 1 + RESERVE_S + epochs * STEPS * seconds(space) / SUPERNET_SHARE
+
+
+def test_space_is_whole_tightened_or_around_a_smaller_network_as_the_time_allows() -> None:
+    whole, first = chosen(CONFIG, None)
+    assert (whole.name, whole.widths, whole.resolutions) == ("v3_large", (0.5,), (96,))
+    assert first == RANKING[0]
+    tight = chosen(CONFIG, time_for(AMPLE_EPOCHS, whole) - 2)[0]
+    assert tight.name == "v3_large_tightened"
+    assert chosen(CONFIG, time_for(AMPLE_EPOCHS, whole))[0] == whole
+    assert chosen(CONFIG, time_for(GOOD_EPOCHS, tight))[0] == tight
+    smaller, second = chosen(CONFIG, time_for(GOOD_EPOCHS, tight) - 2)
+    assert smaller.name.startswith("v3_small")
+    assert (smaller.widths, smaller.resolutions, second) == ((0.35,), (64,), RANKING[1])
+    assert chosen(CONFIG, RESERVE_S + 2)[1] == RANKING[1]
+
+
+def test_steps_that_were_asked_for_are_made_in_the_best_space() -> None:
+    assert chosen(replace(CONFIG, supernet_steps=5), 300.0)[0].name == "v3_large"
+
+
+def test_space_that_was_asked_for_is_taken() -> None:
+    space, base = chosen(replace(CONFIG, space="v3_small"), 300.0)
+    assert (space.name, space.resolutions, base) == ("v3_small", (96,), RANKING[0])
+    sides = chosen(replace(CONFIG, space="v3_small", resolutions=(64, 96)), 300.0)[0].resolutions
+    assert sides == (64, 96)
+    with pytest.raises(ConfigError, match="space='v9' is not known"):
+        chosen(replace(CONFIG, space="v9"), 300.0)
