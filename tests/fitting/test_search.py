@@ -302,6 +302,24 @@ def test_shipping_that_was_cut_off_is_done_again(shipped: Artefact, tmp_path: Pa
     assert (out / "report.html").is_file()
 
 
+def test_arm_that_ended_just_before_the_search_died_is_not_made_again(
+    shipped: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise AssertionError("made again")
+
+    out = tmp_path / "out"
+    shutil.copytree(shipped.folder, out)
+    (out / "run.json").unlink()
+    state = state_of(out)
+    (out / "searching" / "search.json").write_text(to_json(replace(state, arms=())))
+    monkeypatch.setattr(search_arms, "run_fit", refuse)
+    again = run_search(state.config, out).record.search
+    assert again is not None
+    assert shipped.record.search is not None
+    assert again.arms == shipped.record.search.arms
+
+
 def accuracy(correct: int) -> Accuracy:
     low, high = wilson(correct, 100)
     return Accuracy(top1=correct / 100, low=low, high=high, correct=correct, n=100)

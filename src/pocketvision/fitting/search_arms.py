@@ -110,7 +110,9 @@ def _search(searching: Searching, folder: Path, command: str) -> Artefact:
     assert state.found is not None
     plan = state.plan
     left_s = None if plan.arm_s is None else max(1.0, plan.arm_s - state.search_s)
-    if plan.netadapt and state.found.latency.median_ms > searching.target_ms:
+    is_fast = state.found.latency.median_ms <= searching.target_ms
+    goes_on = (folder / RUN).exists() and not (folder / PREPARED).exists()  # without NetAdapt
+    if plan.netadapt and not is_fast and not goes_on:
         with contextlib.suppress(AlreadyFast):  # in another precision
             shrinking = _shrink_config(searching, left_s)
             return run_shrink(shrinking, folder, searching.reporter, command=command)
@@ -159,7 +161,7 @@ def _ran(searching: Searching, name: str, work: Work, command: str) -> Arm:
     folder, begun = searching.folder / ARMS / name, time.monotonic()
     before_s = searching.state.search_s if name == SEARCH else 0.0
     try:
-        record = work(folder, command).record
+        record = _finished(folder) or work(folder, command).record
     except NoisyError:
         raise
     except (BudgetError, GateError) as error:
@@ -183,6 +185,19 @@ def _ran(searching: Searching, name: str, work: Work, command: str) -> Arm:
         seconds=round(before_s + narrowing_seconds(folder) + record.spent_s, 1),
         shipped=False,
     )
+
+
+def _finished(folder: Path) -> Record | None:
+    """What an arm came to that ended just before the search was interrupted; None: it has not.
+
+    Raises: GateError: it ended without anything to ship.
+    """
+    if not (folder / RUN).exists():
+        return None
+    status = read_state(folder).status
+    if status == "failed":
+        raise GateError(f"Its network missed the budget or its gate; {folder / REPORT} says why.")
+    return load(folder).record if status == "done" else None
 
 
 def _on_val(record: Record) -> Accuracy | None:
