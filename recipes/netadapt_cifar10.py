@@ -21,19 +21,18 @@ from typing import TypeVar
 from kept import made_once
 from paired import (
     RULE,
-    TRIAL,
     Pair,
     PairedOptions,
     Trial,
     arguments,
     arms_table,
     attempt,
-    check_settings,
     command,
     conditions,
     failures,
+    given_words,
     outcome,
-    publish,
+    publish_trials,
     subset,
     trial_of,
 )
@@ -348,20 +347,13 @@ def options() -> Options:
         "--step", type=float, default=STEP, help="of NetAdapt, share of the latency"
     )
     parser.add_argument("--brief-steps", type=int, default=20, help="of each of its proposals")
-    given = vars(parser.parse_args())
-    given |= {"seeds": tuple(given["seeds"]), "work": given["work"].resolve()}
-    return Options(**given)
+    return Options(**given_words(parser))
 
 
 def main() -> None:
     """Make what is not made yet, and write the page."""
     asked = options()
-    check_settings(asked)
-    trials = [
-        made_once(Trial, asked.work / f"seed-{seed}" / TRIAL, partial(trial, asked, seed))
-        for seed in asked.seeds
-    ]
-    publish(page(trials, asked), asked.page)
+    publish_trials(asked, partial(trial, asked), partial(page, asked=asked))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from kept import made_once
 from numpy.typing import NDArray
 from plotting import gain_cell, machine_line, spread_cell, table
 from timing import cell, how_measured
@@ -140,6 +142,26 @@ def arguments(description: str | None, *, work: str, minutes: float) -> argparse
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="of each fine-tuning; else as the time allows")
     return parser
+
+
+def given_words(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """What the command line says, as the options of a recipe take it."""
+    given = vars(parser.parse_args())
+    return given | {"seeds": tuple(given["seeds"]), "work": given["work"].resolve()}
+
+
+def publish_trials(
+    asked: PairedOptions,
+    trial: Callable[[int], Trial],
+    page: Callable[[Sequence[Trial]], list[str]],
+) -> None:
+    """Make what is not made yet, a trial for each seed, and write the page."""
+    check_settings(asked)
+    trials = [
+        made_once(Trial, asked.work / f"seed-{seed}" / TRIAL, partial(trial, seed))
+        for seed in asked.seeds
+    ]
+    publish(page(trials), asked.page)
 
 
 def check_settings(asked: PairedOptions) -> None:

@@ -14,21 +14,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from kept import made_once
 from paired import (
     RULE,
-    TRIAL,
     Pair,
     PairedOptions,
     Trial,
     arguments,
     arms_table,
-    check_settings,
     command,
     conditions,
     failures,
+    given_words,
     outcome,
-    publish,
+    publish_trials,
     subset,
     trial_of,
 )
@@ -204,20 +202,13 @@ def options() -> Options:
     parser.add_argument("--space", help="name or TOML file; else as `search` chooses")
     parser.add_argument("--supernet-steps", type=int, help="else as the time allows")
     parser.add_argument("--evaluations", type=int, help="of each way; else as the time allows")
-    given = vars(parser.parse_args())
-    given |= {"seeds": tuple(given["seeds"]), "work": given["work"].resolve()}
-    return Options(**given)
+    return Options(**given_words(parser))
 
 
 def main() -> None:
     """Make what is not made yet, and write the page."""
     asked = options()
-    check_settings(asked)
-    trials = [
-        made_once(Trial, asked.work / f"seed-{seed}" / TRIAL, partial(trial, asked, seed))
-        for seed in asked.seeds
-    ]
-    publish(page(trials, asked), asked.page)
+    publish_trials(asked, partial(trial, asked), partial(page, asked=asked))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,18 @@ class Killed(BaseException):
     """The process is no more."""
 
 
+def dying(function: Any, calls: list[int], *, after: int) -> Any:
+    """`function`; the process dies when those that share `calls` were called more often."""
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > after:
+            raise Killed
+        return function(*arguments, **named)
+
+    return called
+
+
 class Reaper:
     """Kills before each change below `folder` that it has not killed at yet, a few times at most.
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mortal import Killed
+from mortal import Killed, dying
 from small_runs import Told, write_photos
 from target_tables import table_of, write_table
+from tiny_space import TINY_SPACE
 
 from pocketvision.budget import Budget
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, GateError, NoisyError
@@ -38,25 +39,6 @@ from pocketvision.record import Accuracy, Arm, Latency, Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import from_json, sha256_file, to_json
 
-SPACE = """
-name = "tiny"
-stem = 8
-last = 32
-hidden = 32
-resolutions = [32]
-
-[[stages]]
-c_out = 8
-stride = 2
-depths = [1, 2]
-kernels = [3, 5]
-
-[[stages]]
-c_out = 16
-stride = 2
-depths = [1, 2]
-expansions = [2.0, 3.0]
-"""
 MACS_A_MS = 2_000
 
 
@@ -92,7 +74,7 @@ def ideal() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def config(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchConfig:
     space = tmp_path_factory.mktemp("space") / "tiny.toml"
-    space.write_text(SPACE)
+    space.write_text(TINY_SPACE)
     return SearchConfig(
         data=str(photos),
         budget=Budget(latency_ms=200.0),
@@ -193,16 +175,6 @@ def test_death_at_any_score_or_save_comes_to_the_same(
     found = "found/network.safetensors"
     assert sha256_file(ours / found) == sha256_file(theirs / found)
     assert state_of(mortal).found == state_of(searched).found
-
-
-def dying(function: Any, calls: list[int], *, after: int) -> Any:
-    def called(*arguments: Any, **named: Any) -> Any:
-        calls[0] += 1
-        if calls[0] > after:
-            raise Killed
-        return function(*arguments, **named)
-
-    return called
 
 
 @pytest.mark.usefixtures("alone")

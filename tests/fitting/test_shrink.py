@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mortal import Killed
+from mortal import Killed, dying
 from small_runs import Told, write_photos
 from target_tables import DEVICE, small_networks, table_of, write_table
 
@@ -168,16 +168,6 @@ def test_death_at_any_score_or_save_comes_to_the_same_network(
     assert found.steps == wanted.steps
     place = f"shrinking/{(len(wanted.steps) - 1) % 2}/network.safetensors"
     assert sha256_file(mortal / place) == sha256_file(narrowed / place)
-
-
-def dying(function: Any, calls: list[int], *, after: int) -> Any:
-    def called(*arguments: Any, **named: Any) -> Any:
-        calls[0] += 1
-        if calls[0] > after:
-            raise Killed
-        return function(*arguments, **named)
-
-    return called
 
 
 @pytest.mark.usefixtures("alone")

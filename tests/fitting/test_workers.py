@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil
 import pytest
 
@@ -405,20 +404,14 @@ class Tuning:
     seed: int
 
     def open(self) -> Scorer:
+        from two_tones import two_tones
+
         from pocketvision.data.preprocessing import Preprocessing
         from pocketvision.models import registry
-        from pocketvision.train.batches import PixelSource
 
-        generator = np.random.default_rng(self.seed)
-        labels = np.arange(64) % 2
-        pixels = generator.integers(0, 100, (64, 32, 32, 3)) + 120 * labels[:, None, None, None]
         return Tuner(
             spec=registry.spec("mobilenet_v1", width=0.25, resolution=32, num_classes=2),
-            source=PixelSource(
-                pixels=InMemory(pixels.astype(np.uint8)),  # type: ignore[arg-type]  # lists will do
-                indices=np.arange(64),
-                labels=labels,
-            ),
+            source=two_tones(seed=self.seed),
             preprocessing=Preprocessing(resolution=32, side=32),
         )
 
@@ -438,20 +431,6 @@ class Tuner:
         config = BriefConfig(steps=6, batch_size=16, threads=1)
         fine_tune_briefly(network, self.source, self.preprocessing, config, key=task)
         return expected_accuracy(network, self.source, self.preprocessing, threads=1)
-
-
-class InMemory:
-    """Pixels of a data set."""
-
-    def __init__(self, pixels: np.ndarray) -> None:
-        self.pixels = pixels
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        taken: np.ndarray = self.pixels[rows]
-        return taken
-
-    def batches(self, batches: list[np.ndarray]) -> list[np.ndarray]:
-        return [self.take(rows) for rows in batches]
 
 
 KEYS = range(5)

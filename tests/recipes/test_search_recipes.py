@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_space import TINY_SPACE
 
 from pocketvision.errors import GateError
 from pocketvision.fitting.scaled_table import ScaledTable
@@ -351,26 +352,6 @@ def test_choice_was_itself_within() -> None:
 
 # End to end
 
-SPACE = """
-name = "tiny"
-stem = 8
-last = 32
-hidden = 32
-resolutions = [32]
-
-[[stages]]
-c_out = 8
-stride = 2
-depths = [1, 2]
-kernels = [3, 5]
-
-[[stages]]
-c_out = 16
-stride = 2
-depths = [1, 2]
-expansions = [2.0, 3.0]
-"""
-
 
 def run(recipe: ModuleType, words: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [recipe.__name__, *map(str, words)])
@@ -418,7 +399,7 @@ def test_search_end_to_end_and_again(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space, page = tmp_path / "tiny.toml", tmp_path / "page.md"
-    space.write_text(SPACE)
+    space.write_text(TINY_SPACE)
     words = [
         *(images, "--work", tmp_path / "runs", "--page", page, "--minutes", 0, "--images", 90),
         *("--seeds", 0, "--epochs", 2, "--latency", "50ms", "--space", space),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from two_tones import two_tones
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation, eval_batch
@@ -31,34 +31,10 @@ CONFIG = BriefConfig(steps=12, batch_size=16, augmentation=PLAIN, threads=1)
 LONGER = replace(CONFIG, steps=40, learning_rate=0.01)
 
 
-class InMemory:
-    """Pixels of a data set."""
-
-    def __init__(self, pixels: np.ndarray) -> None:
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        taken: np.ndarray = self.pixels[rows]
-        return taken
-
-    def batches(self, batches: list[np.ndarray]) -> list[np.ndarray]:
-        return [self.take(rows) for rows in batches]
-
-
 @pytest.fixture(scope="module")
 def source() -> PixelSource:
     """Dark and bright images."""
-    generator = np.random.default_rng(0)
-    labels = np.arange(64) % 2
-    pixels = generator.integers(0, 100, (64, 32, 32, 3)) + 120 * labels[:, None, None, None]
-    return PixelSource(
-        pixels=InMemory(pixels.astype(np.uint8)),  # type: ignore[arg-type]  # lists will do
-        indices=np.arange(64),
-        labels=labels,
-    )
+    return two_tones()
 
 
 def new(seed: int = 0) -> Network:

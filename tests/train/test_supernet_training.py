@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as losses
+from two_tones import two_tones
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation
@@ -33,7 +33,7 @@ from pocketvision.train.supernet import (
 
 PRE = Preprocessing(resolution=48, side=48)
 PLAIN = Augmentation(min_scale=1.0, flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0)
-CONFIG = SupernetConfig(steps=6, alone=0.0, batch_size=16, augmentation=PLAIN, threads=1)
+CONFIG = SupernetConfig(steps=6, members=4, alone=0.0, batch_size=16, augmentation=PLAIN, threads=1)
 SPACE = SearchSpace(
     name="tiny",
     stem=8,
@@ -47,34 +47,10 @@ SPACE = SearchSpace(
 )
 
 
-class InMemory:
-    """Pixels of a data set."""
-
-    def __init__(self, pixels: np.ndarray) -> None:
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        taken: np.ndarray = self.pixels[rows]
-        return taken
-
-    def batches(self, batches: list[np.ndarray]) -> list[np.ndarray]:
-        return [self.take(rows) for rows in batches]
-
-
 @pytest.fixture(scope="module")
 def source() -> PixelSource:
     """Dark and bright images."""
-    generator = np.random.default_rng(0)
-    labels = np.arange(64) % 2
-    pixels = generator.integers(0, 100, (64, 48, 48, 3)) + 120 * labels[:, None, None, None]
-    return PixelSource(
-        pixels=InMemory(pixels.astype(np.uint8)),  # type: ignore[arg-type]  # lists will do
-        indices=np.arange(64),
-        labels=labels,
-    )
+    return two_tones(48)
 
 
 def new() -> Supernet:

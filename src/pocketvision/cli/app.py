@@ -194,10 +194,7 @@ def fit(
     artefact = display.carried_out(
         lambda reporter, command: run_searched_fit(config, search, out, reporter, command=command)
     )
-    if json:
-        print((artefact.folder / "record.json").read_text())
-    else:
-        display.print_summary(artefact)
+    display.print_artefact(artefact, as_json=json)
 
 
 @app.command()

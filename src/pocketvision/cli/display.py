@@ -117,6 +117,14 @@ def show(grid: Table) -> None:
     Console(width=width, emoji=False).print(grid)
 
 
+def print_artefact(artefact: Artefact, *, as_json: bool) -> None:
+    """What came out: the verdict for people, or the whole record for programs."""
+    if as_json:
+        print((artefact.folder / "record.json").read_text())
+    else:
+        print_summary(artefact)
+
+
 def print_summary(artefact: Artefact) -> None:
     """The verdict, and what to do next."""
     record, folder = artefact.record, artefact.folder

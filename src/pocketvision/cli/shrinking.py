@@ -71,7 +71,4 @@ def shrink(
     artefact = display.carried_out(
         lambda reporter, command: run_shrink(config, out, reporter, command=command)
     )
-    if json:
-        print((artefact.folder / "record.json").read_text())
-    else:
-        display.print_summary(artefact)
+    display.print_artefact(artefact, as_json=json)

@@ -8,16 +8,19 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from pocketvision.budget import format_size
-from pocketvision.errors import ConfigError, StorageError, is_text
-from pocketvision.storage import write_atomic, write_into
+from pocketvision.errors import ArtefactError, ConfigError, StorageError, is_text
+from pocketvision.storage import from_json, write_atomic, write_into
 
 HOLDS = {
     "done": "a finished run",
     "failed": "a run that failed its gate or budget",
     "unfinished": "an unfinished run with other options",
 }
+
+State = TypeVar("State")
 
 NOTHING_LEFT_BYTES = 1_000_000
 PREPARED = "shrinking"  # what may come before a run: the work that makes its network smaller
@@ -85,6 +88,17 @@ def taken(out: Path, status: str | None) -> ConfigError:
         f"The output folder {out} exists and holds {holds}; nothing was changed. Give another "
         "--out, or remove the folder."
     )
+
+
+def read_unfinished(kind: type[State], path: Path, out: Path) -> State:
+    """The state of unfinished work at `path` in `out`, which exists.
+
+    Raises: ConfigError: `out` holds something else.
+    """
+    try:
+        return from_json(kind, path.read_bytes(), source=str(path))
+    except (OSError, ArtefactError):
+        raise taken(out, None) from None
 
 
 def is_free(out: Path) -> bool:

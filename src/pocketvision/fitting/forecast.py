@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pocketvision.budget import Budget, format_size, format_time
 from pocketvision.data.cache import store_bytes
+from pocketvision.data.images import Samples
 from pocketvision.errors import BudgetError
 from pocketvision.fitting.candidates import Candidate
 from pocketvision.fitting.plan import MEMORY_SECONDS_PER_CANDIDATE, SECONDS_PER_CANDIDATE
@@ -50,6 +51,22 @@ class Workload:
     batch_size: int
     fine_tuning: bool
     streamed: str = ""
+
+    @classmethod
+    def fine_tuning_of(
+        cls, samples: Samples, *, resolution: int, runtimes: int, batch_size: int
+    ) -> Workload:
+        """Fine-tuning one network on images that fit the cache, and shipping it."""
+        return cls(
+            stored=len(samples),
+            train=len(samples.indices("train")),
+            val=len(samples.indices("val")),
+            headline=len(samples.indices(samples.headline_split)),
+            runtimes=runtimes,
+            resolution=resolution,
+            batch_size=batch_size,
+            fine_tuning=True,
+        )
 
     @property
     def min_epochs(self) -> int:

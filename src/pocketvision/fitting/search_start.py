@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from pocketvision.budget import format_latency, format_time
 from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
-from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.errors import ConfigError
 from pocketvision.fitting.artefact import RUN, read_state
-from pocketvision.fitting.folder import taken
+from pocketvision.fitting.folder import make_folder, read_unfinished, taken
 from pocketvision.fitting.forecast import Workload
 from pocketvision.fitting.held_out import parts_of
 from pocketvision.fitting.reporter import Reporter
@@ -42,7 +41,7 @@ from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.supernet import Supernet
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
-from pocketvision.storage import from_json, remove_parts, to_json, write_atomic, write_into
+from pocketvision.storage import remove_parts, to_json, write_into
 from pocketvision.train.batches import PixelSource
 
 SEARCHING = "searching"
@@ -137,10 +136,7 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
             config=config, samples=samples, target=target, reporter=reporter, clock=clock
         )
         searching = _begin(planner, out)
-        building = out.with_name(f".{out.name}.new")
-        shutil.rmtree(building, ignore_errors=True)
-        write_atomic(building / SEARCHING / STATE, to_json(searching.state))
-        building.rename(out)
+        make_folder(out, f"{SEARCHING}/{STATE}", to_json(searching.state))
         return searching
     if earlier.fingerprint != samples.fingerprint:
         raise ConfigError(
@@ -173,11 +169,7 @@ def _table(state: SearchState, target: TargetTable | None) -> Table:
 
 def _as_of(target: TargetTable, config: SearchConfig) -> SearchConfig:
     """The search with what the table is of. Raises: ConfigError: something else was asked for."""
-    target.refuse_other(
-        () if config.runtime is None else (config.runtime,),
-        () if config.precision is None else (config.precision,),
-        config.threads,
-    )
+    target.refuse_another(config.runtime, config.precision, config.threads)
     return replace(config, runtime=target.table.runtime, precision=target.table.precision)
 
 
@@ -185,13 +177,9 @@ def _earlier(config: SearchConfig, out: Path, target: TargetTable | None) -> Sea
     """Raises: ConfigError: `out` is taken, or the table of its target was changed."""
     if not out.exists():
         return None
-    path = out / SEARCHING / STATE
-    try:
-        state = from_json(SearchState, path.read_bytes(), source=str(path))
-    except (OSError, ArtefactError):
-        raise taken(out, None) from None
-    if target is not None and state.config.target == config.target:
-        target.refuse_changed(state.target_sha256, out)
+    state = read_unfinished(SearchState, out / SEARCHING / STATE, out)
+    if target is not None:
+        target.refuse_changed(state.target_sha256, state.config.target, out)
     if state.config != config:
         raise taken(out, "unfinished")
     if (out / RUN).exists():
@@ -215,7 +203,12 @@ def _begin(planner: Planner, out: Path) -> Searching:
     published = published_network(planner, plain) if config.baselines == "all" else None
     images = Images.of(samples, space, config.seed, reporter)
     pace = _pace(config, images, Supernet(space, classes, seed=config.seed), reporter)
-    finish_s = _finish_s(config, max(space.resolutions), samples)
+    finish_s = Workload.fine_tuning_of(
+        samples,
+        resolution=max(space.resolutions),
+        runtimes=1 if config.runtime else len(installed_runtimes()),
+        batch_size=config.batch_size,
+    ).finish_s
     arms = arms_of(config) - (config.baselines == "all" and published is None)
 
     # What is common to all arms is done; the blocks of the space are timed for the search alone.
@@ -282,18 +275,3 @@ def _say_plan(plan: SearchPlan, pace: SearchPace, arms: int, reporter: Reporter)
         f"each; then {'NetAdapt and ' if plan.netadapt else ''}fine-tuning. "
         f"{arms} arm{'s' if arms > 1 else ''}{limit}."
     )
-
-
-def _finish_s(config: SearchConfig, resolution: int, samples: Samples) -> float:
-    """Exporting, quantizing, verifying and measuring, as `fit` foretells it."""
-    work = Workload(
-        stored=len(samples),
-        train=len(samples.indices("train")),
-        val=len(samples.indices("val")),
-        headline=len(samples.indices(samples.headline_split)),
-        runtimes=1 if config.runtime else len(installed_runtimes()),
-        resolution=resolution,
-        batch_size=config.batch_size,
-        fine_tuning=True,
-    )
-    return work.finish_s

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import math
-import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError
-from pocketvision.fitting.folder import PREPARED, taken
+from pocketvision.fitting.folder import PREPARED, make_folder, read_unfinished, taken
 from pocketvision.fitting.forecast import Workload, planning_seconds
 from pocketvision.fitting.held_out import parts_of
 from pocketvision.fitting.narrowing import STATE
@@ -34,7 +33,7 @@ from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.weights import load as load_network
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
-from pocketvision.storage import from_json, remove_parts, to_json, write_atomic, write_into
+from pocketvision.storage import remove_parts, to_json, write_into
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import BriefConfig, expected_accuracy, fine_tune_briefly
 
@@ -161,10 +160,7 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
     )
     if earlier is None:
         _settle(adapting)
-        building = out.with_name(f".{out.name}.new")
-        shutil.rmtree(building, ignore_errors=True)
-        write_atomic(building / PREPARED / STATE, to_json(adapting.state))
-        building.rename(out)
+        make_folder(out, f"{PREPARED}/{STATE}", to_json(adapting.state))
     else:
         reporter.say(f"Going on with the unfinished run in {out}.")
         remove_parts(out)
@@ -174,11 +170,7 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
 
 def _as_of(target: TargetTable, config: ShrinkConfig) -> ShrinkConfig:
     """The run with what the table is of. Raises: ConfigError: something else was asked for."""
-    target.refuse_other(
-        () if config.runtime is None else (config.runtime,),
-        () if config.precision is None else (config.precision,),
-        config.threads,
-    )
+    target.refuse_another(config.runtime, config.precision, config.threads)
     return replace(config, runtime=target.table.runtime, precision=target.table.precision)
 
 
@@ -186,13 +178,9 @@ def _earlier(config: ShrinkConfig, out: Path, target: TargetTable | None) -> Shr
     """Raises: ConfigError: `out` is taken, or the table of its target was changed."""
     if not out.exists():
         return None
-    try:
-        path = out / PREPARED / STATE
-        state = from_json(ShrinkState, path.read_bytes(), source=str(path))
-    except (OSError, ArtefactError):
-        raise taken(out, None) from None
-    if target is not None and state.config.target == config.target:
-        target.refuse_changed(state.target_sha256, out)
+    state = read_unfinished(ShrinkState, out / PREPARED / STATE, out)
+    if target is not None:
+        target.refuse_changed(state.target_sha256, state.config.target, out)
     if state.config != config:
         raise taken(out, "unfinished")
     return state
@@ -206,17 +194,14 @@ def network_folder(state: ShrinkState, folder: Path) -> Path:
 
 def _finish_s(config: ShrinkConfig, spec: ArchSpec, samples: Samples) -> float:
     """Exporting, quantizing, verifying and measuring, as `fit` foretells it."""
-    work = Workload(
-        stored=len(samples),
-        train=len(samples.indices("train")),
-        val=len(samples.indices("val")),
-        headline=len(samples.indices(samples.headline_split)),
-        runtimes=1 if config.runtime else len(installed_runtimes()),
+    names = [runtime.name for runtime in installed_runtimes()]
+    work = Workload.fine_tuning_of(
+        samples,
         resolution=spec.resolution,
+        runtimes=1 if config.runtime else len(names),
         batch_size=config.batch_size,
-        fine_tuning=True,
     )
-    return work.finish_s + planning_seconds(1, [runtime.name for runtime in installed_runtimes()])
+    return work.finish_s + planning_seconds(1, names)
 
 
 def _begin(

@@ -102,8 +102,8 @@ def _unfinished_state(out: Path, config: FitConfig, target: TargetTable | None) 
     except (OSError, ArtefactError):
         state = None
     unfinished = state is not None and state.status == "unfinished"
-    if state and unfinished and target and state.config.target == config.target:
-        target.refuse_changed(state.target_sha256, out)
+    if state is not None and unfinished and target is not None:
+        target.refuse_changed(state.target_sha256, state.config.target, out)
     if state is None or state.status != "unfinished" or state.config != config:
         raise taken(out, state.status if state else None)
     return state

@@ -115,12 +115,20 @@ class TargetTable:
                 f"{table.threads}, or give a table of what you want."
             )
 
-    def refuse_changed(self, sha256: str, out: Path) -> None:
+    def refuse_another(self, runtime: str | None, precision: str | None, threads: int) -> None:
+        """As `refuse_other`, for one of each; None: as the table has it."""
+        self.refuse_other(
+            () if runtime is None else (runtime,),
+            () if precision is None else (precision,),
+            threads,
+        )
+
+    def refuse_changed(self, sha256: str, path: str | None, out: Path) -> None:
         """Raises: ConfigError: the unfinished run in `out` began with another content of the table.
 
-        sha256: of the content then.
+        sha256, path: of the table that it began with; at another path it is another run.
         """
-        if sha256 != self.sha256:
+        if path == self.path and sha256 != self.sha256:
             raise ConfigError(
                 f"{out} holds an unfinished run, and {self.path} has changed since it began; put "
                 "the table back, give another --out, or remove the folder."

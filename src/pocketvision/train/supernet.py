@@ -56,7 +56,7 @@ class SupernetConfig:
     """
 
     steps: int
-    members: int = 4
+    members: int = 3
     alone: float = 0.3
     batch_size: int = 64
     learning_rate: float = 3e-3
