@@ -53,6 +53,7 @@ class Options(PairedOptions):
     """What the command line said. space, supernet_steps, evaluations: None: as `search` chooses."""
 
     latency: str
+    resolution: int
     space: str | None = None
     supernet_steps: int | None = None
     evaluations: int | None = None
@@ -65,6 +66,7 @@ def config(asked: Options, seed: int, data: Path) -> SearchConfig:
         data=str(data),
         budget=Budget(latency_ms=parse_latency(asked.latency), time_s=time_s),
         space=asked.space,
+        resolutions=(asked.resolution,),
         runtime="onnxruntime",
         supernet_steps=asked.supernet_steps,
         evaluations=asked.evaluations,
@@ -199,6 +201,7 @@ def options() -> Options:
     """Parse the command line."""
     parser = arguments(__doc__, work="cifar10-search", minutes=20)
     parser.add_argument("--latency", default="0.25ms", help="of both arms")
+    parser.add_argument("--resolution", type=int, default=64, help="of both arms, in pixels")
     parser.add_argument("--space", help="name or TOML file; else as `search` chooses")
     parser.add_argument("--supernet-steps", type=int, help="else as the time allows")
     parser.add_argument("--evaluations", type=int, help="of each way; else as the time allows")

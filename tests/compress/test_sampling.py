@@ -120,6 +120,18 @@ def test_evolution_finds_more_than_chance_at_equal_evaluations(
     assert merit(searched(WAYS[name](), 12)) > by_chance + 0.05
 
 
+def test_evolution_begins_with_what_is_known_and_fast_enough() -> None:
+    drawn = RandomSearch(SPACE, LIMIT, 3).ask(2)
+    slow = SPACE.largest()
+    way = Evolution(SPACE, LIMIT, 0, start=(slow, *drawn, drawn[0]))
+    first = way.ask(8)
+    assert first[:2] == drawn
+    assert slow not in first
+    assert len(set(first)) == 8
+    way.tell(scored(first, 0))
+    assert not set(way.ask(8)) & set(drawn)
+
+
 def test_seeds_differ() -> None:
     first, second = (Evolution(SPACE, LIMIT, seed).ask(3) for seed in (0, 1))
     assert first != second

@@ -14,14 +14,19 @@ from pocketvision.fitting import search_networks
 from pocketvision.fitting.candidates import Candidate, as_candidate
 from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.run import Clock
+from pocketvision.fitting.scaled_table import ScaledTable
 from pocketvision.fitting.search_config import SearchConfig
-from pocketvision.fitting.search_networks import RESERVE_S, Planner, chosen_space
+from pocketvision.fitting.search_networks import RESERVE_S, Planned, Planner, chosen_space
 from pocketvision.fitting.search_plan import AMPLE_EPOCHS, GOOD_EPOCHS, SUPERNET_SHARE
 from pocketvision.measure.count import count
 from pocketvision.models import registry
 from pocketvision.models.space import SearchSpace
+from pocketvision.models.spaces import V3_SMALL
+from pocketvision.record import Latency
 
 STEPS = 10  # of an epoch
+MINIMALISTIC = "mobilenet_v3_small_minimalistic"
+HAS_ROOM = search_networks._has_room  # which the other tests replace
 CONFIG = SearchConfig(data="photos", budget=Budget(latency_ms=1.0), baselines="none")
 
 
@@ -40,9 +45,12 @@ def seconds(space: SearchSpace) -> float:
 @pytest.fixture(autouse=True)
 def _ideal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_networks, "_step_seconds", lambda planner, spaces: seconds)
+    monkeypatch.setattr(search_networks, "_has_room", lambda planner, planned, space, base: True)
 
 
-def chosen(config: SearchConfig, time_s: float | None) -> tuple[SearchSpace, Candidate]:
+def chosen(
+    config: SearchConfig, time_s: float | None, ranking: list[Candidate] = RANKING
+) -> tuple[SearchSpace, Candidate]:
     samples: Any = SimpleNamespace(indices=lambda split: range(STEPS * config.batch_size))
     planner = Planner(
         config=replace(config, budget=replace(config.budget, time_s=time_s)),
@@ -51,7 +59,7 @@ def chosen(config: SearchConfig, time_s: float | None) -> tuple[SearchSpace, Can
         reporter=Silent(),
         clock=Clock(time_s),
     )
-    return chosen_space(planner, RANKING)
+    return chosen_space(planner, Planned(candidates=ranking, tried=()))
 
 
 def time_for(epochs: float, space: SearchSpace) -> float:
@@ -70,6 +78,47 @@ def test_space_is_whole_tightened_or_around_a_smaller_network_as_the_time_allows
     assert smaller.name.startswith("v3_small")
     assert (smaller.widths, smaller.resolutions, second) == ((0.35,), (64,), RANKING[1])
     assert chosen(CONFIG, RESERVE_S + 2)[1] == RANKING[1]
+
+
+def test_space_whose_smallest_member_hardly_meets_the_latency_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def has_room(planner: Any, planned: Any, space: SearchSpace, base: Candidate) -> bool:
+        return base == RANKING[1]
+
+    monkeypatch.setattr(search_networks, "_has_room", has_room)
+    assert chosen(CONFIG, None)[1] == RANKING[1]
+    monkeypatch.setattr(search_networks, "_has_room", lambda *given: False)
+    assert chosen(CONFIG, None)[1] == RANKING[0]
+
+
+@pytest.mark.parametrize(("limit_ms", "room"), [(1e6, True), (1e-6, False)])
+def test_room_is_measured(limit_ms: float, room: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIG, budget=Budget(latency_ms=limit_ms))
+    monkeypatch.setattr(
+        ScaledTable,
+        "timed_whole",
+        lambda table, spec: Latency(
+            median_ms=1.0, p95_ms=1.0, low_ms=1.0, high_ms=1.0, runs=9, threads=1
+        ),
+    )
+    monkeypatch.setattr(Planned, "fastest", lambda planned, base: ("onnxruntime", "f32"))
+    samples: Any = SimpleNamespace(classes=("a", "b"))
+    planner = Planner(
+        config=config, samples=samples, target=None, reporter=Silent(), clock=Clock(None)
+    )
+    planned = Planned(candidates=RANKING, tried=())
+    assert HAS_ROOM(planner, planned, replace(V3_SMALL, resolutions=(64,)), RANKING[1]) == room
+
+
+def test_where_no_published_accuracy_is_near_the_most_work_within_the_budget_is_best() -> None:
+    best, busier = candidate("mobilenet_v3_large", 0.35, 48), candidate(MINIMALISTIC, 1.0, 64)
+    assert best.prior.source == "extrapolated"
+    assert best.prior.top1 > busier.prior.top1
+    assert best.count.macs < busier.count.macs
+    space, base = chosen(CONFIG, None, [best, busier])
+    assert base == busier
+    assert (space.name, space.widths, space.resolutions) == ("v3_small", (1.0,), (64,))
 
 
 def test_steps_that_were_asked_for_are_made_in_the_best_space() -> None:

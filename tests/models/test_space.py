@@ -14,7 +14,15 @@ from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models import registry
 from pocketvision.models.space import SearchSpace, StageSpace
-from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space, member_of, tightened
+from pocketvision.models.spaces import (
+    SPACES,
+    V3_LARGE,
+    V3_SMALL,
+    familiar,
+    find_space,
+    member_of,
+    tightened,
+)
 from pocketvision.storage import from_json, to_json
 
 TINY = """
@@ -52,6 +60,19 @@ def test_published_networks_are_members(name: str) -> None:
     assert all(len(stage.depths) >= min(2, len(wide.depths)) for stage, wide in pairs)
     assert tightened(tight).stages == tight.stages
     assert tightened(tiny()) == tiny()
+
+
+def test_familiar_members_are_the_published_network_and_its_minimalistic_form() -> None:
+    space = replace(V3_SMALL, widths=(0.5, 1.0), resolutions=(96,))
+    found = familiar(space)
+    assert len(found) == 4
+    usual = registry.spec("mobilenet_v3_small", width=0.5, resolution=96)
+    assert space.spec(found[0], 1000).blocks == usual.blocks
+    plain = registry.spec("mobilenet_v3_small_minimalistic", width=0.5, resolution=96)
+    # But for the activation of stem and last convolution, which all members have in common.
+    assert space.spec(found[1], 1000).blocks[1:-1] == plain.blocks[1:-1]
+    attentive = tuple(replace(stage, attention=(True,)) for stage in V3_SMALL.stages)
+    assert familiar(replace(space, stages=attentive)) == []
 
 
 def test_other_networks_are_not() -> None:

@@ -55,12 +55,18 @@ class EvolutionConfig:
 
 
 class Evolution:
-    """A `Sampler`; its first generation is drawn evenly."""
+    """A `Sampler`; its first generation is drawn evenly, behind those of `start` that are within
+    the limit."""
 
     def __init__(
-        self, space: SearchSpace, limit: Limit, seed: int, config: EvolutionConfig | None = None
+        self,
+        space: SearchSpace,
+        limit: Limit,
+        seed: int,
+        config: EvolutionConfig | None = None,
+        start: Sequence[Member] = (),
     ) -> None:
-        self.space, self.limit, self.seed = space, limit, seed
+        self.space, self.limit, self.seed, self.start = space, limit, seed, start
         self.config = config or EvolutionConfig()
         self.scored: list[Scored] = []
         self.generation = 0
@@ -70,8 +76,10 @@ class Evolution:
         generator = generator_of(self.seed, self.generation)
         parents = [one.member for one in self._parents()]
         known = {one.member for one in self.scored}
-        children: list[Member] = []
-        for number in range(count):
+        begun = [] if self.generation else [one for one in self.start if self.limit.holds(one)]
+        children = list(dict.fromkeys(begun))[:count]
+        known.update(children)
+        for number in range(len(children), count):
             children.append(self._child(parents, number, generator, known))
             known.add(children[-1])
         return children

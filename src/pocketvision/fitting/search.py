@@ -38,6 +38,7 @@ from pocketvision.fitting.search_work import (
 )
 from pocketvision.fitting.target_table import threads_asked
 from pocketvision.fitting.workers import Workers
+from pocketvision.measure.count import count
 from pocketvision.models.space import Member
 from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import save as save_network
@@ -45,6 +46,7 @@ from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.supernet import CHECKPOINT, calibrated, train_supernet
 
 FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
+CHANCE = 0.005  # of accuracy; scores of a thousand images do not tell less apart
 DRAWS = 10  # for the training, until one is within the limit
 SAVE_EVERY_S = 20.0
 
@@ -195,7 +197,7 @@ def _pausing(searching: Searching, begun: float, advance: Advance) -> Advance:
 
 
 def _chosen(searching: Searching, log: ScoreLog) -> Finalist:
-    """The most accurate of the finalists, which are timed whole; the sum is not trusted.
+    """The best of the finalists, which are timed whole; the sum is not trusted.
 
     Where none of them is within the limit, the next are timed; in the end, the fastest is taken.
     """
@@ -211,12 +213,20 @@ def _chosen(searching: Searching, log: ScoreLog) -> Finalist:
             time_whole(searching, [one])
     if not (able := _able(searching)):
         return min(searching.state.finalists, key=lambda one: one.latency.median_ms)
-    found = max(able, key=lambda one: one.accuracy)
+    found = _busiest_of_the_best(searching, able)
     searching.reporter.say(
         f"Found {found.member.described}: {format_latency(found.latency.median_ms)}, "
         f"{found.accuracy:.1%} expected accuracy with shared weights."
     )
     return found
+
+
+def _busiest_of_the_best(searching: Searching, able: list[Finalist]) -> Finalist:
+    """The finalist that does most work, of those whose scores differ by no more than chance."""
+    space, classes = searching.state.space, len(searching.samples.classes)
+    best = max(one.accuracy for one in able)
+    equal = [one for one in able if one.accuracy >= best - CHANCE]
+    return max(equal, key=lambda one: count(space.spec(one.member, classes)).macs)
 
 
 def _able(searching: Searching) -> list[Finalist]:

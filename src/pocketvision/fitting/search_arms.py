@@ -29,7 +29,7 @@ from pocketvision.fitting.narrowing import narrowing_seconds
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.seal import seal_of
 from pocketvision.fitting.search_log import ScoreLog
-from pocketvision.fitting.search_networks import FAMILIES
+from pocketvision.fitting.search_networks import PLAIN
 from pocketvision.fitting.search_start import Searching
 from pocketvision.fitting.shrink import run_shrink
 from pocketvision.fitting.shrink_config import ShrinkConfig
@@ -67,7 +67,7 @@ def _works(searching: Searching) -> dict[str, Work]:
     config, state = searching.config, searching.state
     works: dict[str, Work] = {SEARCH: lambda folder, command: _search(searching, folder, command)}
     if config.baselines != "none":
-        plain = replace(_fit_config(searching, state.plan.arm_s), models=tuple(FAMILIES))
+        plain = replace(_fit_config(searching, state.plan.arm_s), models=PLAIN)
         works[MULTIPLIERS] = _fitting(searching, plain)
     if state.published is not None:
         spec = state.published

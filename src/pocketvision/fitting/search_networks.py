@@ -46,10 +46,19 @@ from pocketvision.record import Precision, Tried
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.train.batches import num_batches
 
-FAMILIES = {"mobilenet_v3_large": V3_LARGE, "mobilenet_v3_small": V3_SMALL}
+PLAIN = ("mobilenet_v3_large", "mobilenet_v3_small")  # with multipliers, the rivals of a search
+FAMILIES = {  # networks that a space may lie around
+    "mobilenet_v3_large": V3_LARGE,
+    "mobilenet_v3_small": V3_SMALL,
+    "mobilenet_v3_large_minimalistic": V3_LARGE,
+    "mobilenet_v3_small_minimalistic": V3_SMALL,
+}
 SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its median
 SCALED_BY = 5  # members
 RESERVE_S = 240.0  # of an arm, for timing blocks and what comes behind the training
+ROOM = (
+    0.8  # of the latency: what the smallest member of a space may take, so that there is a choice
+)
 PLANNING_SHARE = 0.1  # of the time, for the candidates of the baselines
 
 Table = ScaledTable | TargetTable
@@ -118,17 +127,33 @@ class Planner:
         )
 
 
-def chosen_space(planner: Planner, ranking: list[Candidate]) -> tuple[SearchSpace, Candidate]:
+def chosen_space(planner: Planner, planned: Planned) -> tuple[SearchSpace, Candidate]:
     """The space to search, and the network with a plain multiplier that it lies around.
 
     Without a name, that of the best network around which a supernet gets enough epochs in the time;
-    as it is where there is time for many, else tightened.
+    as it is where there is time for many, else tightened. The best is that of the best prior; where
+    priors are extrapolated, the one that does most multiply-accumulates within the budget. A space
+    whose smallest member hardly meets the latency is passed over.
+
+    Source: of work within the budget, Lin et al., MCUNet, section 3.1.
 
     Raises: ConfigError: no such space, or resolutions it cannot have.
     """
-    config, best = planner.config, ranking[0]
+    config, ranking = planner.config, planned.candidates
+    if ranking[0].prior.source == "extrapolated":
+        ranking = sorted(ranking, key=lambda candidate: -candidate.count.macs)
     if config.space is not None:
-        return _named(config, best.spec), best
+        return _named(config, ranking[0].spec), ranking[0]
+    options = _by_merit(planner, ranking)
+    roomy = (option for option in options if _has_room(planner, planned, *option))
+    return next(roomy, options[0])
+
+
+def _by_merit(planner: Planner, ranking: list[Candidate]) -> list[tuple[SearchSpace, Candidate]]:
+    """Spaces around the networks: first those in which a supernet gets enough epochs, as they are
+    ranked; then those in which it gets most.
+    """
+    config = planner.config
     options = [
         (space, candidate)
         for candidate in ranking
@@ -136,7 +161,7 @@ def chosen_space(planner: Planner, ranking: list[Candidate]) -> tuple[SearchSpac
         for space in (around, tightened(around))
     ]
     if planner.clock.remaining_s is None or config.supernet_steps is not None:
-        return options[0]
+        return options
     per_epoch = num_batches(len(planner.samples.indices("train")), config.batch_size)
     arm_s = planner.clock.remaining_s / arms_of(config)
     supernet_s = SUPERNET_SHARE * max(0.0, arm_s - RESERVE_S)
@@ -144,8 +169,20 @@ def chosen_space(planner: Planner, ranking: list[Candidate]) -> tuple[SearchSpac
         step_s = _step_seconds(planner, [space for space, _ in options])
     epochs = [supernet_s / step_s(space) / per_epoch for space, _ in options]
     wanted = (AMPLE_EPOCHS, GOOD_EPOCHS) * len(ranking)  # of a whole space, and of a tightened one
-    enough = (n for n, (have, want) in enumerate(zip(epochs, wanted, strict=True)) if have >= want)
-    return options[next(enough, int(np.argmax(epochs)))]
+    enough = [n for n, (have, want) in enumerate(zip(epochs, wanted, strict=True)) if have >= want]
+    too_few = sorted(set(range(len(options))) - set(enough), key=lambda n: (-epochs[n], n))
+    return [options[n] for n in (*enough, *too_few)]
+
+
+def _has_room(planner: Planner, planned: Planned, space: SearchSpace, base: Candidate) -> bool:
+    """Whether the smallest member is well within the latency; by a table that is not asked."""
+    if planner.target is not None:
+        return True
+    config = planner.config
+    name, precision = planned.fastest(base)
+    table = ScaledTable(get_runtime(name), precision, config.threads)
+    smallest = space.spec(space.smallest(), len(planner.samples.classes))
+    return table.timed_whole(smallest).median_ms <= ROOM * target_of(config, table)
 
 
 def _step_seconds(planner: Planner, spaces: list[SearchSpace]) -> Callable[[SearchSpace], float]:

@@ -11,6 +11,7 @@ from pocketvision.budget import format_latency
 from pocketvision.compress.controller import Controller
 from pocketvision.compress.evolution import Evolution, EvolutionConfig
 from pocketvision.compress.sampling import Limit, RandomSearch, Sampler, Scored, front
+from pocketvision.errors import BudgetError
 from pocketvision.fitting.reporter import Advance
 from pocketvision.fitting.search_config import Finalist, LoggedScore
 from pocketvision.fitting.search_log import ScoreLog
@@ -19,17 +20,18 @@ from pocketvision.fitting.search_work import WEIGHTS, JudgeWork
 from pocketvision.fitting.workers import Pool, open_pool
 from pocketvision.measure.count import count
 from pocketvision.models.space import Member
+from pocketvision.models.spaces import familiar
 from pocketvision.record import Sampling
 
 BYTES_PER_WEIGHT = 4
-TIMED_A_GENERATION = 2  # members, whole
+TIMED_A_GENERATION = 1  # members, whole; each takes seconds, in INT8 most
 CORRECTED_BY = 6  # that were timed last
 
 
 class MeasuredLimit:
     """The hard limit, by the table; set right by members that were timed whole.
 
-    A search finds the networks that a table thinks too fast. So the best of every generation are
+    A search finds the networks that a table thinks too fast. So the best of every generation is
     timed, and all sums are multiplied with what these take beyond their own.
     """
 
@@ -78,7 +80,7 @@ def _samplers(searching: Searching, limit: Limit) -> dict[Sampling, Sampler]:
     config, space = searching.config, searching.state.space
     evolution = EvolutionConfig(objective=config.objective, exponent=config.exponent)
     ways: dict[Sampling, Sampler] = {
-        "evolution": Evolution(space, limit, config.seed, evolution),
+        "evolution": Evolution(space, limit, config.seed, evolution, familiar(space)),
         "random": RandomSearch(space, limit, config.seed + 1),
     }
     if config.method == "rl":
@@ -120,7 +122,14 @@ def score_members(searching: Searching, log: ScoreLog, deadline: float | None) -
             size = min(plan.generation, plan.evaluations - generation * plan.generation)
             measured.correct()
             for origin, sampler in samplers.items():
-                scoring.score(origin, generation, sampler.ask(size))
+                try:
+                    members = sampler.ask(size)
+                except BudgetError as error:  # the space is used up, or a correction left none
+                    if not log.entries:
+                        raise
+                    searching.reporter.say(f"{error} What was scored has to do.")
+                    return
+                scoring.score(origin, generation, members)
                 found = log.scored(origin, generation)
                 sampler.tell(found)
                 if origin == config.method:

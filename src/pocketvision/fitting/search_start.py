@@ -38,6 +38,7 @@ from pocketvision.fitting.search_plan import (
     seconds_per_step,
 )
 from pocketvision.fitting.target_table import TargetTable, open_target
+from pocketvision.fitting.workers import check_workers
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.supernet import Supernet
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
@@ -118,8 +119,10 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
 
     Raises: ConfigError: `out` holds something else, or a search on other images. DataError:
     unusable images. BudgetError: the latency is below that of every member, or the time too short.
+    Also as `check_workers`.
     """
     clock = Clock(config.budget.time_s)
+    check_workers(config.workers)
     target = open_target(config.target)
     if target is not None:
         config = _as_of(target, config)
@@ -191,7 +194,7 @@ def _begin(planner: Planner, out: Path) -> Searching:
     """Choose the space, time its blocks, and plan."""
     config, samples, reporter = planner.config, planner.samples, planner.reporter
     plain = planner.among(models=tuple(FAMILIES))
-    space, base = chosen_space(planner, plain.candidates)
+    space, base = chosen_space(planner, plain)
     classes = len(samples.classes)
     name, precision = plain.fastest(base)
     table = planner.target or ScaledTable(get_runtime(name), precision, config.threads)

@@ -74,3 +74,9 @@ def open_pool(workers: Workers, *, hang_s: float = HANG_S) -> Iterator[Pool]:
         choice("workers", workers, ("ray",))
         with ray_crew() as crew, closing(CrewPool(crew, hang_s)) as cluster:
             yield cluster
+
+
+def check_workers(workers: Workers) -> None:
+    """Raises: as `open_pool`: at once, and not when the first work is there."""
+    with open_pool(workers):
+        pass

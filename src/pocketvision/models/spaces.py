@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tomllib
 from dataclasses import replace
@@ -80,6 +81,37 @@ def tightened(space: SearchSpace) -> SearchSpace:
         for stage, blocks in zip(space.stages, kept.stages, strict=True)
     )
     return replace(space, name=f"{space.name}_tightened", stages=stages)
+
+
+def familiar(space: SearchSpace) -> list[Member]:
+    """Members like the network of the space's family at every multiplier and input, and like its
+    minimalistic form: with the smallest kernels, plain activations and no attention.
+    """
+    found = []
+    for width, resolution in itertools.product(space.widths, space.resolutions):
+        unscaled = replace(space, widths=(1.0,), resolutions=(resolution,))
+        usual = member_of(unscaled, registry.spec(space.family, resolution=resolution))
+        if usual is None:
+            continue
+        scaled = replace(usual, width=width)
+        found += [scaled, _minimalistic(space, scaled)]
+    return found
+
+
+def _minimalistic(space: SearchSpace, member: Member) -> Member:
+    stages = tuple(
+        tuple(
+            replace(
+                block,
+                kernel=min(stage.kernels),
+                attention=block.attention and False not in stage.attention,
+                act="relu" if "relu" in stage.acts else block.act,
+            )
+            for block in blocks
+        )
+        for stage, blocks in zip(space.stages, member.stages, strict=True)
+    )
+    return replace(member, stages=stages)
 
 
 def find_space(name: str) -> SearchSpace:
