@@ -36,7 +36,7 @@ from pocketvision.measure.device import machine
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.narrow import narrow
-from pocketvision.models.weights import load, save
+from pocketvision.models.weights import load_classifier, save
 from pocketvision.models.width_groups import allowed, resized, width_groups
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource
@@ -72,7 +72,7 @@ class Proposals:
     held_out: PixelSource
 
     def open(self) -> Tuner:
-        return Tuner(work=self, network=load(self.folder)[0])
+        return Tuner(work=self, network=load_classifier(self.folder)[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,7 +180,7 @@ def main() -> None:
     turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as temporary:
         work = prepare(Path(temporary))
-        tasks = proposals(load(work.folder)[0].spec, asked.proposals, asked.steps)
+        tasks = proposals(load_classifier(work.folder)[0].spec, asked.proposals, asked.steps)
         print(
             f"{here.cpu}, {here.cores} cores, 1 thread a worker, {here.system}, torch "
             f"{torch.__version__}, ray {importlib.metadata.version('ray')}; {len(tasks)} proposals "

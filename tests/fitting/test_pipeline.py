@@ -22,7 +22,7 @@ from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.measure import accuracy, latency
 from pocketvision.measure.accuracy import Labels, Logits
-from pocketvision.models.weights import load as load_network
+from pocketvision.models.weights import load_classifier
 from pocketvision.record import Comparison, Record
 from pocketvision.runtimes.onnxfile import metadata
 from pocketvision.storage import from_json, sha256_file
@@ -111,7 +111,7 @@ def test_report_and_card_open_with_the_verdict_and_escape_names(fitted: Artefact
 
 
 def test_saved_network_is_the_one_that_was_trained(fitted: Artefact, photos: Path) -> None:
-    network, description = load_network(fitted.folder)
+    network, description = load_classifier(fitted.folder)
     assert description.spec == network.spec
     assert description.preprocessing == fitted.preprocessing
     assert not network.training

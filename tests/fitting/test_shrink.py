@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from target_tables import DEVICE, small_networks, table_of, write_table
 
 from pocketvision.compress.netadapt import narrowest
 from pocketvision.data.transforms import Augmentation
-from pocketvision.errors import ArtefactError, BudgetError, ConfigError
+from pocketvision.errors import ArtefactError, BudgetError, ConfigError, MissingExtraError
 from pocketvision.fitting import shrink, shrink_start, shrink_work
 from pocketvision.fitting.artefact import Artefact, load
 from pocketvision.fitting.config import FitConfig
@@ -26,7 +27,7 @@ from pocketvision.fitting.shrink_pace import pace_for
 from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
-from pocketvision.models.weights import load as load_network
+from pocketvision.models.weights import load_classifier
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import from_json, sha256_file, to_json
@@ -204,8 +205,8 @@ def test_classes_and_preprocessing_travel_with_the_narrowed_network(
     config: ShrinkConfig, narrowed: Path
 ) -> None:
     number = len(state_of(narrowed).steps) - 1
-    network, file = load_network(narrowed / "shrinking" / str(number % 2))
-    seed, seeded = load_network(Path(config.source))
+    network, file = load_classifier(narrowed / "shrinking" / str(number % 2))
+    seed, seeded = load_classifier(Path(config.source))
     assert (file.classes, file.preprocessing) == (seeded.classes, seeded.preprocessing)
     assert network.spec.name == seed.spec.name
     assert "narrowed" in network.spec.variant
@@ -245,6 +246,17 @@ def test_images_of_other_classes_are_refused(config: ShrinkConfig, tmp_path: Pat
 def test_folder_without_a_network_is_refused(config: ShrinkConfig, tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"network.json"):
         run_shrink(replace(config, source=str(tmp_path)), tmp_path / "out")
+
+
+def test_absent_ray_is_told_before_anything_is_done(
+    config: ShrinkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(
+        MissingExtraError, match=r"needs ray.*pip install 'pocketvision\[cluster\]'"
+    ):
+        run_shrink(replace(config, workers="ray"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("alone")

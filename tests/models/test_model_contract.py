@@ -11,7 +11,8 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models import registry, weights
-from pocketvision.models.arch import ArchSpec, FeatureNetwork, Network
+from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.taps import FeatureNetwork
 from pocketvision.runtimes.direct import write_directly
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxfile import read_model

@@ -76,7 +76,7 @@ def test_saving_channels_last_keeps_the_values(tmp_path: Path) -> None:
     saved = network()
     saved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights.save(saved, tmp_path)
-    assert states_equal(weights.load(tmp_path)[0], saved)
+    assert states_equal(weights.load_classifier(tmp_path)[0], saved)
 
 
 def test_loading_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_load_says_what_in_the_description_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "network.json"
     path.write_text(path.read_text().replace('"hswish"', '"swish"'))
     with pytest.raises(
-        ArtefactError, match=r"network.json is not a valid NetworkFile: spec\.blocks"
+        ArtefactError, match=r"network.json is not a valid NetworkFile: spec\.classifier\.blocks"
     ):
         weights.load(tmp_path)
 

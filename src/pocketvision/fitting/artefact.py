@@ -13,7 +13,7 @@ from pocketvision.data.pixels import centre_crop, load_pixels
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, DataError
 from pocketvision.fitting.config import RunState
-from pocketvision.models.weights import load as load_network
+from pocketvision.models.weights import load_classifier
 from pocketvision.record import SCHEMA_VERSION, Record
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Session
@@ -57,7 +57,7 @@ class Artefact:
         self.folder = Path(folder)
         self.record = _read_record(self.folder)
         self.shipped = self.record.shipped
-        self.network, description = load_network(self.folder)
+        self.network, description = load_classifier(self.folder)
         self.classes = description.classes
         if description.preprocessing is None:
             raise ArtefactError(f"{self.folder / 'network.json'} names no preprocessing.")

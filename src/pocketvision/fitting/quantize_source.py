@@ -11,8 +11,7 @@ from pocketvision.fitting.artefact import RECORD
 from pocketvision.fitting.fine_tuning import weights_preprocessing
 from pocketvision.models.arch import Network
 from pocketvision.models.imagenet import imagenet_classes
-from pocketvision.models.weights import described, file_path, load_weights, spec_of
-from pocketvision.models.weights import load as load_network
+from pocketvision.models.weights import described, file_path, load_classifier, load_weights, spec_of
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxfile import check_exported, metadata, read_model, write_model
 from pocketvision.runtimes.onnxruntime import is_quantized
@@ -46,7 +45,7 @@ def open_source(source: str, folder: Path) -> Source:
     if path.suffix == ".onnx":
         return _exported(path, folder / FLOAT)
     if (path / RECORD).is_file():
-        network, description = load_network(path)
+        network, description = load_classifier(path)
         classes, preprocessing = description.classes, description.preprocessing
         if preprocessing is None:
             raise ArtefactError(f"{path / 'network.json'} names no preprocessing.")

@@ -29,8 +29,9 @@ from pocketvision.fitting.scaled_table import ScaledTable
 from pocketvision.fitting.shrink_config import ShrinkConfig, ShrinkState, ShrinkStep
 from pocketvision.fitting.shrink_pace import pace_for
 from pocketvision.fitting.target_table import TargetTable, open_target
+from pocketvision.fitting.workers import check_workers
 from pocketvision.models.arch import ArchSpec, Network
-from pocketvision.models.weights import load as load_network
+from pocketvision.models.weights import load_classifier
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.storage import remove_parts, to_json, write_into
@@ -109,13 +110,15 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
 
     Raises: ConfigError: `out` holds something else; images of other classes; a network that is as
     fast already. ArtefactError: no network. BudgetError: the latency or the time is out of reach.
+    Also as `check_workers`.
     """
     folder = out / PREPARED
+    check_workers(config.workers)
     target = open_target(config.target)
     if target is not None:
         config = _as_of(target, config)
     earlier = _earlier(config, out, target)
-    seed, file = load_network(Path(config.source))
+    seed, file = load_classifier(Path(config.source))
     if file.preprocessing is None:
         raise ArtefactError(f"{config.source} names no preprocessing; give a folder of fit.")
     with reporter.progress("Reading images") as advance:
@@ -149,7 +152,7 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
         clock=clock,
         state=state,
         seed=seed,
-        teacher=load_network(Path(config.teacher))[0] if config.teacher else seed,
+        teacher=load_classifier(Path(config.teacher))[0] if config.teacher else seed,
         network=seed,
         train=train,
         held_out=held_out,
@@ -164,7 +167,7 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
     else:
         reporter.say(f"Going on with the unfinished run in {out}.")
         remove_parts(out)
-        adapting.network = load_network(network_folder(state, folder))[0]
+        adapting.network = load_classifier(network_folder(state, folder))[0]
     return adapting
 
 

@@ -9,7 +9,7 @@ from pocketvision.compress.netadapt import Proposal
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.narrow import narrow
-from pocketvision.models.weights import load as load_network
+from pocketvision.models.weights import load_classifier
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import BriefConfig, expected_accuracy, fine_tune_briefly
 
@@ -40,7 +40,9 @@ class ShrinkWork:
 
     def open(self) -> ShrinkScorer:
         """Read the networks. Raises: ArtefactError: they are missing or damaged."""
-        return ShrinkScorer(self, load_network(self.network)[0], load_network(self.teacher)[0])
+        return ShrinkScorer(
+            self, load_classifier(self.network)[0], load_classifier(self.teacher)[0]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from pocketvision.fitting.reporter import Advance, Silent
 from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.pretrained import is_published
-from pocketvision.models.weights import load as load_network
+from pocketvision.models.weights import load_classifier
 from pocketvision.models.weights import save_into as save_network
 from pocketvision.record import Step
 from pocketvision.train.alarms import DIVERGED, Diverged, divergence_alarm, lowered_rate
@@ -158,7 +158,7 @@ def run_training(run: Run) -> Network:
     """
     if run.state.trained:
         _forget_checkpoint(run)
-        return load_network(run.out)[0]
+        return load_classifier(run.out)[0]
     preprocessing = preprocessing_for(run, run.spec)
     with run.reporter.progress("Decoding images") as advance:
         pixels = open_pixels(
@@ -288,7 +288,7 @@ def teacher_of(run: Run) -> Network | None:
     Raises: ArtefactError: its folder holds no network. ConfigError: one with other classes."""
     if run.config.teacher is None:
         return None
-    network, file = load_network(Path(run.config.teacher))
+    network, file = load_classifier(Path(run.config.teacher))
     if (file.classes or run.samples.classes) != run.samples.classes:
         raise ConfigError(
             f"teacher={run.config.teacher!r} tells other classes apart: {', '.join(file.classes)}; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnySpec
 from pocketvision.nn.layer import Layer
 
 BYTES_PER_ELEMENT = 4
@@ -32,7 +32,7 @@ class Count:
     layers: tuple[Layer, ...]
 
 
-def count(spec: ArchSpec, resolution: int | None = None) -> Count:
+def count(spec: AnySpec, resolution: int | None = None) -> Count:
     """Count `spec` at its own resolution, or at `resolution`.
 
     Raises: ConfigError: a resolution below 32.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import pydantic
 import torch
@@ -31,6 +33,8 @@ Attentive = (  # blocks that can carry attention
     | ShuffleV2Spec
 )
 BlockSpec = Annotated[ConvSpec | PoolSpec | Attentive, pydantic.Discriminator("kind")]
+
+Module = TypeVar("Module", bound=nn.Module)
 
 MIN_RESOLUTION = 32  # below, the strides of these networks leave nothing to look at
 MIN_WIDTH, MAX_WIDTH = 0.1, 10.0
@@ -110,11 +114,7 @@ class ArchSpec:
         seed: the same seed gives the same weights on the CPU, and leaves the global random state
         alone; None: the weights come from the global random state.
         """
-        if seed is None:
-            return _new(self)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            return _new(self)
+        return new_module(lambda: Network(self), lambda new: new.apply(initialise), seed)
 
     def with_classes(self, num_classes: int) -> ArchSpec:
         """The same network with another number of logits."""
@@ -191,39 +191,21 @@ class Network(nn.Module):
         self.head = head.train(self.training)
 
 
-class FeatureNetwork(nn.Module):
-    """The body of a network alone: what a segmentation or detection head stands on.
+def new_module(
+    make: Callable[[], Module], fill: Callable[[Module], object], seed: int | None
+) -> Module:
+    """A module with new weights, which are written once: its parts would draw some in vain.
 
-    Shape:  (N, C, H, W) float, normalised -> a list of maps, one for each of `strides`.
-    channels, strides: of the maps, in order. The last is the map before the pool, behind the last
-    1x1 convolution where the network has one (timm leaves that out of some).
+    fill: writes them. seed: as that of `ArchSpec.build`.
     """
-
-    def __init__(self, network: Network, out_indices: tuple[int, ...]) -> None:
-        super().__init__()
-        self.spec = network.spec
-        taps = sorted(network.spec.taps.items())
-        chosen = [taps[index] for index in out_indices]
-        self.strides = tuple(stride for stride, _ in chosen)
-        self.channels = tuple(network.spec.blocks[block].c_out for _, block in chosen)
-        self.taps = tuple(block for _, block in chosen)
-        self.blocks = nn.Sequential(*list(network.blocks)[: max(self.taps) + 1])
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        check_shape("input", x.shape, (None, self.spec.in_chans, None, None))
-        maps = {}
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if index in self.taps:
-                maps[index] = x
-        return [maps[index] for index in self.taps]
-
-
-def _new(spec: ArchSpec) -> Network:
-    """Weights are written once: what modules would draw for themselves would be thrown away."""
     with torch.device("meta"):
-        network = Network(spec)
-    return network.to_empty(device="cpu").apply(initialise)
+        module = make()
+    module = module.to_empty(device="cpu")
+    with contextlib.nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        fill(module)
+    return module
 
 
 def initialise(module: nn.Module) -> None:

@@ -9,11 +9,12 @@ from typing import Literal, overload
 
 from pocketvision.errors import ConfigError
 from pocketvision.models import registry
-from pocketvision.models.arch import ArchSpec, FeatureNetwork, Network
+from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.checkpoint import Checkpoint, read_checkpoint
 from pocketvision.models.download import Progress
 from pocketvision.models.foreign import CLASSIFIER, STEM, style_of
 from pocketvision.models.identify import HEAD, identify, with_channels
+from pocketvision.models.taps import FeatureNetwork
 from pocketvision.models.weights import (
     WeightsReport,
     described,
@@ -135,7 +136,7 @@ def _of_file(asked: ArchSpec, checkpoint: Checkpoint) -> ArchSpec | None:
     """The network of the weights if it has the name and width asked for; None otherwise."""
     file = described(checkpoint.path)
     if file and (file.spec.name, file.spec.width) == (asked.name, asked.width):
-        return file.spec
+        return file.classifier(checkpoint.path)
     return identify(checkpoint, name=asked.name, width=asked.width)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pocketvision.errors import ConfigError
 from pocketvision.models.arch import ArchSpec, Attentive, BlockSpec
 from pocketvision.nn.attention import REDUCTION, attention_spec
+from pocketvision.nn.blocks import InvertedResidualSpec, SeparableSpec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.pool import PoolSpec
 
@@ -55,6 +56,40 @@ def cifar_form(spec: ArchSpec) -> ArchSpec:
         rest = rest[1:]
     blocks = (replace(stem, kernel=3, stride=1), *rest)
     return _named(spec.at(32), "CIFAR stem", blocks=blocks)
+
+
+def with_output_stride(spec: ArchSpec, stride: int) -> ArchSpec:
+    """The network with a last map of at most this stride: what would reduce further is dilated.
+
+    A block whose stride goes, and all behind it, have twice the dilation; weights fit both forms.
+
+    Source: Chen et al., Rethinking Atrous Convolution, section 3.1.
+    Raises: ConfigError: a stride other than 8, 16, 32; a block there that cannot be dilated.
+    """
+    if stride not in (8, 16, 32):
+        raise ConfigError(f"output_stride={stride} is not allowed; expected 8, 16 or 32.")
+    blocks: list[BlockSpec] = []
+    reached, dilation = 1, 1
+    for block in spec.blocks:
+        held = block.stride > 1 and reached * block.stride > stride
+        reached *= 1 if held else block.stride
+        dilation *= block.stride if held else 1
+        blocks.append(_dilated(spec, block, dilation) if dilation > 1 else block)
+    if tuple(blocks) == spec.blocks:
+        return spec
+    return _named(spec, f"output stride {stride}", blocks=tuple(blocks))
+
+
+def _dilated(spec: ArchSpec, block: BlockSpec, dilation: int) -> BlockSpec:
+    if isinstance(block, ConvSpec) and block.kernel == 1 and block.stride == 1:
+        return block
+    if isinstance(block, InvertedResidualSpec):  # without a shortcut where there was none
+        return replace(block, stride=1, dilation=dilation, skip=block.skip and block.stride == 1)
+    if isinstance(block, SeparableSpec):
+        return replace(block, stride=1, dilation=dilation)
+    raise ConfigError(
+        f"{spec.label} cannot be dilated: {block.kind} has no dilation. Ask for output_stride=32."
+    )
 
 
 def _named(spec: ArchSpec, words: str, *, blocks: tuple[BlockSpec, ...]) -> ArchSpec:

@@ -122,7 +122,13 @@ def translate(
     Dimensions of 1 come and go as `expected` has them (a linear layer here, a 1x1 convolution
     there).
     """
-    theirs = dict(style.rule(spec))
+    return renamed(state, dict(style.rule(spec)), expected)
+
+
+def renamed(
+    state: dict[str, Tensor], theirs: dict[str, str], expected: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """As `translate`; theirs: module here -> module there."""
     remaining, translated = dict(state), {}
     for name, place in expected.items():
         module, _, leaf = name.rpartition(".")
@@ -162,20 +168,38 @@ def _torchvision_v2(spec: ArchSpec) -> Pairs:
 
 def _torchvision_v3(spec: ArchSpec) -> Pairs:
     for index, block in enumerate(spec.blocks):
-        ours, theirs = f"blocks.{index}", f"features.{index}"
-        if isinstance(block, ConvSpec):
-            yield from _conv(ours, f"{theirs}.0", f"{theirs}.1")
-        elif isinstance(block, InvertedResidualSpec):
-            layers = ["expand"] if block.expand else []
-            layers += ["depthwise", "attention"] if block.attention else ["depthwise"]
-            for place, layer in enumerate([*layers, "project"]):
-                inner = f"{theirs}.block.{place}"
-                if layer == "attention":
-                    yield from _gate(block, ours, f"{inner}.fc1", f"{inner}.fc2")
-                else:
-                    yield from _conv(f"{ours}.{layer}", f"{inner}.0", f"{inner}.1")
+        yield from torchvision_v3_block(block, f"blocks.{index}", f"features.{index}")
     yield "head.hidden", "classifier.0"
     yield CLASSIFIER, "classifier.3"
+
+
+def torchvision_v3_block(block: BlockSpec, ours: str, theirs: str) -> Pairs:
+    """The modules of one block of torchvision's MobileNetV3."""
+    if isinstance(block, ConvSpec):
+        yield from conv_pair(ours, theirs)
+    elif isinstance(block, InvertedResidualSpec):
+        for place, layer in enumerate(torchvision_v3_layers(block)):
+            yield from torchvision_v3_layer(block, layer, ours, f"{theirs}.block.{place}")
+
+
+def torchvision_v3_layers(block: InvertedResidualSpec) -> list[str]:
+    """The parts of an inverted residual, in their order there."""
+    layers = ["expand"] if block.expand else []
+    layers += ["depthwise", "attention"] if block.attention else ["depthwise"]
+    return [*layers, "project"]
+
+
+def torchvision_v3_layer(block: InvertedResidualSpec, layer: str, ours: str, theirs: str) -> Pairs:
+    """The modules of one of these parts."""
+    if layer == "attention":
+        yield from _gate(block, ours, f"{theirs}.fc1", f"{theirs}.fc2")
+    else:
+        yield from conv_pair(f"{ours}.{layer}", theirs)
+
+
+def conv_pair(ours: str, theirs: str) -> Pairs:
+    """A convolution and its norm, which torchvision numbers."""
+    yield from _conv(ours, f"{theirs}.0", f"{theirs}.1")
 
 
 def _timm_mobilenet(spec: ArchSpec) -> Pairs:

@@ -27,6 +27,7 @@ from pocketvision.models.foreign import (
 )
 from pocketvision.models.identify import HEAD, hint, identify, our_state
 from pocketvision.models.imagenet import imagenet_classes
+from pocketvision.models.networks import AnyNetwork, AnySpec, module_of
 from pocketvision.nn.conv import DEFAULT_NORM, BatchNormSpec
 from pocketvision.storage import from_json, to_json, write_into
 
@@ -44,7 +45,7 @@ class NetworkFile:
     Raises: ConfigError: another number of names than logits, preprocessing for another resolution.
     """
 
-    spec: ArchSpec
+    spec: AnySpec
     classes: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
 
@@ -59,6 +60,15 @@ class NetworkFile:
                 f"preprocessing is for resolution {self.preprocessing.resolution}, the network for "
                 f"{self.spec.resolution}; expected the same (see ArchSpec.at)."
             )
+
+    def classifier(self, path: Path) -> ArchSpec:
+        """The network, if it names classes of whole images. Raises: ArtefactError: it does not.
+
+        path: for the message.
+        """
+        if isinstance(self.spec, ArchSpec):
+            return self.spec
+        raise ArtefactError(f"{path} is of {self.spec.label}; expected a network that classifies.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +96,7 @@ class WeightsReport:
 
 
 def save(
-    network: Network,
+    network: AnyNetwork,
     folder: Path,
     *,
     classes: tuple[str, ...] = (),
@@ -101,7 +111,7 @@ def save(
 
 
 def save_into(
-    network: Network,
+    network: AnyNetwork,
     folder: Path,
     *,
     classes: tuple[str, ...] = (),
@@ -114,7 +124,15 @@ def save_into(
     write_into(folder / NETWORK_FILE, to_json(file))
 
 
-def load(folder: Path) -> tuple[Network, NetworkFile]:
+def load_classifier(folder: Path) -> tuple[Network, NetworkFile]:
+    """As `load`. Raises: ArtefactError: also a network that does not classify whole images."""
+    network, file = load(folder)
+    file.classifier(folder)
+    assert isinstance(network, Network)
+    return network, file
+
+
+def load(folder: Path) -> tuple[AnyNetwork, NetworkFile]:
     """The network saved in `folder`, on the CPU in eval mode, and what was saved beside it.
 
     Raises: ArtefactError: files that are missing or damaged, weights of another network.
@@ -123,7 +141,7 @@ def load(folder: Path) -> tuple[Network, NetworkFile]:
     file = read_network_file(path)
     state = read_checkpoint(folder / WEIGHTS_FILE).state
     with torch.device("meta"):  # no time and no random numbers for weights that are replaced
-        network = Network(file.spec)
+        network = module_of(file.spec)
     difference = Difference.between(state, network.state_dict())
     if difference.names:
         raise ArtefactError(
@@ -218,7 +236,7 @@ def load_checkpoint(network: Network, checkpoint: Checkpoint) -> WeightsReport:
             f"differ.{hint(checkpoint, style, asked)}"
         )
     _check_classifier(path, state)
-    spec = as_saved(asked, file.spec, path) if file else asked
+    spec = as_saved(asked, file.classifier(path), path) if file else asked
     changed = {name.rpartition(".")[0] for name in difference.names}  # whole layers
     replaced = tuple(name for name in expected if name.rpartition(".")[0] in changed)
     taken = {name: state[name] for name in expected if name not in replaced}
@@ -246,7 +264,7 @@ def spec_of(path: Path) -> ArchSpec:
     Raises: ArtefactError: a file that cannot be read, or is of no network of the registry.
     """
     if file := described(path):
-        return file.spec
+        return file.classifier(path)
     checkpoint = read_checkpoint(path)
     found = identify(checkpoint)
     if found is None:

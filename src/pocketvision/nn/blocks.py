@@ -26,7 +26,7 @@ from pocketvision.nn.layer import Layer, Size
 class SeparableSpec:
     """A depthwise and a 1x1 convolution, each with norm and activation; attention on the output.
 
-    kernel: odd, of the depthwise convolution. stride: 1 or 2, on the depthwise convolution.
+    kernel, stride, dilation: of the depthwise convolution, odd, 1 or 2, from 1 up.
 
     Raises: ConfigError: a field outside what is allowed.
     """
@@ -36,12 +36,13 @@ class SeparableSpec:
     c_out: int
     kernel: int = 3
     stride: int = 1
+    dilation: int = 1
     act: Act = "relu"
     attention: Attention | None = None
     norm: BatchNormSpec = DEFAULT_NORM
 
     def __post_init__(self) -> None:
-        for name in ("c_in", "c_out"):
+        for name in ("c_in", "c_out", "dilation"):
             at_least(name, getattr(self, name), 1)
         check_kernel_and_stride(self.kernel, self.stride)
         choice("act", self.act, get_args(Act))
@@ -60,6 +61,7 @@ class SeparableSpec:
             groups=self.c_in,
             kernel=self.kernel,
             stride=self.stride,
+            dilation=self.dilation,
             act=self.act,
             norm=self.norm,
         )
@@ -211,7 +213,17 @@ class InvertedResidual(nn.Module):
         self.project = spec.project.build()
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x if self.expand is None else self.expand(x)
+        return self.narrowed(self.expanded(x), x)
+
+    def expanded(self, x: Tensor) -> Tensor:
+        """(N, c_mid, H, W): what the depthwise convolution sees."""
+        if self.expand is None:
+            return x
+        wide: Tensor = self.expand(x)
+        return wide
+
+    def narrowed(self, wide: Tensor, x: Tensor) -> Tensor:
+        """The output, from what was expanded and the input."""
         wide = self.depthwise(wide)
         if self.attention is not None:
             wide = self.attention(wide)

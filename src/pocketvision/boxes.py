@@ -1,0 +1,105 @@
+"""Boxes: overlap, the code that a detector learns, and non-maximum suppression.
+
+A box is (x0, y0, x1, y1) in fractions of the image's width and height, so that it holds at every
+size; x0 <= x1 and y0 <= y1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketvision.errors import at_least, in_range
+
+Boxes = npt.NDArray[np.float32]  # (N, 4)
+Scores = npt.NDArray[np.float32]  # (N,)
+Rows = npt.NDArray[np.int64]  # (n,)
+
+# SSD's variances: codes are divided by 0.1 of an anchor's extent, and by 0.2 in log scale.
+CODE_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+LARGEST_LOG = math.log(1000 / 16)  # a code cannot enlarge its anchor more than that
+
+
+def areas(boxes: Boxes) -> npt.NDArray[np.float32]:
+    """(..., 4) -> (...)."""
+    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    found: npt.NDArray[np.float32] = sides[..., 0] * sides[..., 1]
+    return found
+
+
+def iou(first: Boxes, second: Boxes) -> npt.NDArray[np.float32]:
+    """Intersection over union of each with each: (N, 4), (M, 4) -> (N, M); 0 of empty boxes."""
+    corner = np.maximum(first[:, None, :2], second[None, :, :2])
+    opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = areas(np.concatenate([corner, opposite], axis=-1))
+    union = areas(first)[:, None] + areas(second)[None] - shared
+    found: npt.NDArray[np.float32] = np.zeros_like(shared)
+    np.divide(shared, union, out=found, where=union > 0)
+    return found
+
+
+def suppressed(boxes: Boxes, scores: Scores, threshold: float) -> Rows:
+    """Rows that stay, best first: none overlaps a better one by an IoU above `threshold`.
+
+    Of equal scores the earlier row is the better one.
+    """
+    order = np.argsort(-scores, kind="stable")
+    overlaps = iou(boxes[order], boxes[order]) > threshold
+    alive = np.ones(len(order), bool)
+    for row in range(len(order)):
+        if alive[row]:
+            alive[row + 1 :] &= ~overlaps[row, row + 1 :]
+    kept: Rows = order[alive].astype(np.int64)
+    return kept
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Which of a detector's boxes are told.
+
+    least: score, 0..1. candidates: of each class, that are looked at. overlap: IoU above which the
+    worse of two boxes of a class goes. most: boxes of an image. The defaults are torchvision's for
+    SSDLite, made for evaluation; people want least=0.3 or so.
+
+    Raises: ConfigError: a field outside its range.
+    """
+
+    least: float = 0.001
+    candidates: int = 300
+    overlap: float = 0.55
+    most: int = 300
+
+    def __post_init__(self) -> None:
+        in_range("least", self.least, 0.0, 1.0)
+        at_least("candidates", self.candidates, 1)
+        in_range("overlap", self.overlap, 0.0, 1.0)
+        at_least("most", self.most, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Detections:
+    """What was found in one image, the surest first. classes: (n,) int64, the background 0."""
+
+    boxes: Boxes
+    scores: Scores
+    classes: Rows
+
+
+def select(boxes: Boxes, scores: Scores, selection: Selection) -> Detections:
+    """The boxes that are told, of (M, 4) boxes and (M, K) probabilities, class 0 the background."""
+    clipped = np.clip(boxes, 0, 1)
+    rows: list[Rows] = []
+    classes: list[Rows] = []
+    for label in range(1, scores.shape[1]):
+        able = np.flatnonzero(scores[:, label] > selection.least)
+        best = able[np.argsort(-scores[able, label], kind="stable")][: selection.candidates]
+        kept = best[suppressed(clipped[best], scores[best, label], selection.overlap)]
+        rows.append(kept)
+        classes.append(np.full(len(kept), label, np.int64))
+    row, named = np.concatenate(rows), np.concatenate(classes)
+    order = np.argsort(-scores[row, named], kind="stable")[: selection.most]
+    row, named = row[order], named[order]
+    return Detections(boxes=clipped[row], scores=scores[row, named], classes=named)

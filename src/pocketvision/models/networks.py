@@ -1,0 +1,40 @@
+"""Every kind of network here: classifiers, segmenters, detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import pydantic
+
+from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.detector import Detector, DetectorSpec
+from pocketvision.models.segmenter import Segmenter, SegmenterSpec
+
+AnyNetwork = Network | Segmenter | Detector
+DenseSpec = SegmenterSpec | DetectorSpec
+
+
+def _kind(value: object) -> str:
+    """By the fields that no other kind has; in JSON, or of a specification."""
+    names = value if isinstance(value, Mapping) else type(value).__dataclass_fields__  # type: ignore[attr-defined]  # one of the union
+    return "detector" if "taps" in names else "segmenter" if "high" in names else "classifier"
+
+
+AnySpec = Annotated[
+    Annotated[ArchSpec, pydantic.Tag("classifier")]
+    | Annotated[SegmenterSpec, pydantic.Tag("segmenter")]
+    | Annotated[DetectorSpec, pydantic.Tag("detector")],
+    pydantic.Discriminator(_kind),
+]
+
+
+def module_of(spec: ArchSpec | SegmenterSpec | DetectorSpec) -> AnyNetwork:
+    """The module of a specification, with the weights its parts draw for themselves."""
+    match spec:
+        case ArchSpec():
+            return Network(spec)
+        case SegmenterSpec():
+            return Segmenter(spec)
+        case DetectorSpec():
+            return Detector(spec)
