@@ -62,7 +62,7 @@ class Selection:
 
     least: score, 0..1. candidates: of each class, that are looked at. overlap: IoU above which the
     worse of two boxes of a class goes. most: boxes of an image. The defaults are torchvision's for
-    SSDLite, made for evaluation; people want least=0.3 or so.
+    SSDLite, which tell nearly all, as an evaluation wants it.
 
     Raises: ConfigError: a field outside its range.
     """

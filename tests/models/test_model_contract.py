@@ -12,6 +12,8 @@ from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models import registry, weights
 from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.detector import ssdlite
+from pocketvision.models.segmenter import lr_aspp
 from pocketvision.models.taps import FeatureNetwork
 from pocketvision.runtimes.direct import write_directly
 from pocketvision.runtimes.export import export_onnx
@@ -121,6 +123,16 @@ def test_features_only_gives_the_same_maps(network: Network) -> None:
     assert body.strides == tuple(expected)
     for stride, found in zip(body.strides, maps, strict=True):
         assert torch.equal(found, expected[stride])
+
+
+@torch.no_grad()
+def test_network_is_the_body_of_a_segmenter_and_of_a_detector(network: Network) -> None:
+    segmenter = lr_aspp(network.spec, 3, output_stride=32).build(seed=0).eval()
+    assert segmenter(images(1, 45)).shape == (1, 3, 45, 45)
+    assert count(segmenter.spec).parameters == sum(p.numel() for p in segmenter.parameters())
+    detector = ssdlite(network.spec, 3).build(seed=0).eval()
+    assert detector(images(1, 64))[0].shape == (1, detector.spec.num_anchors, 3)
+    assert count(detector.spec).parameters == sum(p.numel() for p in detector.parameters())
 
 
 @torch.no_grad()

@@ -85,6 +85,15 @@ def test_dilation_keeps_the_weights() -> None:
     assert dilated.build(seed=1).state_dict().keys() == plain.build(seed=1).state_dict().keys()
     assert dilated.blocks == mobilenet_v3_large(width=0.25, resolution=64, dilated=True).blocks
     assert with_output_stride(plain, 32) is plain
+    deeper = with_output_stride(plain, 8)
+    assert with_output_stride(dilated, 8).blocks == deeper.blocks  # dilations multiply
+    assert [block.dilation for block in deeper.blocks[-2:]] == [4, 1]
+
+
+def test_full_convolutions_are_dilated_too() -> None:
+    dilated = with_output_stride(small("mobilenet_v1_full"), 16)
+    assert [block.dilation for block in dilated.blocks[-3:]] == [1, 2, 2]
+    assert dilated.build(seed=0).forward_features(torch.zeros(1, 3, 64, 64)).shape[-2:] == (4, 4)
 
 
 @torch.no_grad()

@@ -48,44 +48,31 @@ def start_dense(
     """
     path = weights_path(source, spec.backbone.name, spec.width, progress)
     checkpoint, file = read_checkpoint(path), described(path)
-    found = _torchvision_s(spec, checkpoint)
-    if found is not None:
-        theirs, pairs = found
-        return _whole(theirs, checkpoint, pairs, f"torchvision's {_kind(theirs)}", seed)
+    if is_torchvision_lr_aspp(checkpoint.state):
+        theirs, pairs = _lr_aspp_there(spec, path)
+        return _whole(theirs, checkpoint, pairs, "torchvision's LR-ASPP", seed)
+    if is_torchvision_ssdlite(checkpoint.state):
+        if not isinstance(spec, DetectorSpec):
+            raise _of_another_kind(path, "SSDLite", spec)
+        pairs = dict(torchvision_ssdlite(spec))
+        return _whole(spec, checkpoint, pairs, "torchvision's SSDLite", seed)
     if file is not None and not isinstance(file.spec, ArchSpec):
         _check_same(spec, file.spec, path)
         return _whole(spec, checkpoint, {}, "pocketvision", seed)
     return _on_backbone(spec, checkpoint, seed)
 
 
-def _torchvision_s(
-    spec: DenseSpec, checkpoint: Checkpoint
-) -> tuple[DenseSpec, dict[str, str]] | None:
-    """The network as torchvision has it, and its names; None: the file is no such.
-
-    Raises: ArtefactError: it is, but of the other kind.
-    """
-    state, path = checkpoint.state, checkpoint.path
-    kind = (
-        "LR-ASPP"
-        if is_torchvision_lr_aspp(state)
-        else "SSDLite"
-        if is_torchvision_ssdlite(state)
-        else None
-    )
-    if kind is None:
-        return None
-    if isinstance(spec, SegmenterSpec) and kind == "LR-ASPP" and isinstance(spec.head, LrAsppSpec):
-        body = with_norm(spec.backbone, V3_NORM)
-        theirs = replace(spec, backbone=body, head=replace(spec.head, pooling="global"))
-        return theirs, dict(torchvision_lr_aspp(theirs))
-    if isinstance(spec, DetectorSpec) and kind == "SSDLite":
-        return spec, dict(torchvision_ssdlite(spec))
-    raise ArtefactError(f"{path} is of torchvision's {kind}; expected weights of {spec.label}.")
+def _lr_aspp_there(spec: DenseSpec, path: Path) -> tuple[SegmenterSpec, dict[str, str]]:
+    """The network as torchvision has it, and its names. Raises: ArtefactError: another kind."""
+    if not isinstance(spec, SegmenterSpec) or not isinstance(spec.head, LrAsppSpec):
+        raise _of_another_kind(path, "LR-ASPP", spec)
+    body = with_norm(spec.backbone, V3_NORM)
+    theirs = replace(spec, backbone=body, head=replace(spec.head, pooling="global"))
+    return theirs, dict(torchvision_lr_aspp(theirs))
 
 
-def _kind(spec: DenseSpec) -> str:
-    return "LR-ASPP" if isinstance(spec, SegmenterSpec) else "SSDLite"
+def _of_another_kind(path: Path, found: str, spec: DenseSpec) -> ArtefactError:
+    return ArtefactError(f"{path} is of torchvision's {found}; expected weights of {spec.label}.")
 
 
 def _check_same(spec: DenseSpec, saved: DenseSpec, path: Path) -> None:
@@ -106,9 +93,8 @@ def _whole(
     kept = {k: v for k, v in checkpoint.state.items() if not k.startswith(AUXILIARY)}
     state = renamed(kept, pairs, expected)
     difference = Difference.between(state, expected)
-    if not all(BY_CLASS.match(name) for name in difference.changed) or len(difference.names) > len(
-        difference.changed
-    ):
+    by_class = {name for name in difference.changed if BY_CLASS.match(name)}
+    if set(difference.names) - by_class:
         raise ArtefactError(f"{checkpoint.path} is not of {spec.label}: {difference}.")
     replaced = tuple(difference.changed)
     taken = {name: tensor for name, tensor in state.items() if name not in replaced}

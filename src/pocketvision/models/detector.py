@@ -5,7 +5,6 @@ Source: Sandler et al., MobileNetV2, section 6.2; Howard et al., MobileNetV3, se
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from pocketvision.errors import ConfigError, check_shape
 from pocketvision.models.arch import ArchSpec, BlockSpec, initialise, new_module
 from pocketvision.models.foreign import with_norm
 from pocketvision.models.taps import (
+    OnBackbone,
     Tap,
     body_layers,
     channels_at,
@@ -32,15 +32,14 @@ FINE_STRIDE, COARSE_STRIDE = 16, 32  # of the body's maps, C4 and C5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectorSpec:
+class DetectorSpec(OnBackbone):
     """A backbone up to its last map, and SSDLite on its maps.
 
-    backbone: its classifier is left away. taps: where the maps are, finest first.
+    taps: where the maps are, finest first.
 
     Raises: ConfigError: a map that is not there, or of other channels than the head takes.
     """
 
-    backbone: ArchSpec
     taps: tuple[Tap, ...]
     head: SsdLiteSpec
 
@@ -63,26 +62,6 @@ class DetectorSpec:
         return f"ssdlite_{self.backbone.label}"
 
     @property
-    def width(self) -> float:
-        """The multiplier of the backbone."""
-        return self.backbone.width
-
-    @property
-    def in_chans(self) -> int:
-        """Channels of the input."""
-        return self.backbone.in_chans
-
-    @property
-    def resolution(self) -> int:
-        """Side of the square input, pixels."""
-        return self.backbone.resolution
-
-    @property
-    def num_classes(self) -> int:
-        """Number of logits of each anchor; the background, class 0, counts."""
-        return self.head.num_classes
-
-    @property
     def body_blocks(self) -> tuple[BlockSpec, ...]:
         """Up to the last map."""
         return self.backbone.blocks[: last_block(self.taps) + 1]
@@ -96,16 +75,6 @@ class DetectorSpec:
     def num_anchors(self) -> int:
         """At `resolution`."""
         return self.head.anchors.per_place * sum(rows * columns for rows, columns in self.map_sizes)
-
-    def at(self, resolution: int) -> DetectorSpec:
-        """The same network for another input size; weights fit both."""
-        return dataclasses.replace(self, backbone=self.backbone.at(resolution))
-
-    def with_classes(self, num_classes: int) -> DetectorSpec:
-        """The same network with another number of logits."""
-        return dataclasses.replace(
-            self, head=dataclasses.replace(self.head, num_classes=num_classes)
-        )
 
     def anchors(self) -> Tensor:
         """(M, 4) float32: centre x, centre y, width, height, in fractions of the image."""

@@ -81,12 +81,12 @@ def with_output_stride(spec: ArchSpec, stride: int) -> ArchSpec:
 
 
 def _dilated(spec: ArchSpec, block: BlockSpec, dilation: int) -> BlockSpec:
-    if isinstance(block, ConvSpec) and block.kernel == 1 and block.stride == 1:
-        return block
+    if isinstance(block, ConvSpec) and block.kernel == 1:
+        return replace(block, stride=1)
     if isinstance(block, InvertedResidualSpec):  # without a shortcut where there was none
-        return replace(block, stride=1, dilation=dilation, skip=block.skip and block.stride == 1)
-    if isinstance(block, SeparableSpec):
-        return replace(block, stride=1, dilation=dilation)
+        block = replace(block, skip=block.skip and block.stride == 1)
+    if isinstance(block, ConvSpec | InvertedResidualSpec | SeparableSpec):
+        return replace(block, stride=1, dilation=dilation * block.dilation)
     raise ConfigError(
         f"{spec.label} cannot be dilated: {block.kind} has no dilation. Ask for output_stride=32."
     )

@@ -17,8 +17,10 @@ DenseSpec = SegmenterSpec | DetectorSpec
 
 def _kind(value: object) -> str:
     """By the fields that no other kind has; in JSON, or of a specification."""
-    names = value if isinstance(value, Mapping) else type(value).__dataclass_fields__  # type: ignore[attr-defined]  # one of the union
-    return "detector" if "taps" in names else "segmenter" if "high" in names else "classifier"
+    fields = value if isinstance(value, Mapping) else ()
+    if isinstance(value, DetectorSpec) or "taps" in fields:
+        return "detector"
+    return "segmenter" if isinstance(value, SegmenterSpec) or "high" in fields else "classifier"
 
 
 AnySpec = Annotated[

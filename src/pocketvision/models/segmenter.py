@@ -5,7 +5,6 @@ Source: Howard et al., Searching for MobileNetV3, section 6.4; Sandler et al., M
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from pocketvision.errors import ConfigError, check_shape
 from pocketvision.models.arch import ArchSpec, BlockSpec, initialise, new_module
 from pocketvision.models.editing import with_output_stride
 from pocketvision.models.taps import (
+    OnBackbone,
     Tap,
     body_layers,
     channels_at,
@@ -36,18 +36,16 @@ PREFIXES = {"lr_aspp": "lraspp", "r_aspp": "raspp"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SegmenterSpec:
+class SegmenterSpec(OnBackbone):
     """A backbone up to its last map, and a head on one or two of its maps.
 
-    backbone: its classifier is left away, and all behind the last map. output_stride: of that map:
-    what would reduce further is dilated. low: at stride 8; None: the head has no skip. high: the
-    last map.
+    output_stride: of that map: what of the backbone would reduce further is dilated. low: at stride
+    8; None: the head has no skip. high: the last map.
 
     Raises: ConfigError: a map that is not there, or of other channels than the head takes; a
     backbone that cannot be dilated to that stride.
     """
 
-    backbone: ArchSpec
     output_stride: int = OUTPUT_STRIDE
     low: Tap | None
     high: Tap
@@ -95,36 +93,6 @@ class SegmenterSpec:
         usual = self.output_stride == OUTPUT_STRIDE
         stride = "" if usual else f", output stride {self.output_stride}"
         return f"{PREFIXES[self.head.kind]}_{self.backbone.label}{stride}"
-
-    @property
-    def width(self) -> float:
-        """The multiplier of the backbone."""
-        return self.backbone.width
-
-    @property
-    def in_chans(self) -> int:
-        """Channels of the input."""
-        return self.backbone.in_chans
-
-    @property
-    def resolution(self) -> int:
-        """Side of the square input, pixels."""
-        return self.backbone.resolution
-
-    @property
-    def num_classes(self) -> int:
-        """Number of logits of each pixel."""
-        return self.head.num_classes
-
-    def at(self, resolution: int) -> SegmenterSpec:
-        """The same network for another input size; weights fit both."""
-        return dataclasses.replace(self, backbone=self.backbone.at(resolution))
-
-    def with_classes(self, num_classes: int) -> SegmenterSpec:
-        """The same network with another number of logits."""
-        return dataclasses.replace(
-            self, head=dataclasses.replace(self.head, num_classes=num_classes)
-        )
 
     def layers(self) -> tuple[Layer, ...]:
         """All convolutions in order, as arithmetic at `resolution`."""

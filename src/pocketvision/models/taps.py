@@ -6,14 +6,18 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from torch import Tensor, nn
 
 from pocketvision.errors import ConfigError, check_shape, choice, in_range
 from pocketvision.models.arch import ArchSpec, BlockSpec, Network
 from pocketvision.nn.blocks import InvertedResidual, InvertedResidualSpec
+from pocketvision.nn.dense_heads import LrAsppSpec, RAsppSpec
 from pocketvision.nn.layer import Layer, Size
+from pocketvision.nn.ssdlite import SsdLiteSpec
+
+At = Literal["output", "expansion"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,11 +25,51 @@ class Tap:
     """A map inside a network. at: "expansion": behind the 1x1 expansion of an inverted residual."""
 
     block: int
-    at: Literal["output", "expansion"] = "output"
+    at: At = "output"
 
     def __post_init__(self) -> None:
         in_range("block", self.block, 0, math.inf)
-        choice("at", self.at, get_args(Literal["output", "expansion"]))
+        choice("at", self.at, get_args(At))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnBackbone:
+    """What networks that stand on the maps of a backbone have in common.
+
+    backbone: its classifier is left away, and all behind the last map.
+    """
+
+    backbone: ArchSpec
+    head: LrAsppSpec | RAsppSpec | SsdLiteSpec
+
+    @property
+    def width(self) -> float:
+        """The multiplier of the backbone."""
+        return self.backbone.width
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the input."""
+        return self.backbone.in_chans
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square input, pixels."""
+        return self.backbone.resolution
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits of each pixel, or of each anchor, of which the background is one."""
+        return self.head.num_classes
+
+    def at(self, resolution: int) -> Self:
+        """The same network for another input size; weights fit both."""
+        return dataclasses.replace(self, backbone=self.backbone.at(resolution))
+
+    def with_classes(self, num_classes: int) -> Self:
+        """The same network with another number of logits."""
+        head = dataclasses.replace(self.head, num_classes=num_classes)
+        return dataclasses.replace(self, head=head)
 
 
 def channels_at(spec: ArchSpec, tap: Tap) -> int:

@@ -60,9 +60,9 @@ class ExtraSpec:
 class AnchorSpec:
     """The boxes that every place of every map predicts from.
 
-    Of map k of m, the side is least + (most - least) k / (m - 1) of the image; of the last but one
-    scale, 1. Each place has a square of that side, one of the geometric mean with the next side,
-    and for every ratio an upright and a lying box of the same area.
+    On map k of m, the side is least + (most - least) k / (m - 1) of the image's. Each place has a
+    square of that side, one of its geometric mean with the next map's side (behind the last: 1),
+    and for every ratio an upright and a lying box of the first square's area.
 
     Source: Liu et al., SSD, section 2.2.
     Raises: ConfigError: a field outside what is allowed.
