@@ -1,4 +1,4 @@
-"""A searched network against the best width and resolution multiplier, for the same time.
+"""A searched network against the best width multiplier at one input side, for the same time.
 
     python recipes/search_cifar10.py CIFAR10 --page recipes/search_cifar10.md
 
@@ -174,8 +174,9 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
         "# A search against multipliers, for the same time",
         "",
         "Does an architecture that was searched for on the images and the machine beat the best "
-        "MobileNetV3 with a width and resolution multiplier, trained for the same total time "
-        f"(search included), within the same measured latency? {RULE}",
+        "MobileNetV3 with a width multiplier, trained for the same total time (search included), "
+        f"within the same measured latency? Both have inputs of {asked.resolution} px: what was "
+        f"published says too little of small inputs to choose their side by it. {RULE}",
         "",
         "```",
         command("search_cifar10", asked),

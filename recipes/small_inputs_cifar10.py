@@ -201,8 +201,12 @@ def page(found: Sequence[Trained], asked: Options) -> list[str]:
 def options() -> Options:
     """Parse the command line."""
     parser = arguments(__doc__, work="cifar10-small-inputs", minutes=3)
+    parser.set_defaults(seeds=[0])
     parser.add_argument("--latency", default="0.25ms", help="that all are within")
-    return Options(**given_words(parser))
+    asked = Options(**given_words(parser))
+    if len(asked.seeds) > 1:
+        parser.error("one seed at a time; give each another --work.")
+    return asked
 
 
 def main() -> None:

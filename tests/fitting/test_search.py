@@ -18,6 +18,7 @@ from target_tables import table_of, write_table
 from tiny_space import TINY_SPACE
 
 from pocketvision.budget import Budget
+from pocketvision.compress.sampling import RandomSearch
 from pocketvision.errors import (
     ArtefactError,
     BudgetError,
@@ -41,6 +42,7 @@ from pocketvision.intervals import wilson
 from pocketvision.measure.count import count
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
+from pocketvision.models.space import Member
 from pocketvision.models.spaces import find_space
 from pocketvision.models.weights import load_classifier
 from pocketvision.record import Accuracy, Arm, Latency, Precision
@@ -219,6 +221,25 @@ def test_scoring_ends_with_a_generation_where_the_time_is_over(
     origins = [entry.origin for entry in ScoreLog(tmp_path / "out" / "searching").entries]
     assert origins == ["evolution"] * 2 + ["random"] * 2
     assert "Scored 2 of 4 members by each way in the time there is." in told.sentences
+
+
+@pytest.mark.usefixtures("alone")
+def test_space_that_is_used_up_ends_the_scoring_and_not_the_search(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = RandomSearch.ask
+
+    def ask(way: RandomSearch, count: int) -> list[Member]:
+        if way.generation:
+            raise BudgetError("No new one is within 1 ms.")
+        return original(way, count)
+
+    monkeypatch.setattr(RandomSearch, "ask", ask)
+    run_search(config, tmp_path / "out", told := Told())
+    origins = [entry.origin for entry in ScoreLog(tmp_path / "out" / "searching").entries]
+    assert origins == ["evolution"] * 2 + ["random"] * 2 + ["evolution"] * 2
+    assert "No new one is within 1 ms. What was scored has to do." in told.sentences
+    assert state_of(tmp_path / "out").found is not None
 
 
 def test_damaged_log_says_where(searched: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.narrow import check_narrows
 from pocketvision.models.width_groups import width_groups
-from pocketvision.record import Latency
+from pocketvision.record import Latency, Prior
 from pocketvision.runtimes.runtime import PLAIN_INT8
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -44,6 +44,7 @@ def load(name: str) -> ModuleType:
 paired = load("paired")
 search = load("search_cifar10")
 netadapt = load("netadapt_cifar10")
+small_inputs = load("small_inputs_cifar10")
 
 
 def latency(median_ms: float) -> Latency:
@@ -283,6 +284,43 @@ def test_page_is_written_or_printed(tmp_path: Path, capsys: Any) -> None:
 # Attempts
 
 
+@pytest.mark.parametrize(
+    ("second", "expected"), [([1, 2, 3, 4], 1.0), ([4, 3, 2, 1], -1.0), ([2, 1, 4, 3], 0.6)]
+)
+def test_rank_correlation_is_spearman_s(second: list[float], expected: float) -> None:
+    assert small_inputs.rank_correlation([10, 20, 30, 40], second) == pytest.approx(expected)
+
+
+def test_page_on_small_inputs_says_what_each_guide_would_choose(tmp_path: Path) -> None:
+    def trained(network: str, macs: int, prior: float, top1: float) -> Any:
+        return small_inputs.Trained(
+            network=network,
+            latency=latency(0.2),
+            macs=macs,
+            prior=Prior(top1=prior, source="extrapolated"),
+            epochs=3,
+            seconds=60.0,
+            top1=top1,
+            n=100,
+        )
+
+    found = [trained("famous", 10**6, 0.9, 0.4), trained("busy", 2 * 10**6, 0.1, 0.6)]
+    asked = small_inputs.Options(
+        data=tmp_path,
+        work=tmp_path,
+        page=None,
+        minutes=2.0,
+        images=30,
+        seeds=(0,),
+        epochs=None,
+        latency="0.25ms",
+    )
+    text = "\n".join(small_inputs.page(found, asked))
+    assert "is -1.00 for the extrapolated accuracy, and +1.00 for" in text
+    assert "would choose famous (40.0%), the second busy (60.0%)." in text
+    assert text.index("| busy |") < text.index("| famous |")
+
+
 def test_machine_that_is_too_noisy_ends_the_script(tmp_path: Path) -> None:
     def make() -> None:
         raise GateError("The machine is too noisy")
@@ -403,7 +441,7 @@ def test_search_end_to_end_and_again(
     words = [
         *(images, "--work", tmp_path / "runs", "--page", page, "--minutes", 0, "--images", 90),
         *("--seeds", 0, "--epochs", 2, "--latency", "50ms", "--space", space),
-        *("--supernet-steps", 4, "--evaluations", 4),
+        *("--supernet-steps", 4, "--evaluations", 4, "--resolution", 32),
     ]
     run(search, words, monkeypatch)
     first = page.read_text()

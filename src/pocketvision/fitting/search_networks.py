@@ -175,7 +175,9 @@ def _by_merit(planner: Planner, ranking: list[Candidate]) -> list[tuple[SearchSp
 
 
 def _has_room(planner: Planner, planned: Planned, space: SearchSpace, base: Candidate) -> bool:
-    """Whether the smallest member is well within the latency; by a table that is not asked."""
+    """Whether the smallest member, measured here, is well within the latency. True for a target:
+    the blocks of a space need not be in its table.
+    """
     if planner.target is not None:
         return True
     config = planner.config
