@@ -87,12 +87,17 @@ def test_dilation_keeps_the_weights() -> None:
     assert with_output_stride(plain, 32) is plain
     deeper = with_output_stride(plain, 8)
     assert with_output_stride(dilated, 8).blocks == deeper.blocks  # dilations multiply
-    assert [block.dilation for block in deeper.blocks[-2:]] == [4, 1]
+    assert dilations(deeper)[-2:] == [4, 1]
+
+
+def dilations(spec: ArchSpec) -> list[int]:
+    """Of every block; 1 of what has none."""
+    return [getattr(block, "dilation", 1) for block in spec.blocks]
 
 
 def test_full_convolutions_are_dilated_too() -> None:
     dilated = with_output_stride(small("mobilenet_v1_full"), 16)
-    assert [block.dilation for block in dilated.blocks[-3:]] == [1, 2, 2]
+    assert dilations(dilated)[-3:] == [1, 2, 2]
     assert dilated.build(seed=0).forward_features(torch.zeros(1, 3, 64, 64)).shape[-2:] == (4, 4)
 
 
