@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pocketvision.boxes import Boxes, Selection, areas, iou, select, suppressed
+from pocketvision.boxes import Boxes, Objects, Selection, areas, iou, select, suppressed
 from pocketvision.errors import ConfigError
 
 corners = arrays.arrays(np.float32, (6, 4), elements=st.floats(0, 1, width=32))
@@ -80,3 +82,33 @@ def test_nothing_found_is_empty() -> None:
 def test_selection_refuses_what_is_not_allowed(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{field}={value} is"):
         Selection(**{field: value})  # type: ignore[arg-type]  # what is tested
+
+
+def some_objects(counts: tuple[int, ...]) -> Objects:
+    """Objects of images with that many each, all different."""
+    total = sum(counts)
+    corners = np.linspace(0, 0.5, 2 * total, dtype=np.float32).reshape(total, 2)
+    return Objects(
+        boxes=np.concatenate([corners, corners + 0.25], axis=1),
+        labels=np.arange(total, dtype=np.int32),
+        ignored=np.arange(total) % 2 == 1,
+        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+    )
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.data())
+def test_images_are_taken_with_their_objects(counts: list[int], data: st.DataObject) -> None:
+    objects = some_objects(tuple(counts))
+    order = data.draw(st.lists(st.integers(0, len(counts) - 1), max_size=6))
+    taken = objects.take(np.array(order, np.int64))
+    assert len(taken) == len(order)
+    for place, image in enumerate(order):
+        np.testing.assert_array_equal(taken.of(place).labels, objects.of(image).labels)
+        np.testing.assert_array_equal(taken.of(place).boxes, objects.of(image).boxes)
+        np.testing.assert_array_equal(taken.of(place).ignored, objects.of(image).ignored)
+
+
+def test_columns_of_objects_belong_together() -> None:
+    objects = some_objects((1, 2))
+    with pytest.raises(ConfigError, match=r"labels .*2.*3"):
+        replace(objects, labels=objects.labels[:2])

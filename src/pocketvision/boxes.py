@@ -7,12 +7,13 @@ size; x0 <= x1 and y0 <= y1.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketvision.errors import at_least, in_range
+from pocketvision.errors import at_least, check_shape, in_range
 
 Boxes = npt.NDArray[np.float32]  # (N, 4)
 Scores = npt.NDArray[np.float32]  # (N,)
@@ -21,6 +22,59 @@ Rows = npt.NDArray[np.int64]  # (n,)
 # SSD's variances: codes are divided by 0.1 of an anchor's extent, and by 0.2 in log scale.
 CODE_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 LARGEST_LOG = math.log(1000 / 16)  # a code cannot enlarge its anchor more than that
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Objects:
+    """What is to be found in each of N images, one column per fact of M objects.
+
+    boxes: (M, 4) float32. labels: (M,) int32, index into the classes, among which the background
+    is not. ignored: (M,) bool, objects whose finding neither counts nor fails (VOC's "difficult",
+    COCO's crowds). starts: (N + 1,) int64: the objects of image i are rows starts[i] to
+    starts[i + 1].
+
+    Raises: ConfigError: columns that do not match.
+    """
+
+    boxes: Boxes
+    labels: npt.NDArray[np.int32]
+    ignored: npt.NDArray[np.bool_]
+    starts: Rows
+
+    def __post_init__(self) -> None:
+        count = int(self.starts[-1])
+        check_shape("boxes", self.boxes.shape, (count, 4))
+        check_shape("labels", self.labels.shape, (count,))
+        check_shape("ignored", self.ignored.shape, (count,))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Objects]) -> Objects:
+        """The images of all parts, in turn."""
+        counts = [np.diff(part.starts) for part in parts]
+        return cls(
+            boxes=np.concatenate([np.zeros((0, 4), np.float32), *(p.boxes for p in parts)]),
+            labels=np.concatenate([np.zeros(0, np.int32), *(p.labels for p in parts)]),
+            ignored=np.concatenate([np.zeros(0, bool), *(p.ignored for p in parts)]),
+            starts=np.concatenate([[0], np.cumsum(np.concatenate([[], *counts]))]).astype(np.int64),
+        )
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self.starts) - 1
+
+    def take(self, images: Rows) -> Objects:
+        """Those images, in that order."""
+        return Objects.joined([self.of(image) for image in images.tolist()])
+
+    def of(self, image: int) -> Objects:
+        """One image alone."""
+        start, end = int(self.starts[image]), int(self.starts[image + 1])
+        return Objects(
+            boxes=self.boxes[start:end],
+            labels=self.labels[start:end],
+            ignored=self.ignored[start:end],
+            starts=np.array([0, end - start], np.int64),
+        )
 
 
 def areas(boxes: Boxes) -> npt.NDArray[np.float32]:
