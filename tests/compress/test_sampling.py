@@ -248,3 +248,17 @@ def test_reward_is_the_paper_s() -> None:
 def test_config_refuses_what_is_not_allowed(change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(EvolutionConfig(), **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_limit_near_the_smallest_member_leaves_more_than_that(name: str) -> None:
+    """Drawn evenly, not one of thousands would be within it."""
+    smallest_ms = work_of(SPACE.smallest())
+    limit = Limit(latency_of=work_of, limit_ms=1.25 * smallest_ms)
+    generator = random.Random(0)
+    assert not any(limit.holds(SPACE.sample(generator)) for _ in range(300))
+    way = WAYS[name]()
+    way.limit = limit  # type: ignore[attr-defined]
+    members = way.ask(8)
+    assert len(set(members)) == 8
+    assert all(limit.holds(member) for member in members)

@@ -9,17 +9,22 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from pocketvision.errors import BudgetError, in_range
-from pocketvision.models.space import Member, SearchSpace
+from pocketvision.models.space import BlockChoice, Member, SearchSpace
 
 REWARD_EXPONENT = -0.07  # alpha and beta of MnasNet
-MAX_DRAWS = 2000  # until one is within the limit
+MAX_DRAWS = 400  # until one is within the limit
+EVEN_DRAWS = 20  # of these, before choices of the smallest member are mixed in
+MORE_A_DRAW = 0.01  # of them, up to
+MOST_OF_THE_SMALLEST = 0.95
 
 LatencyOf = Callable[[Member], float]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,11 +114,16 @@ def draw_within(
 ) -> Member:
     """A new member within the limit: drawn evenly, and again where it is too slow.
 
+    Where the limit is near the smallest member, hardly any that is drawn evenly is within it: from
+    the 20th draw on, more and more of the choices are those of the smallest.
+
     Raises: BudgetError: none was found, and the fastest that was seen is named.
     """
+    smallest = space.smallest()
     fastest: float | None = None
-    for _ in range(MAX_DRAWS):
-        member = space.sample(generator)
+    for number in range(MAX_DRAWS):
+        share = min(MORE_A_DRAW * max(0, number - EVEN_DRAWS), MOST_OF_THE_SMALLEST)
+        member = blended(smallest, space.sample(generator), share, generator)
         if member in known:
             continue
         latency_ms = limit.latency_of(member)
@@ -132,8 +142,33 @@ def draw_within(
     )
 
 
+def blended(smallest: Member, other: Member, share: float, generator: random.Random) -> Member:
+    """`other` with each of its choices as in the smallest member, by that probability."""
+
+    def either(small: T, large: T) -> T:
+        return small if generator.random() < share else large
+
+    def block(small: BlockChoice, large: BlockChoice) -> BlockChoice:
+        return BlockChoice(
+            kernel=either(small.kernel, large.kernel),
+            expansion=either(small.expansion, large.expansion),
+            attention=either(small.attention, large.attention),
+            act=either(small.act, large.act),
+        )
+
+    stages = []
+    for few, many in zip(smallest.stages, other.stages, strict=True):
+        depth = either(len(few), len(many))
+        stages.append(tuple(block(few[0], large) for large in many[:depth]))
+    return Member(
+        width=either(smallest.width, other.width),
+        resolution=either(smallest.resolution, other.resolution),
+        stages=tuple(stages),
+    )
+
+
 class RandomSearch:
-    """Members drawn evenly among those within the limit."""
+    """Members within the limit, drawn as `draw_within` does."""
 
     def __init__(self, space: SearchSpace, limit: Limit, seed: int) -> None:
         self.space, self.limit, self.seed = space, limit, seed
