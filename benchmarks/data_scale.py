@@ -35,6 +35,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from pocketvision.data.cache import DecodedImages
 from pocketvision.data.images import scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, StreamedPixels, open_pixels
@@ -109,7 +110,7 @@ def epochs_here(folder: Path, way: str) -> dict[str, list[float]]:
     pixels: Pixels = (
         open_pixels(samples, SIDE)
         if way == "store"
-        else StreamedPixels(index=samples.index, side=SIDE)
+        else StreamedPixels(contents=DecodedImages(index=samples.index, side=SIDE))
     )
     rows = samples.indices("train")
     source = PixelSource(pixels=pixels, indices=rows, labels=samples.labels[rows])

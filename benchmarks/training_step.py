@@ -121,7 +121,7 @@ def train_loop(name: str) -> list[float]:
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "pixels.u8"
         generator.integers(256, size=(STORED, pre.side, pre.side, 3), dtype=np.uint8).tofile(path)
-        stored = StoredPixels(path=path, rows=STORED, side=pre.side)
+        stored = StoredPixels(path=path, rows=STORED, shape=(pre.side, pre.side, 3))
         labels = generator.integers(CLASSES, size=STORED)
         few = slice(8)  # one small validation an epoch
         train(

@@ -315,11 +315,21 @@ class Quantization:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitSummary:
-    """Images of one split, by class in the order of `DataSummary.classes`."""
+    """One split, by class in the order of `DataSummary.classes`.
+
+    counts: images of each class; of masks, the images in which it occurs; of boxes, the objects.
+    images: of the split; None in records of before, which are of images with one class each.
+    """
 
     name: str
     origin: Literal["given", "set aside"]
     counts: tuple[int, ...]
+    images: int | None = None
+
+    @property
+    def total(self) -> int:
+        """Images of the split."""
+        return sum(self.counts) if self.images is None else self.images
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pocketvision.data import cache
-from pocketvision.data.cache import cache_folder, pixel_store, store_bytes
+from pocketvision.data.cache import DecodedImages, cache_folder, pixel_store, store_bytes
 from pocketvision.data.images import Samples, scan
 from pocketvision.data.pixels import load_pixels
 from pocketvision.errors import ConfigError, DataError
@@ -37,6 +37,10 @@ def samples(tmp_path: Path) -> Samples:
     return scan(tmp_path / "photos")
 
 
+def decoded(samples: Samples, side: int) -> DecodedImages:
+    return DecodedImages(index=samples.index, side=side)
+
+
 def stores(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -47,7 +51,7 @@ def fail(*_: object) -> None:
 
 @pytest.mark.parametrize("side", [4, 7, 12])
 def test_row_i_is_file_i(samples: Samples, side: int) -> None:
-    store = pixel_store(samples, side)
+    store = pixel_store(decoded(samples, side))
     assert store.shape == (8, side, side, 3)
     assert store.dtype == np.uint8
     assert store.nbytes == store_bytes(8, side)
@@ -56,37 +60,46 @@ def test_row_i_is_file_i(samples: Samples, side: int) -> None:
         assert (row == load_pixels(samples.root / path, side)).all()
 
 
+def test_whole_images_are_stretched_and_have_a_store_of_their_own(samples: Samples) -> None:
+    whole = DecodedImages(index=samples.index, side=5, whole=True)
+    store, centres = pixel_store(whole), pixel_store(decoded(samples, 5))
+    for row, path in zip(store, samples.paths, strict=True):
+        assert (row == load_pixels(samples.root / path, 5, whole=True)).all()
+    assert whole.key != decoded(samples, 5).key
+    assert (store != centres).any()
+
+
 def test_second_use_decodes_nothing(
     samples: Samples, pixels_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = np.array(pixel_store(samples, 5))
+    first = np.array(pixel_store(decoded(samples, 5)))
     monkeypatch.setattr(cache, "decode_all", fail)
-    assert (pixel_store(samples, 5) == first).all()
+    assert (pixel_store(decoded(samples, 5)) == first).all()
     assert len(stores(pixels_folder)) == 1
     with pytest.raises(AssertionError, match="decoded again"):
-        pixel_store(samples, 6)
+        pixel_store(decoded(samples, 6))
 
 
 def test_renamed_and_moved_files_find_their_store(
     samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = np.array(pixel_store(samples, 5))
+    first = np.array(pixel_store(decoded(samples, 5)))
     (samples.root / "a" / "0.png").rename(samples.root / "a" / "zzz.png")
     moved = samples.root.rename(samples.root.with_name("moved"))
     monkeypatch.setattr(cache, "decode_all", fail)
-    assert (pixel_store(scan(moved), 5) == first).all()
+    assert (pixel_store(decoded(scan(moved), 5)) == first).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 10_000])
 def test_broken_store_is_rebuilt(samples: Samples, pixels_folder: Path, content: bytes) -> None:
-    first = np.array(pixel_store(samples, 5))
+    first = np.array(pixel_store(decoded(samples, 5)))
     (pixels_folder / stores(pixels_folder)[0]).write_bytes(content)
-    assert (pixel_store(samples, 5) == first).all()
+    assert (pixel_store(decoded(samples, 5)) == first).all()
 
 
 def test_progress_counts_every_image(samples: Samples) -> None:
     seen: list[tuple[int, int]] = []
-    pixel_store(samples, 5, progress=lambda done, total: seen.append((done, total)))
+    pixel_store(decoded(samples, 5), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(done, 8) for done in range(1, 9)]
 
 
@@ -95,7 +108,7 @@ def test_interrupted_build_leaves_nothing(samples: Samples, pixels_folder: Path)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pixel_store(samples, 5, progress=stop)
+        pixel_store(decoded(samples, 5), progress=stop)
     assert stores(pixels_folder) == []
 
 
@@ -116,7 +129,7 @@ def test_files_changed_since_the_scan(
 ) -> None:
     spoiling.change(samples.root / samples.paths[3])
     with pytest.raises(DataError, match=rf"{spoiling.message}.*; scan the folder again"):
-        pixel_store(samples, 5)
+        pixel_store(decoded(samples, 5))
     assert stores(pixels_folder) == []
 
 
@@ -127,14 +140,14 @@ def test_longest_unused_stores_go_first(
     names: dict[int, str] = {}
     for age, crop in ((300, 0), (200, 1), (100, 2)):
         before = set(stores(pixels_folder)) if pixels_folder.exists() else set()
-        pixel_store(subset(samples, crop), 5)
+        pixel_store(decoded(subset(samples, crop), 5))
         (name,) = set(stores(pixels_folder)) - before
         names[crop] = name
         past = time.time() - age
         os.utime(pixels_folder / name, (past, past))
     assert len(stores(pixels_folder)) == 3
-    pixel_store(subset(samples, 0), 5)  # used again: no longer the oldest
-    store = pixel_store(samples, 6)
+    pixel_store(decoded(subset(samples, 0), 5))  # used again: no longer the oldest
+    store = pixel_store(decoded(samples, 6))
     assert store.shape == (8, 6, 6, 3)
     left = stores(pixels_folder)
     assert names[0] in left
@@ -162,7 +175,7 @@ def test_abandoned_builds_are_removed(samples: Samples, pixels_folder: Path) -> 
         (pixels_folder / name).write_bytes(b"half")
         past = time.time() - age
         os.utime(pixels_folder / name, (past, past))
-    pixel_store(samples, 5)
+    pixel_store(decoded(samples, 5))
     left = stores(pixels_folder)
     assert ".new.tmp" in left
     assert ".old.tmp" not in left
@@ -174,7 +187,7 @@ def test_store_above_the_limit(samples: Samples, monkeypatch: pytest.MonkeyPatch
         DataError,
         match=r"need 600 B, but the cache may take 100 B \(\$POCKETVISION_CACHE_LIMIT\); make room",
     ):
-        pixel_store(samples, 5)
+        pixel_store(decoded(samples, 5))
 
 
 def test_limit_must_be_a_size(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +195,7 @@ def test_limit_must_be_a_size(samples: Samples, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(
         ConfigError, match="POCKETVISION_CACHE_LIMIT: size 'plenty' is not a number"
     ):
-        pixel_store(samples, 5)
+        pixel_store(decoded(samples, 5))
 
 
 def test_disk_without_room(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +204,7 @@ def test_disk_without_room(samples: Samples, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(free=599))
     with pytest.raises(DataError, match=r"need 600 B, but the disk of '.*pixels' has 599 B free"):
-        pixel_store(samples, 5)
+        pixel_store(decoded(samples, 5))
 
 
 def test_disk_that_fills_up_meanwhile(
@@ -204,7 +217,7 @@ def test_disk_that_fills_up_meanwhile(
     with pytest.raises(
         DataError, match=r"cannot be written \(No space left on device\); make room"
     ):
-        pixel_store(samples, 5)
+        pixel_store(decoded(samples, 5))
     assert stores(pixels_folder) == []
 
 
@@ -214,19 +227,20 @@ def test_folder_that_cannot_be_made(samples: Samples, tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"cannot be written .*let \$POCKETVISION_CACHE name another"
     ):
-        pixel_store(samples, 5)
+        pixel_store(decoded(samples, 5))
 
 
 def test_processes_may_build_at_once(samples: Samples, pixels_folder: Path) -> None:
     code = (
         "import sys; from pocketvision.data.images import scan;"
-        "from pocketvision.data.cache import pixel_store;"
-        "print(int(pixel_store(scan(sys.argv[1]), 64).sum()))"
+        "from pocketvision.data.cache import DecodedImages, pixel_store;"
+        "contents = DecodedImages(index=scan(sys.argv[1]).index, side=64);"
+        "print(int(pixel_store(contents).sum()))"
     )
     command = [sys.executable, "-c", code, str(samples.root)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     sums = {int(process.communicate()[0]) for process in running}
-    assert sums == {int(pixel_store(samples, 64).sum())}
+    assert sums == {int(pixel_store(decoded(samples, 64)).sum())}
     assert len(stores(pixels_folder)) == 1
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pocketvision.data.cache import _path
+from pocketvision.data.cache import DecodedImages
 from pocketvision.data.images import Samples, scan
 from pocketvision.errors import DataError
 
@@ -170,7 +170,9 @@ def test_fingerprint_and_splits_are_those_of_version_0_1(tmp_path: Path) -> None
             write(tmp_path / label / f"{number}.bmp", number + 100 * (label == "b" and number > 9))
     samples = scan(tmp_path, seed=3)
     assert samples.fingerprint.startswith("86877924dc79b77375d4aa6d4115be48")
-    assert _path(samples, 96).stem.startswith("e25cc27dc0280e7462158b366a026231")
+    assert DecodedImages(index=samples.index, side=96).key.startswith(
+        "e25cc27dc0280e7462158b366a026231"
+    )
     splits = hashlib.sha256(" ".join(samples.splits).encode()).hexdigest()
     assert splits.startswith("0e1440856079de73533bd3f5251e8c2a")
 

@@ -313,3 +313,13 @@ def test_source_can_be_embedded_in_a_script() -> None:
     function = space["load_pixels"]
     assert callable(function)
     assert (function(grey(9), 2) == 9).all()
+
+
+def test_whole_image_is_stretched_to_a_square() -> None:
+    """A gradient from left to right stays one from edge to edge, whatever the sides."""
+    wide = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (10, 1, 3))
+    found = load_pixels(Image.fromarray(wide), 16, whole=True)
+    assert found.shape == (16, 16, 3)
+    assert found[0, 0, 0] < 16
+    assert found[0, -1, 0] > 240
+    assert (np.diff(found[0, :, 0].astype(int)) > 0).all()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pocketvision.data.cache import shortage, store_bytes
+from pocketvision.data.cache import DecodedImages, shortage, store_bytes
 from pocketvision.data.images import Samples, scan
 from pocketvision.data.index import Index
 from pocketvision.data.preprocessing import Preprocessing
@@ -53,7 +53,7 @@ def samples(tmp_path: Path) -> Samples:
 @pytest.fixture
 def both(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> tuple[Pixels, Pixels]:
     stored = open_pixels(samples, SIDE)
-    streamed = StreamedPixels(index=samples.index, side=SIDE)
+    streamed = StreamedPixels(contents=DecodedImages(index=samples.index, side=SIDE))
     assert isinstance(stored, StoredPixels)
     return stored, streamed
 
@@ -100,7 +100,7 @@ def test_store_that_another_run_removed_is_made_up_for(
     for one, other in zip(stored.batches(batches), streamed.batches(batches), strict=True):
         assert (one == other).all()
     with pytest.raises(FileNotFoundError):
-        StoredPixels(path=stored.path, rows=24, side=SIDE).take(batches[0])
+        StoredPixels(path=stored.path, rows=24, shape=(SIDE, SIDE, 3)).take(batches[0])
 
 
 def test_store_in_use_is_not_the_longest_unused(both: tuple[Pixels, Pixels]) -> None:
@@ -120,7 +120,9 @@ def test_few_images_are_decoded_ahead(samples: Samples, monkeypatch: pytest.Monk
         return original(self, row)
 
     monkeypatch.setattr(Index, "read_unchanged", noted)
-    stream = StreamedPixels(index=index, side=SIDE).batches([np.arange(24)] * 20)
+    stream = StreamedPixels(contents=DecodedImages(index=index, side=SIDE)).batches(
+        [np.arange(24)] * 20
+    )
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert len(read) <= (1 + BATCHES_AHEAD) * 24 + GROUP
@@ -150,18 +152,20 @@ def test_images_without_room_are_streamed(
     samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POCKETVISION_CACHE_LIMIT", f"{store_bytes(24, SIDE) - 1}B")
-    assert shortage(24, SIDE).startswith("the decoded images need 73.7 kB, but the cache may take")
+    assert shortage(store_bytes(24, SIDE)).startswith(
+        "the decoded images need 73.7 kB, but the cache may take"
+    )
     assert isinstance(open_pixels(samples, SIDE), StreamedPixels)
     assert not (tmp_path / "cache").exists()
     monkeypatch.delenv("POCKETVISION_CACHE_LIMIT")
-    assert shortage(24, SIDE) == ""
+    assert shortage(store_bytes(24, SIDE)) == ""
     assert isinstance(open_pixels(samples, SIDE), StoredPixels)
     monkeypatch.setenv("POCKETVISION_CACHE_LIMIT", "1B")
     assert isinstance(open_pixels(samples, SIDE), StoredPixels)  # it is there already
 
 
 def test_file_that_changes_between_two_epochs_stops_the_stream(samples: Samples) -> None:
-    stream = StreamedPixels(index=samples.index, side=SIDE)
+    stream = StreamedPixels(contents=DecodedImages(index=samples.index, side=SIDE))
     stream.take(np.arange(24))
     path = samples.root / samples.paths[7]
     path.write_bytes(path.read_bytes() + b"!")
@@ -171,5 +175,9 @@ def test_file_that_changes_between_two_epochs_stops_the_stream(samples: Samples)
 
 def test_warnings_of_the_decoder_stay_unheard(samples: Samples) -> None:
     with warnings.catch_warnings():
-        list(StreamedPixels(index=samples.index, side=SIDE).batches([np.arange(2)]))
+        list(
+            StreamedPixels(contents=DecodedImages(index=samples.index, side=SIDE)).batches(
+                [np.arange(2)]
+            )
+        )
         warnings.warn_explicit("about a file", UserWarning, "x.py", 1, module="PIL.Image")

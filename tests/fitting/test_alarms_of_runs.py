@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from small_runs import QUICK, Told
 
+from pocketvision.data.cache import DecodedImages
 from pocketvision.data.images import scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import StreamedPixels
@@ -96,7 +97,10 @@ def test_no_image_is_looked_at_alone(tmp_path: Path) -> None:
     """Of one image whose maps are one pixel, a batch norm has no statistics."""
     samples = scan(write_noise(tmp_path, {"a": 5, "b": 4}))
     network = registry.spec("mobilenet_v1", width=0.25, resolution=32, num_classes=2).build(seed=0)
-    pre, pixels = Preprocessing.for_resolution(32), StreamedPixels(index=samples.index, side=32)
+    pre, pixels = (
+        Preprocessing.for_resolution(32),
+        StreamedPixels(contents=DecodedImages(index=samples.index, side=32)),
+    )
     pre = replace(pre, side=32)
     twin = batch_statistics(network)
     assert len(named_classes(twin, pixels, np.arange(9), pre, batch_size=2)) == 9

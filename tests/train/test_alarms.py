@@ -37,7 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> PixelSource:
     pixels = (noise + 150 * LABELS[:, None, None, None]).astype(np.uint8)
     path = tmp_path_factory.mktemp("store") / "pixels"
     pixels.tofile(path)
-    stored = StoredPixels(path=path, rows=24, side=32)
+    stored = StoredPixels(path=path, rows=24, shape=(32, 32, 3))
     return PixelSource(pixels=stored, indices=np.arange(24), labels=LABELS)
 
 

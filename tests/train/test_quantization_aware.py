@@ -38,7 +38,7 @@ from pocketvision.train.quantization_aware import (
 )
 from pocketvision.train.trainer import CHECKPOINT, METRICS, OnStep, read_metrics, train
 
-PRE = Preprocessing(resolution=32, side=32)
+PRE = Preprocessing(resolution=32, shape=(32, 32, 3))
 STILL = Augmentation(min_scale=0.8, flip=0, brightness=0, contrast=0, saturation=0)
 CONFIG = QatConfig(epochs=3, batch_size=8, calibration_images=8, threads=1, augmentation=STILL)
 
@@ -60,7 +60,7 @@ def tiny(classes: int) -> ArchSpec:
 
 def stored(pixels: Pixels, path: Path) -> StoredPixels:
     pixels.tofile(path)
-    return StoredPixels(path=path, rows=len(pixels), side=32)
+    return StoredPixels(path=path, rows=len(pixels), shape=(32, 32, 3))
 
 
 @pytest.fixture(scope="module")

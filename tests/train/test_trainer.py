@@ -41,7 +41,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> PixelSource:
     pixels = (noise + 150 * labels[:, None, None, None]).astype(np.uint8)
     path = tmp_path_factory.mktemp("store") / "pixels"
     pixels.tofile(path)
-    stored = StoredPixels(path=path, rows=24, side=32)
+    stored = StoredPixels(path=path, rows=24, shape=(32, 32, 3))
     return PixelSource(pixels=stored, indices=np.arange(24), labels=labels)
 
 
@@ -354,7 +354,7 @@ def test_process_that_was_killed_is_a_sentence() -> None:
 
 @pytest.mark.slow
 def test_file_that_two_processes_lack_is_named(source: PixelSource, tmp_path: Path) -> None:
-    gone = replace(source, pixels=StoredPixels(path=tmp_path / "gone", rows=24, side=32))
+    gone = replace(source, pixels=StoredPixels(path=tmp_path / "gone", rows=24, shape=(32, 32, 3)))
     with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*gone'"):
         run(network(), gone, tmp_path, replace(CONFIG, devices=2, accelerator="cpu"))
 

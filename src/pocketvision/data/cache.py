@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import shutil
 import tempfile
 import time
-from functools import partial
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketvision.budget import format_size, parse_size
-from pocketvision.data.images import Samples
 from pocketvision.data.index import Index
 from pocketvision.data.pixels import load_pixels
 from pocketvision.data.threads import Progress, decode_all
@@ -31,6 +32,50 @@ DEFAULT_LIMIT = "20GB"
 ABANDONED_S = 24 * 3600.0  # a half-built store not written to for this long has no writer
 
 PixelStore = np.memmap[tuple[int, ...], np.dtype[np.uint8]]
+
+
+class Contents(Protocol):
+    """What a store holds: rows of uint8, each decoded from a file. It can be sent to a process."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a row."""
+
+    @property
+    def key(self) -> str:
+        """Hexadecimal; equal for equal rows."""
+
+    def __len__(self) -> int: ...
+
+    def row(self, row: int) -> npt.NDArray[np.uint8]:
+        """One row, decoded now. Raises: DataError: its file is not what was indexed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DecodedImages:
+    """All images of an index at one size, (side, side, 3), as `load_pixels` gives them."""
+
+    index: Index
+    side: int
+    whole: bool = False
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.side, self.side, 3)
+
+    @property
+    def key(self) -> str:
+        """Of the content of the files in order, so renamed or moved files find their store."""
+        key = hashlib.sha256(f"{FORMAT_VERSION} {self.side}{' whole' * self.whole}".encode())
+        for content in self.index.hashes:
+            key.update(f" {content.tobytes().hex()}".encode())
+        return key.hexdigest()
+
+    def row(self, row: int) -> npt.NDArray[np.uint8]:
+        return load_pixels(BytesIO(self.index.read_unchanged(row)), self.side, self.whole)
 
 
 def cache_folder() -> Path:
@@ -45,14 +90,14 @@ def store_bytes(n: int, side: int) -> int:
     return n * side * side * 3
 
 
-def is_stored(samples: Samples, side: int) -> bool:
-    """True if the store of these images is there already."""
-    return _is_whole(_path(samples, side), store_bytes(len(samples), side))
+def is_stored(contents: Contents) -> bool:
+    """True if the store of these is there already."""
+    return _is_whole(_path(contents), _bytes(contents))
 
 
-def shortage(n: int, side: int) -> str:
-    """Why a store of `n` images would not fit, in half a sentence; empty where it would."""
-    needed, limit = store_bytes(n, side), _limit()
+def shortage(needed: int) -> str:
+    """Why a store of so many bytes would not fit, in half a sentence; empty where it would."""
+    limit = _limit()
     if needed > limit:
         return (
             f"the decoded images need {format_size(needed)}, but the cache may take "
@@ -74,26 +119,26 @@ def _nearest(folder: Path) -> Path:
     return folder if folder.exists() else _nearest(folder.parent)
 
 
-def pixel_store(samples: Samples, side: int, progress: Progress | None = None) -> PixelStore:
-    """All images at `side`, decoded now or found in the cache.
+def pixel_store(contents: Contents, progress: Progress | None = None) -> PixelStore:
+    """All rows, decoded now or found in the cache.
 
-    Returns: (N, side, side, 3) uint8, RGB, read-only; row i is `load_pixels` of image i.
-    The key is the content of the files in order, so renamed or moved files find their store.
+    Returns: (N, *shape) uint8, read-only; row i is `contents.row(i)`.
     progress: called with (done, all) while it is built.
     Raises: DataError: an image that changed since `scan`, or too little room. ConfigError: a limit
         that is no size.
     """
-    path = _path(samples, side)
-    folder, needed = path.parent, store_bytes(len(samples), side)
+    path = _path(contents)
+    folder, needed = path.parent, _bytes(contents)
     try:
         if not _is_whole(path, needed):
-            if reason := shortage(len(samples), side):
+            if reason := shortage(needed):
                 raise DataError(f"{reason[0].upper()}{reason[1:]}; make room, or raise the limit.")
             folder.mkdir(parents=True, exist_ok=True)
             _make_room(path, needed)
-            _build(path, samples, side, progress)
+            _build(path, contents, progress)
         os.utime(path)  # used now: the last to be removed
-        return np.memmap(path, dtype=np.uint8, mode="r", shape=(len(samples), side, side, 3))
+        shape = (len(contents), *contents.shape)
+        return np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
     except OSError as error:
         raise DataError(
             f"The pixel store in {str(folder)!r} cannot be written ({error.strerror}); make room, "
@@ -101,31 +146,27 @@ def pixel_store(samples: Samples, side: int, progress: Progress | None = None) -
         ) from error
 
 
-def decode_row(index: Index, side: int, row: int) -> npt.NDArray[np.uint8]:
-    """One image, (side, side, 3) uint8. Raises: DataError: it is not what was indexed."""
-    return load_pixels(BytesIO(index.read_unchanged(row)), side)
+def _path(contents: Contents) -> Path:
+    return cache_folder() / "pixels" / f"{contents.key}.u8"
 
 
-def _path(samples: Samples, side: int) -> Path:
-    key = hashlib.sha256(f"{FORMAT_VERSION} {side}".encode())
-    for content in samples.hashes:
-        key.update(f" {content}".encode())
-    return cache_folder() / "pixels" / f"{key.hexdigest()}.u8"
+def _bytes(contents: Contents) -> int:
+    return len(contents) * math.prod(contents.shape)
 
 
 def _is_whole(path: Path, needed: int) -> bool:
     return path.is_file() and path.stat().st_size == needed
 
 
-def _build(path: Path, samples: Samples, side: int, progress: Progress | None) -> None:
+def _build(path: Path, contents: Contents, progress: Progress | None) -> None:
     """Write under a name of our own, then rename: a second process doing the same does no harm."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             decode_all(
-                partial(decode_row, samples.index, side),
-                range(len(samples)),
+                contents.row,
+                range(len(contents)),
                 lambda pixels: file.write(pixels.tobytes()),
                 progress,
             )

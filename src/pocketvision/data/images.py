@@ -103,17 +103,23 @@ class Samples:
         """Rows of one split, ascending: (n,) int64; empty for a split that is not there."""
         return np.flatnonzero(self.split_codes == SPLITS.index(split)).astype(np.int64)
 
+    def label_text(self, row: int) -> str:
+        """What an image is labelled with, in a line of the fingerprint."""
+        return self.classes[self.labels[row]]
+
+    def counts(self, split: str) -> tuple[int, ...]:
+        """Images of each class in one split."""
+        labels = self.labels[self.indices(split)]
+        return tuple(np.bincount(labels, minlength=len(self.classes)).tolist())
+
     def summary(self) -> DataSummary:
         """Counts and origins for the record."""
         splits = tuple(
             SplitSummary(
                 name=name,
                 origin=self.split_origins[name],
-                counts=tuple(
-                    np.bincount(
-                        self.labels[self.indices(name)], minlength=len(self.classes)
-                    ).tolist()
-                ),
+                counts=self.counts(name),
+                images=len(self.indices(name)),
             )
             for name in SPLITS
             if name in self.split_origins
@@ -125,11 +131,6 @@ class Samples:
             headline_split=self.headline_split,
             skipped=self.skipped,
         )
-
-    def _counts(self, split: str) -> tuple[int, ...]:
-        """Images of each class in one split."""
-        labels = self.labels[self.indices(split)]
-        return tuple(np.bincount(labels, minlength=len(self.classes)).tolist())
 
 
 def scan(
@@ -158,11 +159,11 @@ def scan(
     if only is not None:
         listing = listing.only(read_clean_list(Path(only)), Path(only))
     if listing.skipped and not len(listing):
-        raise DataError(_unreadable_message(listing.skipped, len(listing.skipped)))
+        raise DataError(unreadable_message(listing.skipped, len(listing.skipped)))
     check_classes(listing.root, _present(listing), list(listing.classes))
     index = index_of(listing, progress)
     if index.skipped and not skip_bad:
-        raise DataError(_unreadable_message(index.skipped, len(index) + len(index.skipped)))
+        raise DataError(unreadable_message(index.skipped, len(index) + len(index.skipped)))
     check_classes(index.root, _present(index), list(index.classes))
     return _split(index, seed)
 
@@ -173,7 +174,8 @@ def _present(files: Listing | Index) -> Iterator[tuple[str, str]]:
         yield SPLITS[split], files.classes[label]
 
 
-def _unreadable_message(skipped: tuple[Skipped, ...], total: int) -> str:
+def unreadable_message(skipped: tuple[Skipped, ...], total: int) -> str:
+    """Which files cannot be used, why, and what to do."""
     lines = [f"{len(skipped)} of {total} images cannot be read:"]
     lines += [f"  {entry}" for entry in skipped[:SHOWN]]
     if len(skipped) > SHOWN:
@@ -183,20 +185,7 @@ def _unreadable_message(skipped: tuple[Skipped, ...], total: int) -> str:
 
 
 def _split(index: Index, seed: int) -> Samples:
-    train = SPLITS.index("train")
-    splits = index.splits.copy()
-    origins: dict[str, Origin] = {
-        name: "given" for code, name in enumerate(SPLITS) if (splits == code).any()
-    }
-    pool = np.flatnonzero(splits == train)
-    shares = _shares_to_set_aside(origins, np.bincount(index.labels[pool]))
-    # An image that a given split already holds would leak from one set aside: it stays in train.
-    pool = pool[~_held(index.hashes[pool], index.hashes[splits != train])]
-    origins |= dict.fromkeys(shares, "set aside")
-    splits[pool] = split_by_content(index.hashes[pool], index.labels[pool], shares, seed=seed)
-    origins = {
-        name: origin for name, origin in origins.items() if (splits == SPLITS.index(name)).any()
-    }
+    splits, origins = set_aside(index, seed)
     if "val" not in origins:
         raise DataError(
             f"{str(index.root)!r} has one image per class, too few to set any aside for "
@@ -209,6 +198,27 @@ def _split(index: Index, seed: int) -> Samples:
             + ". Every class needs 2 different images or more; add some, or remove the class."
         )
     return Samples(index=index, split_codes=splits, split_origins=origins)
+
+
+def set_aside(index: Index, seed: int) -> tuple[npt.NDArray[np.int8], dict[str, Origin]]:
+    """The split of every image, and whose choice it was, as `scan` says it.
+
+    Returns: (N,), index into `folders.SPLITS`, and the origin of each split that has images.
+    """
+    train = SPLITS.index("train")
+    splits = index.splits.copy()
+    origins: dict[str, Origin] = {
+        name: "given" for code, name in enumerate(SPLITS) if (splits == code).any()
+    }
+    pool = np.flatnonzero(splits == train)
+    shares = _shares_to_set_aside(origins, np.bincount(index.labels[pool]))
+    # An image that a given split already holds would leak from one set aside: it stays in train.
+    pool = pool[~_held(index.hashes[pool], index.hashes[splits != train])]
+    origins |= dict.fromkeys(shares, "set aside")
+    splits[pool] = split_by_content(index.hashes[pool], index.labels[pool], shares, seed=seed)
+    return splits, {
+        name: origin for name, origin in origins.items() if (splits == SPLITS.index(name)).any()
+    }
 
 
 def _lacked(index: Index, splits: npt.NDArray[np.int8], split: str) -> str:
@@ -241,7 +251,7 @@ def _fingerprint(samples: Samples) -> str:
     by_name = np.argsort(np.argsort(SPLITS))  # of each split, its place in the alphabet
     hashes, labels, splits = samples.index.hashes, samples.index.labels, samples.split_codes
     for row in sorted_rows(hashes, labels, by_name[splits]):
-        label, split = samples.classes[labels[row]], SPLITS[splits[row]]
+        label, split = samples.label_text(int(row)), SPLITS[splits[row]]
         line = f"{label}\0{split}\0{hashes[row].tobytes().hex()}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -7,7 +7,8 @@ Needs numpy and Pillow alone. What happens to an image, in this order:
    grey divided by 257 and rounded, CMYK turned into (255 - ink) * (255 - black) / 255 and
    other modes by Pillow's `convert`. Of an animation the first frame is taken.
 4. Its centre square (shorter side x shorter side) is resized to side x side, bilinear with
-   antialiasing. This is the centre crop of the whole image resized to that shorter side.
+   antialiasing. This is the centre crop of the whole image resized to that shorter side. Where
+   places in an image are asked for, all of it is resized to side x side instead.
 """
 
 import os
@@ -22,10 +23,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image
 
 
-def load_pixels(source: ImageSource, side: int) -> npt.NDArray[np.uint8]:
+def load_pixels(source: ImageSource, side: int, whole: bool = False) -> npt.NDArray[np.uint8]:
     """The centre square of an image, `side` x `side`.
 
-    source: a path, an open binary file or a Pillow image (left as it is).
+    source: a path, an open binary file or a Pillow image (left as it is). whole: all of the image,
+    stretched to a square.
     Returns: (side, side, 3) uint8, RGB, 0..255.
     Raises: ValueError: no image, truncated, too large to be decoded safely, or floating point.
         OSError: a file that cannot be opened.
@@ -33,9 +35,9 @@ def load_pixels(source: ImageSource, side: int) -> npt.NDArray[np.uint8]:
     if side < 1:
         raise ValueError(f"side={side} is out of range; expected 1 or more.")
     if isinstance(source, Image.Image):
-        return _resize(to_rgb(source), side)
+        return _resize(to_rgb(source), side, whole)
     with open_image(source) as image:
-        return _resize(decode(image, side), side)
+        return _resize(decode(image, side), side, whole)
 
 
 def centre_crop(pixels: npt.NDArray[np.uint8], resolution: int) -> npt.NDArray[np.uint8]:
@@ -117,7 +119,9 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def _resize(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
+def _resize(image: Image.Image, side: int, whole: bool) -> npt.NDArray[np.uint8]:
+    if whole:
+        return np.array(image.resize((side, side), Image.Resampling.BILINEAR))
     shorter = min(image.size)
     left, top = (image.width - shorter) // 2, (image.height - shorter) // 2
     square = (left, top, left + shorter, top + shorter)

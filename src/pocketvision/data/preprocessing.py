@@ -19,7 +19,8 @@ class Preprocessing:
 
     The image's shorter side is resized to `side`, its centre `side` x `side` is kept, and of that
     the centre `resolution` x `resolution` is taken and normalised: (pixel - mean) / std.
-    mean, std: RGB, in units of the pixels 0..255. The defaults are ImageNet's.
+    mean, std: RGB, in units of the pixels 0..255. The defaults are ImageNet's. whole: all of the
+    image is stretched to `side` x `side` instead, for networks that tell places in it.
     Raises: ConfigError: resolution above side, sides outside 1..4096, a std that is not positive.
     """
 
@@ -27,6 +28,7 @@ class Preprocessing:
     side: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    whole: bool = False
 
     def __post_init__(self) -> None:
         in_range("side", self.side, 1, MAX_SIDE)
@@ -48,3 +50,11 @@ class Preprocessing:
         if shorter_side is not None:
             side = min(side, max(resolution, shorter_side))
         return cls(resolution=resolution, side=side)
+
+    @classmethod
+    def of_whole(cls, resolution: int) -> Preprocessing:
+        """All of the image, at the resolution of the network.
+
+        Raises: ConfigError: a resolution outside what is allowed.
+        """
+        return cls(resolution=resolution, side=resolution, whole=True)

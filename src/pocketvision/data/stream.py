@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +15,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pocketvision.data.cache import decode_row, is_stored, pixel_store, shortage
+from pocketvision.data.cache import (
+    Contents,
+    DecodedImages,
+    is_stored,
+    pixel_store,
+    shortage,
+)
 from pocketvision.data.images import Samples
-from pocketvision.data.index import Index
 from pocketvision.data.threads import Progress, decode_ahead, decode_all, heed_bombs_alone
 
 BATCHES_AHEAD = 2  # decoded while the step before them runs
@@ -28,7 +32,7 @@ Batch = npt.NDArray[np.uint8]
 
 
 class Pixels(Protocol):
-    """All images of a data set at one size; it can be sent to another process."""
+    """All images of a data set at one size, or all masks; it can be sent to another process."""
 
     def __len__(self) -> int: ...
 
@@ -41,33 +45,32 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredPixels:
-    """Images in a pixel store: a file of uint8 (rows, side, side, 3).
+    """Images in a pixel store: a file of uint8 (rows, *shape).
 
-    index: the images it was made from, to be decoded anew where another run removed the store.
+    contents: what it was made of, to be decoded anew where another run removed the store.
     """
 
     path: Path
     rows: int
-    side: int
-    index: Index | None = None
+    shape: tuple[int, ...]
+    contents: Contents | None = None
 
     def __len__(self) -> int:
         return self.rows
 
     def take(self, rows: Rows) -> Batch:
-        """Those images, (n, side, side, 3) uint8."""
+        """Those images, (n, *shape) uint8."""
         return next(self.batches([rows]))
 
     def batches(self, batches: Sequence[Rows]) -> Iterator[Batch]:
         """`take` of each, in turn, the file being opened once."""
-        shape = (self.rows, self.side, self.side, 3)
         try:
-            store = np.memmap(self.path, dtype=np.uint8, mode="r", shape=shape)
+            store = np.memmap(self.path, np.uint8, mode="r", shape=(self.rows, *self.shape))
             os.utime(self.path)  # used now: others are removed before it
         except FileNotFoundError:
-            if self.index is None:
+            if self.contents is None:
                 raise
-            yield from StreamedPixels(index=self.index, side=self.side).batches(batches)
+            yield from StreamedPixels(contents=self.contents).batches(batches)
             return
         for rows in batches:
             yield np.asarray(store[rows])
@@ -77,17 +80,16 @@ class StoredPixels:
 class StreamedPixels:
     """Images that are read and decoded every time they are asked for."""
 
-    index: Index
-    side: int
+    contents: Contents
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.contents)
 
     def take(self, rows: Rows) -> Batch:
-        """Those images, (n, side, side, 3) uint8. Raises: DataError: a file that changed."""
+        """Those images, (n, *shape) uint8. Raises: DataError: a file that changed."""
         images: list[Batch] = []
-        decode_all(partial(decode_row, self.index, self.side), rows.tolist(), images.append)
-        return np.array(images, dtype=np.uint8).reshape(-1, self.side, self.side, 3)
+        decode_all(self.contents.row, rows.tolist(), images.append)
+        return np.array(images, dtype=np.uint8).reshape(-1, *self.contents.shape)
 
     def batches(self, batches: Sequence[Rows]) -> Iterator[Batch]:
         """`take` of each, in turn, decoded in threads while the batch before is used."""
@@ -95,7 +97,7 @@ class StreamedPixels:
         heed_bombs_alone()
         largest = max(map(len, batches), default=0)
         images = decode_ahead(
-            partial(decode_row, self.index, self.side),
+            self.contents.row,
             chain.from_iterable(batches),
             max(1, BATCHES_AHEAD * largest),
         )
@@ -103,13 +105,21 @@ class StreamedPixels:
             yield np.stack([next(images) for _ in rows])
 
 
-def open_pixels(samples: Samples, side: int, progress: Progress | None = None) -> Pixels:
+def open_pixels(
+    samples: Samples, side: int, progress: Progress | None = None, *, whole: bool = False
+) -> Pixels:
     """All images at `side`: from the store, made now or before, or where it has no room, streamed.
 
-    Raises: as `cache.pixel_store`, but for too little room.
+    whole: as in `load_pixels`. Raises: as `cache.pixel_store`, but for too little room.
     """
-    if not is_stored(samples, side) and shortage(len(samples), side):
-        return StreamedPixels(index=samples.index, side=side)
-    store = pixel_store(samples, side, progress)
+    return opened(DecodedImages(index=samples.index, side=side, whole=whole), progress)
+
+
+def opened(contents: Contents, progress: Progress | None = None) -> Pixels:
+    """As `open_pixels`, of any contents."""
+    needed = len(contents) * int(np.prod(contents.shape))
+    if not is_stored(contents) and shortage(needed):
+        return StreamedPixels(contents=contents)
+    store = pixel_store(contents, progress)
     path = Path(str(store.filename))
-    return StoredPixels(path=path, rows=len(store), side=side, index=samples.index)
+    return StoredPixels(path=path, rows=len(store), shape=contents.shape, contents=contents)

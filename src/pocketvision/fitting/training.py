@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pocketvision.budget import format_time
-from pocketvision.data.cache import shortage
+from pocketvision.data.cache import shortage, store_bytes
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, open_pixels
 from pocketvision.errors import BudgetError, ConfigError, GateError
@@ -68,7 +68,7 @@ def workload_of(run: Run, resolution: int | None = None) -> Workload:
         resolution=resolution or largest,
         batch_size=run.config.batch_size,
         fine_tuning=run.config.weights is not None,
-        streamed=shortage(len(samples), side),
+        streamed=shortage(store_bytes(len(samples), side)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -43,6 +43,7 @@ class FileCard:
             "std": to_json(self.preprocessing.std, indent=None).strip(),
             "resolution": str(self.preprocessing.resolution),
             "side": str(self.preprocessing.side),
+            "whole": json.dumps(self.preprocessing.whole),
             "format_version": str(FORMAT_VERSION),
         }
 
@@ -53,12 +54,13 @@ class FileCard:
         Raises: ArtefactError: a key is missing, a value is not what it should be, or the file was
         written by a later version.
         """
-        keys = [field.name for field in fields(_Flat)]
+        keys = [field.name for field in fields(_Flat) if field.default is MISSING]
         if missing := [key for key in keys if key not in metadata]:
             raise ArtefactError(
                 f"{source} was not written by pocketvision: its metadata lack {', '.join(missing)}."
             )
-        values = {key: metadata[key] for key in keys} | {"name": json.dumps(metadata["name"])}
+        known = [field.name for field in fields(_Flat) if field.name in metadata]
+        values = {key: metadata[key] for key in known} | {"name": json.dumps(metadata["name"])}
         text = ",".join(f'"{key}":{value}' for key, value in values.items())
         flat = from_json(_Flat, f"{{{text}}}", source=f"the metadata of {source}")
         if flat.format_version > FORMAT_VERSION:
@@ -68,7 +70,11 @@ class FileCard:
             )
         try:
             preprocessing = Preprocessing(
-                resolution=flat.resolution, side=flat.side, mean=flat.mean, std=flat.std
+                resolution=flat.resolution,
+                side=flat.side,
+                mean=flat.mean,
+                std=flat.std,
+                whole=flat.whole,
             )
         except ConfigError as error:
             raise ArtefactError(f"the metadata of {source} are unusable: {error}") from error
@@ -86,6 +92,7 @@ class _Flat:
     resolution: int
     side: int
     format_version: int
+    whole: bool = False  # files of before know of centres alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
