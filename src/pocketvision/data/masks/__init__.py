@@ -1,0 +1,1 @@
+"""Images whose every pixel has a class: folders of images and masks."""

@@ -1,0 +1,75 @@
+"""One mask: an image file whose values are classes, not brightness."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+from pocketvision.data.pixels import open_image
+
+Mask = npt.NDArray[np.uint8]  # (H, W), the class of each pixel
+
+SUFFIXES = (".png", ".bmp")  # without loss, and one value a pixel
+VOID = 255  # the value of pixels that have no class
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+def read_mask(content: bytes) -> Mask:
+    """The values of a mask: grey, indices of a palette, or black and white as 0 and 1.
+
+    Raises: ValueError: no image, a lossy format, colours, or values above 255.
+    """
+    with open_image(BytesIO(content)) as image:
+        if image.format not in ("PNG", "BMP"):
+            raise ValueError(f"a mask in {image.format}, which changes values; save it as PNG")
+        try:
+            image.load()
+        except Exception as error:  # Pillow's readers raise many kinds on damaged files
+            raise ValueError(str(error) or type(error).__name__) from error
+        return _values(image)
+
+
+def _values(image: Image.Image) -> Mask:
+    if image.mode in ("P", "L"):
+        return np.array(image)
+    if image.mode == "1":
+        return np.array(image).astype(np.uint8)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _narrow(np.asarray(image).astype(np.int64))
+    bands = np.asarray(image)
+    if bands.ndim == 3 and image.mode in ("LA", "RGB", "RGBA"):
+        grey = bands[..., : len(image.mode.rstrip("Aa"))]
+        if (grey == grey[..., :1]).all():
+            return np.ascontiguousarray(grey[..., 0])
+    raise ValueError(
+        "a mask in colours; expected the number of a class in every pixel: grey, or with a palette"
+    )
+
+
+def _narrow(values: npt.NDArray[np.int64]) -> Mask:
+    if values.min() < 0 or values.max() > 255:
+        raise ValueError(f"a mask with values {values.min()}..{values.max()}; expected 0..255")
+    return values.astype(np.uint8)
+
+
+def upright_size(content: bytes) -> tuple[int, int]:
+    """Width and height of an image file as it is seen. Raises: as `open_image`."""
+    with open_image(BytesIO(content)) as image:
+        width, height = image.size
+        try:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        except Exception:  # a broken EXIF block counts as upright
+            turned = False
+    return (height, width) if turned else (width, height)
+
+
+def resized_mask(values: Mask, shape: tuple[int, int]) -> Mask:
+    """The nearest value at the centre of every pixel of another (height, width)."""
+    height, width = shape
+    rows = ((np.arange(height) + 0.5) * values.shape[0] / height).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * values.shape[1] / width).astype(np.int64)
+    found: Mask = values[rows[:, None], columns]
+    return found
