@@ -22,7 +22,7 @@ $(VENV)/.scenes: $(VENV)/.made pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.tests: $(VENV)/.made pyproject.toml constraints.txt
-	$(BIN)/python $(PIP) --editable '.[dev,hyperspectral,openvino,tensorboard]'
+	$(BIN)/python $(PIP) --editable '.[dev,detection,hyperspectral,openvino,tensorboard]'
 	touch $@
 
 # Fits a network to 1,797 handwritten digits (scikit-learn's) and prints where the report is.
