@@ -103,15 +103,38 @@ def augment(
         of `pixels`.
     Raises: ConfigError: pixels or targets of another shape.
     """
-    _check_pixels(pixels, preprocessing)
     check_shape("targets", targets.shape, (pixels.shape[0], None))
     rng = np.random.default_rng(key)
-    crops = _random_crops(pixels, preprocessing.resolution, augmentation.min_scale, rng)
-    crops = _random_flips(crops, augmentation.flip, rng)
+    images, _ = augmented(pixels, preprocessing, augmentation, rng)
+    return _mix(images, targets, augmentation, rng)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Views:
+    """What is seen of each image of a batch: boxes [top, left, height, width], and if mirrored."""
+
+    boxes: list[list[int]]
+    mirrored: list[bool]
+
+
+def augmented(
+    pixels: Tensor,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Views]:
+    """As `augment`, but never mixed; the views tell where what lies in the images has gone.
+
+    Raises: ConfigError: pixels of another shape.
+    """
+    _check_pixels(pixels, preprocessing)
+    n, side, _, _ = pixels.shape
+    boxes = crop_boxes(n, side, augmentation.min_scale, rng)
+    views = Views(boxes=boxes, mirrored=(rng.random(n) < augmentation.flip).tolist())
+    crops = _seen(pixels, views, preprocessing.resolution)
     if augmentation.has_jitter:
         crops = _random_colours(crops, augmentation, rng)
-    images = normalise(crops, preprocessing)
-    return _mix(images, targets, augmentation, rng)
+    return normalise(crops, preprocessing), views
 
 
 def crop_boxes(n: int, side: int, min_scale: float, rng: np.random.Generator) -> list[list[int]]:
@@ -133,16 +156,13 @@ def _check_pixels(pixels: Tensor, preprocessing: Preprocessing) -> None:
         raise ConfigError(f"pixels are {pixels.dtype}; expected torch.uint8.")
 
 
-def _random_crops(
-    pixels: Tensor, resolution: int, min_scale: float, rng: np.random.Generator
-) -> Tensor:
+def _seen(pixels: Tensor, views: Views, resolution: int) -> Tensor:
     """(N, S, S, 3) uint8 -> (N, R, R, 3) uint8 on a CPU, else float."""
     images = pixels.permute(0, 3, 1, 2)
     # One resize per image in bytes is faster than one grid_sample for the batch;
     # only the CPU resizes bytes.
     if images.device.type != "cpu":
         images = images.float()
-    boxes = crop_boxes(len(images), images.shape[-1], min_scale, rng)
     crops = [
         functional.interpolate(
             images[row : row + 1, :, top : top + height, left : left + width],
@@ -151,15 +171,10 @@ def _random_crops(
             align_corners=False,
             antialias=True,
         )
-        for row, (top, left, height, width) in enumerate(boxes)
+        for row, (top, left, height, width) in enumerate(views.boxes)
     ]
-    return torch.cat(crops).permute(0, 2, 3, 1)
-
-
-def _random_flips(images: Tensor, probability: float, rng: np.random.Generator) -> Tensor:
-    """(N, H, W, 3) -> same, some of them mirrored."""
-    mirrored = (rng.random(len(images)) < probability).tolist()
-    pairs = zip(images, mirrored, strict=True)
+    seen = torch.cat(crops).permute(0, 2, 3, 1)
+    pairs = zip(seen, views.mirrored, strict=True)
     return torch.stack([image.flip(1) if flip else image for image, flip in pairs])
 
 
