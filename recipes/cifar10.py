@@ -121,7 +121,7 @@ def run_one(contender: Contender, seed: int, samples: Samples, asked: Options) -
         seed=seed,
         top1=test_top1(network, sources["test"]),
         n=len(sources["test"]),
-        curve=tuple(epoch.val_top1 for epoch in trained.epochs),
+        curve=tuple(epoch.val_score for epoch in trained.epochs),
         seconds=time.monotonic() - began,
     )
     write_atomic(result, to_json(run))

@@ -96,7 +96,7 @@ def page(rows: list[Row], threads: int) -> list[str]:
             (
                 f"{one.name} @{found.resolution}",
                 f"{NETWORKS[one.name].epochs}",
-                f"{headline.reference_accuracy.top1:.2%}",
+                f"{headline.reference_accuracy.value:.2%}",
                 lost(one.ours),
                 lost(one.plain),
                 lost(one.nncf),

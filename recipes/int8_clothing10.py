@@ -71,7 +71,7 @@ def page(record: QuantizationRecord, worst: list[QuantizedLayer]) -> list[str]:
         "",
         *table(("file", "lost, agreement", "median", "size"), files),
         f"On the n = {headline.accuracy.n} photos of test the shipped file loses {lost(headline)} "
-        f"of the float network's {headline.reference_accuracy.top1:.1%}. Trained here from new "
+        f"of the float network's {headline.reference_accuracy.value:.1%}. Trained here from new "
         f"weights, {TRAINING.epochs} epochs at {TRAINING.resolution} px, one seed.",
         "",
         machine_line(("torch", "onnxruntime", "openvino", "nncf"), 1),

@@ -62,7 +62,7 @@ def page(fitted: str, data: str, work: Path) -> list[str]:
     rows = []
     for name, found in logits.items():
         compared = compare(found, reference, labels, subject=name, reference="float", split="test")
-        rows.append((name, f"{compared.accuracy.top1:.2%}", lost(compared)))
+        rows.append((name, f"{compared.accuracy.value:.2%}", lost(compared)))
     right = float((reference.argmax(1) == labels).mean())
     return [
         "# INT8 of HybridSN on Indian Pines, beside two peers",

@@ -278,7 +278,7 @@ def pairs_of(trials: Sequence[Trial]) -> list[Pair]:
     for one in trials:
         rivals = [entry for arm in (WIDTH, RESOLUTION) if (entry := one.entry(arm)) is not None]
         if rivals and (ours := one.entry(NETADAPT)) is not None:
-            rival = max(rivals, key=lambda entry: entry.val_top1)
+            rival = max(rivals, key=lambda entry: entry.val_score)
             pairs.append(Pair(seed=one.seed, ours=ours, rival=rival))
     return pairs
 

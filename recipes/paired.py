@@ -69,7 +69,7 @@ class PairedOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """The shipped file of one arm. val_top1: by which it may be chosen. seconds: the arm took.
+    """The shipped file of one arm. val_score: by which it may be chosen. seconds: the arm took.
 
     latency: timed in turns with the other files of its seed. right: "1" or "0" for each test image.
     """
@@ -77,7 +77,7 @@ class Entry:
     arm: str
     network: str
     precision: Precision
-    val_top1: float
+    val_score: float
     latency: Latency
     seconds: float
     right: str
@@ -279,7 +279,7 @@ def trial_of(
                 arm=arm,
                 network=found.record.network.label,
                 precision=found.shipped.precision,
-                val_top1=val_top1(found.record),
+                val_score=val_score(found.record),
                 latency=latencies[arm],
                 seconds=round(seconds[arm], 1),
                 right=marks(rights_on_test(found, samples)),
@@ -326,11 +326,11 @@ def timed_together(artefacts: Mapping[str, Artefact]) -> dict[str, Latency]:
     return measure_latency(runs, FINAL, threads)
 
 
-def val_top1(record: Record) -> float:
+def val_score(record: Record) -> float:
     """Top-1 of the shipped file on the images of val."""
     (shipped,) = (variant for variant in record.variants if variant.shipped)
     assert shipped.comparison is not None  # with the float network; a file is another one
-    return shipped.comparison.accuracy.top1
+    return shipped.comparison.accuracy.value
 
 
 # Intervals and verdict
@@ -413,7 +413,7 @@ def arms_table(trials: Sequence[Trial], pairs: Sequence[Pair]) -> list[str]:
                     entry.network,
                     entry.precision,
                     cell(entry.latency),
-                    f"{entry.val_top1:.2%}",
+                    f"{entry.val_score:.2%}",
                     f"{entry.rights.mean():.2%}",
                     str(gain([pair])) if pair is not None and is_ours else "",
                 )

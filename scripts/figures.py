@@ -19,7 +19,7 @@ def lines(record: Record) -> list[str]:
     splits = ", ".join(f"{s.name} {sum(s.counts)}" for s in record.data.splits)
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return [
-        f"# {network.label}: {top1.top1:.1%} of {top1.n} {record.data.headline_split} images",
+        f"# {network.label}: {top1.value:.1%} of {top1.n} {record.data.headline_split} images",
         "",
         record.verdict.sentence,
         "",
@@ -59,7 +59,7 @@ def comparison_line(found: Comparison) -> str:
     """One row of the table of accuracies."""
     top1 = found.accuracy
     return (
-        f"| {found.subject} | {top1.top1:.2%} ({top1.low:.2%} to {top1.high:.2%}) | "
+        f"| {found.subject} | {top1.value:.2%} ({top1.low:.2%} to {top1.high:.2%}) | "
         f"{100 * found.drop:.2f} ({100 * found.drop_low:.2f} to {100 * found.drop_high:.2f}) | "
         f"{found.agreement:.2%} |"
     )

@@ -54,7 +54,7 @@ def lines(record: Record, search: Search, picture: Path | None) -> list[str]:
     return [
         f"# A search for {format_latency(record.budget.latency_ms or 0.0)}: {record.network.label}",
         "",
-        f"{search.sentence} What ships gets {top1.top1:.1%} of {top1.n} "
+        f"{search.sentence} What ships gets {top1.value:.1%} of {top1.n} "
         f"{record.data.headline_split} images right ({top1.low:.1%} to {top1.high:.1%}).",
         "",
         "```",
@@ -92,7 +92,7 @@ def arm_line(arm: Arm) -> str:
         return f"| {name} | – | – | – | – | {format_time(arm.seconds)} |"
     top1, latency = arm.accuracy, arm.latency
     return (
-        f"| {name} | {arm.network} | {top1.top1:.1%} ({top1.low:.1%} to {top1.high:.1%}, n = "
+        f"| {name} | {arm.network} | {top1.value:.1%} ({top1.low:.1%} to {top1.high:.1%}, n = "
         f"{top1.n}) | {latency.median_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g}) | "
         f"{format_size(arm.size_bytes)} | {format_time(arm.seconds)} |"
     )

@@ -7,11 +7,15 @@ only; how they were obtained is the business of the floors above.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field
 
 # w8: weights in 8 bits, arithmetic in float.
 Precision = Literal["f32", "bf16", "int8", "w8"]
-SCHEMA_VERSION = 2  # 2 added what has a default in `Record`; 1 is still read
+SCHEMA_VERSION = 3  # 2 added what has a default in `Record`, 3 new names; both are still read
+
+Metric = Literal["top-1", "mIoU", "mAP"]
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -90,14 +94,20 @@ class Conditions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Accuracy:
-    """Top-1 accuracy; low..high is the 95 % Wilson interval."""
+class Score:
+    """How good a network is on n images, 0..1; low..high is a 95 % interval.
 
-    top1: float
+    top-1: the share of images it names rightly, `correct` of them, with Wilson's interval. mIoU:
+    the mean over the classes of intersection over union, in pixels. mAP: COCO's mean average
+    precision. These two with the bootstrap's interval, over images.
+    """
+
+    value: Annotated[float, Field(validation_alias=AliasChoices("value", "top1"))]
     low: float
     high: float
-    correct: int
+    correct: int | None = None
     n: int
+    metric: Metric = "top-1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,8 +122,8 @@ class Comparison:
     subject: str
     reference: str
     split: str
-    accuracy: Accuracy
-    reference_accuracy: Accuracy
+    accuracy: Score
+    reference_accuracy: Score
     drop: float
     drop_low: float
     drop_high: float
@@ -177,7 +187,7 @@ class Epoch:
     learning_rate: float
     train_loss: float
     val_loss: float
-    val_top1: float
+    val_score: Annotated[float, Field(validation_alias=AliasChoices("val_score", "val_top1"))]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,7 +196,8 @@ class Step:
 
     name: str  # "plan", "train", "export", "quantize", "gate", "measure", "verify"
     seconds: float
-    top1: float | None = None  # on val, so that steps can be compared
+    # On val, so that steps can be compared.
+    score: Annotated[float | None, Field(validation_alias=AliasChoices("score", "top1"))] = None
     latency_ms: float | None = None
     size_bytes: int | None = None
     note: str = ""
@@ -499,7 +510,7 @@ class Arm:
     network: str
     latency: Latency | None
     size_bytes: int | None
-    accuracy: Accuracy | None
+    accuracy: Score | None
     seconds: float
     shipped: bool
     note: str = ""
@@ -540,7 +551,7 @@ class Record:
     data: DataSummary
     network: NetworkSummary
     shipped: Shipped
-    headline: Accuracy  # the shipped file, from image files, on data.headline_split
+    headline: Score  # the shipped file, from image files, on data.headline_split
     latency: Latency  # the shipped file, on this machine
     decode_ms: float  # median of reading, decoding and resizing one image file; not in the latency
     variants: tuple[Variant, ...]
@@ -556,8 +567,13 @@ class Record:
     conditions: Conditions | None = None  # of the final measurement
     findings: tuple[Finding, ...] = ()  # of the data
     alarms: tuple[Finding, ...] = ()  # of the training
-    train_top1: Accuracy | None = None  # the float network on training images, for the gap to val
-    val_top1: Accuracy | None = None
+    # The float network on training images, for the gap to val.
+    train_score: Annotated[
+        Score | None, Field(validation_alias=AliasChoices("train_score", "train_top1"))
+    ] = None
+    val_score: Annotated[
+        Score | None, Field(validation_alias=AliasChoices("val_score", "val_top1"))
+    ] = None
     calibration: Calibration | None = None  # of the shipped file
     mistakes: tuple[Mistake, ...] = ()  # the surest first
     layers: tuple[LayerTime, ...] = ()  # of the shipped file, in its order

@@ -20,9 +20,9 @@ def said(fitted: Artefact, record: Record) -> list[str]:
 
 
 def better_headline(record: Record) -> Record:
-    headline = replace(record.headline, top1=1.25, low=1.2, high=1.3)
+    headline = replace(record.headline, value=1.25, low=1.2, high=1.3)
     shipped = next(c for c in record.verification if c.subject == "shipped")
-    drop = shipped.reference_accuracy.top1 - 1.25
+    drop = shipped.reference_accuracy.value - 1.25
     others = tuple(c for c in record.verification if c is not shipped)
     verification = (*others, replace(shipped, accuracy=headline, drop=drop))
     return replace(record, headline=headline, verification=verification)

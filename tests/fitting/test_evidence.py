@@ -82,6 +82,7 @@ def test_a_run_records_what_the_page_shows(fitted: Artefact) -> None:
     assert record.calibration is not None
     assert record.calibration.split == record.data.headline_split
     assert sum(one.n for one in record.calibration.bins) == record.headline.n
+    assert record.headline.correct is not None
     wrong = record.headline.n - record.headline.correct
     assert len(record.mistakes) == min(wrong, MISTAKES)
     assert sum(one.share for one in record.layers) == pytest.approx(1)

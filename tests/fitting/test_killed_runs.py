@@ -116,7 +116,7 @@ def assert_same(artefact: Artefact, whole: Artefact) -> None:
     assert artefact.record.confusion == whole.record.confusion
     assert artefact.record.verification == whole.record.verification
     assert artefact.record.alarms == whole.record.alarms
-    assert artefact.record.train_top1 == whole.record.train_top1
+    assert artefact.record.train_score == whole.record.train_score
     assert names_of(artefact.folder) == names_of(whole.folder)
     states = [artefact.state, whole.state]
     assert states[0].train == states[1].train

@@ -54,7 +54,7 @@ def test_record_matches_the_files(fitted: Artefact) -> None:
     assert record.headline.n == sum(sum(row) for row in record.confusion)
     assert record.headline.correct == sum(record.confusion[k][k] for k in range(2))
     assert record.data.headline_split == "test"
-    assert record.headline.top1 > 0.9
+    assert record.headline.value > 0.9
     assert [step.name for step in record.steps] == [
         "plan",
         "train",
@@ -491,13 +491,13 @@ def test_foreign_folder_is_no_artefact(tmp_path: Path) -> None:
 
 def test_record_holds_the_gap_between_training_images_and_val(fitted: Artefact) -> None:
     record = fitted.record
-    assert record.train_top1 is not None
-    assert record.val_top1 is not None
+    assert record.train_score is not None
+    assert record.val_score is not None
     splits = {split.name: sum(split.counts) for split in record.data.splits}
-    assert record.train_top1.n == splits["train"]
-    assert record.val_top1.n == splits["val"]
+    assert record.train_score.n == splits["train"]
+    assert record.val_score.n == splits["val"]
     reference = next(v.comparison for v in record.variants if v.comparison)
-    assert record.val_top1 == reference.reference_accuracy
+    assert record.val_score == reference.reference_accuracy
     assert record.alarms == ()
 
 

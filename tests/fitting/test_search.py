@@ -45,7 +45,7 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import Member
 from pocketvision.models.spaces import find_space
 from pocketvision.models.weights import load_classifier
-from pocketvision.record import Accuracy, Arm, Latency, Precision
+from pocketvision.record import Arm, Latency, Precision, Score
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import from_json, sha256_file, to_json
 
@@ -327,9 +327,9 @@ def test_arm_that_ended_just_before_the_search_died_is_not_made_again(
     assert again.arms == shipped.record.search.arms
 
 
-def accuracy(correct: int) -> Accuracy:
+def accuracy(correct: int) -> Score:
     low, high = wilson(correct, 100)
-    return Accuracy(top1=correct / 100, low=low, high=high, correct=correct, n=100)
+    return Score(value=correct / 100, low=low, high=high, correct=correct, n=100)
 
 
 def arm(name: str, correct: int | None, ms: float = 1.0) -> Arm:

@@ -19,6 +19,7 @@ from pocketvision.fitting.checks import Check, Verification
 from pocketvision.fitting.recorded import recorded_images
 from pocketvision.fitting.seal import seal_of
 from pocketvision.fitting.verify import verify
+from pocketvision.measure.accuracy import accuracy
 from pocketvision.record import IntegerWork, Latency, Record
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.storage import to_json, write_atomic
@@ -185,7 +186,7 @@ def test_damaged_network_is_a_line_of_the_table(copy: Path, photos: Path) -> Non
 def test_edited_accuracy_breaks_the_seal_and_contradicts_the_counts(
     copy: Path, fitted: Artefact, photos: Path
 ) -> None:
-    raised = replace(fitted.record.headline, top1=fitted.record.headline.top1 - 0.25)
+    raised = replace(fitted.record.headline, value=fitted.record.headline.value - 0.25)
     write_record(copy, replace(fitted.record, headline=raised))
     found = verify(copy, photos)
     assert failed(found) == ["seal", "figures"]
@@ -248,7 +249,8 @@ def test_figures_that_agree_with_each_other_must_agree_with_the_images(
     """A forger who keeps everything consistent is left with files that do not do it."""
     monkeypatch.setattr(module, "contradictions", lambda *_: [])
     record = fitted.record
-    claimed = replace(record.headline, correct=record.headline.correct + 2)
+    assert record.headline.correct is not None
+    claimed = accuracy(record.headline.correct + 2, record.headline.n)
     shipped = next(c for c in record.verification if c.subject == "shipped")
     others = [c for c in record.verification if c is not shipped]
     verification = (*others, replace(shipped, accuracy=claimed))

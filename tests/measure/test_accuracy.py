@@ -50,13 +50,13 @@ def test_wilson_interval_has_published_values(
 def test_wilson_interval_contains_the_share_and_mirrors(counts: tuple[int, int]) -> None:
     correct, n = counts
     found, mirrored = accuracy(correct, n), accuracy(n - correct, n)
-    assert 0 <= found.low <= found.top1 <= found.high <= 1
+    assert 0 <= found.low <= found.value <= found.high <= 1
     assert found.low < found.high
     assert found.low == pytest.approx(1 - mirrored.high, abs=1e-12)
     # The interval is where the score test of the share does not reject.
     for bound in (found.low, found.high):
         if 0 < bound < 1:
-            score = abs(found.top1 - bound) / (bound * (1 - bound) / n) ** 0.5
+            score = abs(found.value - bound) / (bound * (1 - bound) / n) ** 0.5
             assert score == pytest.approx(Z, rel=1e-6)
 
 
@@ -138,7 +138,7 @@ def test_comparison_laws(seed: int, n: int) -> None:
     there = compare(logits, reference, labels, **names)
     back = compare(reference, logits, labels, **names)
     assert there.drop == pytest.approx(-back.drop)
-    assert there.drop == pytest.approx(there.reference_accuracy.top1 - there.accuracy.top1)
+    assert there.drop == pytest.approx(there.reference_accuracy.value - there.accuracy.value)
     assert abs(there.drop) <= 1 - there.agreement + 1e-9
     assert there.drop_low <= there.drop <= there.drop_high
     table = np.array(confusion(logits, labels, 4))

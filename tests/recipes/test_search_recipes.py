@@ -63,7 +63,7 @@ def entry(right: Any, *, arm: str = "ours", ms: float = 1.0, val: float = 0.5) -
         arm=arm,
         network="a network",
         precision="f32",
-        val_top1=val,
+        val_score=val,
         latency=latency(ms),
         seconds=60.0,
         right=paired.marks(np.asarray(right, bool)),

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from pocketvision.record import (
     SCHEMA_VERSION,
-    Accuracy,
     BudgetSummary,
     Comparison,
     DataSummary,
@@ -19,6 +18,7 @@ from pocketvision.record import (
     Precision,
     Prior,
     Record,
+    Score,
     Shipped,
     SplitSummary,
     Step,
@@ -44,13 +44,13 @@ BUDGET = BudgetSummary(
 NO_BUDGET = replace(BUDGET, latency_ms=None, size_bytes=None, time_s=None)
 
 
-def accuracy(correct: int, n: int) -> Accuracy:
+def accuracy(correct: int, n: int) -> Score:
     """With Wilson's 95 % interval."""
     z = 1.959964
     share = correct / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Accuracy(top1=share, low=middle - half, high=middle + half, correct=correct, n=n)
+    return Score(value=share, low=middle - half, high=middle + half, correct=correct, n=n)
 
 
 def latency(median_ms: float, noise: str = "") -> Latency:
@@ -116,7 +116,7 @@ def full_record(
         confusion=confusion,
         tried=_tried(budget),
         epochs=_epochs(num_epochs),
-        steps=_steps(headline.top1),
+        steps=_steps(headline.value),
         machine=Machine(
             cpu="AMD EPYC 9R14",
             architecture="x86_64",
@@ -263,7 +263,7 @@ def _epochs(count: int) -> tuple[Epoch, ...]:
             learning_rate=0.02 * (1 + math.cos(math.pi * (i - 1) / count)),
             train_loss=2.1 * math.exp(-i / 9) + 0.31,
             val_loss=1.9 * math.exp(-i / 8) + 0.4 + 0.03 * math.sin(i),
-            val_top1=0.9 - 0.7 * math.exp(-i / 6) + 0.008 * math.sin(2 * i),
+            val_score=0.9 - 0.7 * math.exp(-i / 6) + 0.008 * math.sin(2 * i),
         )
         for i in range(1, count + 1)
     )
@@ -272,16 +272,16 @@ def _epochs(count: int) -> tuple[Epoch, ...]:
 def _steps(top1: float) -> tuple[Step, ...]:
     return (
         Step(name="plan", seconds=94.0, latency_ms=2.0, size_bytes=1_850_000, note="21 measured"),
-        Step(name="train", seconds=645.0, top1=top1 + 0.004),
-        Step(name="export", seconds=11.2, top1=top1 + 0.004, latency_ms=3.3, size_bytes=4_210_000),
+        Step(name="train", seconds=645.0, score=top1 + 0.004),
+        Step(name="export", seconds=11.2, score=top1 + 0.004, latency_ms=3.3, size_bytes=4_210_000),
         Step(
             name="quantize",
             seconds=27.9,
-            top1=top1,
+            score=top1,
             latency_ms=2.1,
             size_bytes=1_860_000,
             note="512 train images calibrate the ranges; batch norms folded first",
         ),
-        Step(name="verify", seconds=9.1, top1=top1),
+        Step(name="verify", seconds=9.1, score=top1),
         Step(name="measure", seconds=14.0, latency_ms=2.1, size_bytes=1_860_000),
     )

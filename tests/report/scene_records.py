@@ -131,7 +131,7 @@ def scene_record(
         curves=_curves(60),
         steps=(
             Step(name="split", seconds=0.4, note="blocks of 50 pixels"),
-            Step(name="train", seconds=148.0, top1=0.789),
+            Step(name="train", seconds=148.0, score=0.789),
             Step(name="export", seconds=8.2, latency_ms=410.0, size_bytes=20_560_000),
             Step(name="map", seconds=3.4),
         ),

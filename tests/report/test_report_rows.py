@@ -46,12 +46,12 @@ def test_a_class_without_images_has_no_recall() -> None:
 
 def test_steps_change_against_the_last_that_had_the_figure() -> None:
     steps = (
-        Step(name="train", seconds=1, top1=0.9, size_bytes=4),
+        Step(name="train", seconds=1, score=0.9, size_bytes=4),
         Step(name="export", seconds=1),
-        Step(name="quantize", seconds=1, top1=0.893, size_bytes=1),
+        Step(name="quantize", seconds=1, score=0.893, size_bytes=1),
     )
     found = rows.step_rows(steps)
-    assert [row.top1_change for row in found] == ["", "", "−0.7 points"]
+    assert [row.score_change for row in found] == ["", "", "−0.7 points"]
     assert [row.size_change for row in found] == ["", "", "×0.25"]
     assert [row.share for row in found] == pytest.approx([1 / 3, 1 / 3, 1 / 3])
 

@@ -28,7 +28,7 @@ def test_figures_print_what_the_record_says(tmp_path: Path) -> None:
     page = run("figures.py", path)
     assert record.command in page
     assert record.machine.cpu in page
-    assert f"{record.headline.top1:.1%} of {record.headline.n}" in page
+    assert f"{record.headline.value:.1%} of {record.headline.n}" in page
     assert page.count("(shipped)") == 1
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert all(line.endswith("|") for line in rows)

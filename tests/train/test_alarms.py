@@ -18,7 +18,7 @@ from pocketvision.errors import GateError
 from pocketvision.measure.accuracy import accuracy
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
-from pocketvision.record import Accuracy
+from pocketvision.record import Score
 from pocketvision.train import alarms
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource
@@ -49,7 +49,7 @@ def fit(net: Network, source: PixelSource, folder: Path, config: TrainConfig) ->
     train(net, train=source, val=source, preprocessing=PRE, config=config, folder=folder)
 
 
-def score(net: nn.Module, source: PixelSource) -> Accuracy:
+def score(net: nn.Module, source: PixelSource) -> Score:
     with torch.no_grad():
         images = eval_batch(torch.from_numpy(source.pixels.take(source.indices)), PRE)
         named = net(images).argmax(1).numpy()
@@ -110,8 +110,8 @@ def test_batch_norms_that_lag_are_named_with_both_figures(
     alarm = alarms.norm_alarm(running, batch)
     assert alarm is not None
     assert alarm.severity == "error"
-    assert f"{running.top1:.1%} of 24 training images right with them" in alarm.sentence
-    assert f"{batch.top1:.1%} with the statistics of each batch" in alarm.sentence
+    assert f"{running.value:.1%} of 24 training images right with them" in alarm.sentence
+    assert f"{batch.value:.1%} with the statistics of each batch" in alarm.sentence
 
 
 def test_batch_norms_that_kept_up_are_not_named(source: PixelSource, tmp_path: Path) -> None:

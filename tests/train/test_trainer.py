@@ -82,7 +82,7 @@ def test_training_learns_and_writes_its_curves(source: PixelSource, tmp_path: Pa
     result = run(
         net, source, tmp_path, config, lambda done, total, note: seen.append((done, total))
     )
-    assert result.epochs[-1].val_top1 == 1.0
+    assert result.epochs[-1].val_score == 1.0
     assert [e.epoch for e in result.epochs] == list(range(1, 41))
     assert result.epochs == read_metrics(tmp_path / METRICS)
     assert seen == [(step, 120) for step in range(1, 121)]
@@ -99,9 +99,9 @@ class Thirds(Network):
         return torch.nn.functional.one_hot(wrong.long(), 2).float()
 
 
-def left(module: Classification, val_top1: float) -> bool:
+def left(module: Classification, val_score: float) -> bool:
     """Whether the teacher is left at that accuracy."""
-    module.leave_teacher(val_top1)
+    module.leave_teacher(val_score)
     return module.outgrown
 
 
@@ -113,7 +113,7 @@ def test_teacher_is_listened_to_until_the_network_knows_as_much(
         network(), train=source, val=source, preprocessing=PRE, config=CONFIG, teacher=teacher
     )
     assert not left(module, 0.3)
-    assert module.teacher_top1 == pytest.approx(0.5, abs=0.2)
+    assert module.teacher_score == pytest.approx(0.5, abs=0.2)
     images, targets = torch.zeros(2, 3, 32, 32), torch.eye(2)
     taught = module.batch_loss(images, targets)
     assert left(module, 1.0)
@@ -216,7 +216,7 @@ def test_tensorboard_logs_on_request(source: PixelSource, tmp_path: Path) -> Non
 def test_training_on_cuda_uses_bfloat16_and_comes_back(source: PixelSource, tmp_path: Path) -> None:
     net = network()
     result = run(net, source, tmp_path, replace(CONFIG, epochs=40, accelerator="cuda"))
-    assert result.epochs[-1].val_top1 > 0.9
+    assert result.epochs[-1].val_score > 0.9
     assert all(p.device.type == "cpu" and p.dtype == torch.float32 for p in net.parameters())
 
 
@@ -495,6 +495,6 @@ def test_config_refuses_what_cannot_be(field: str, value: object, message: str) 
 def test_two_processes_train_together(source: PixelSource, tmp_path: Path) -> None:
     net = network()
     result = run(net, source, tmp_path, replace(CONFIG, devices=2, accelerator="cpu", epochs=40))
-    assert result.epochs[-1].val_top1 > 0.9
+    assert result.epochs[-1].val_score > 0.9
     with torch.no_grad():
         assert torch.isfinite(net(torch.zeros(1, 3, 32, 32))).all()

@@ -136,7 +136,7 @@ def print_summary(artefact: Artefact) -> None:
     out.print(f"{word} {escape(record.verdict.sentence)}", highlight=False)
     shipped = next(c for c in record.verification if c.subject == "shipped")
     for line in (
-        f"Accuracy   {record.headline.top1:.2%} ({record.headline.low:.2%} to "
+        f"Accuracy   {record.headline.value:.2%} ({record.headline.low:.2%} to "
         f"{record.headline.high:.2%}, n = {record.headline.n})",
         f"Agreement  {shipped.agreement:.2%} with the float network, image by image",
         *target_lines(record.target),

@@ -105,7 +105,8 @@ class Samples:
 
     def label_text(self, row: int) -> str:
         """What an image is labelled with, in a line of the fingerprint."""
-        return self.classes[self.labels[row]]
+        label: int = self.labels[row]
+        return self.classes[label]
 
     def counts(self, split: str) -> tuple[int, ...]:
         """Images of each class in one split."""

@@ -55,7 +55,8 @@ def _seen_in(objects: Objects, view: np.ndarray, mirrored: bool) -> Objects:
     """Of one image. view: (4,) top, left, height, width, in fractions of it."""
     top, left, height, width = view.tolist()
     origin = np.array([left, top, left, top], np.float32)
-    whole: Boxes = (objects.boxes - origin) / np.array([width, height, width, height], np.float32)
+    extent = np.array([width, height, width, height], np.float32)
+    whole: Boxes = ((objects.boxes - origin) / extent).astype(np.float32)
     boxes = np.clip(whole, 0, 1)
     share = areas(boxes) / np.maximum(areas(whole), np.finfo(np.float32).tiny)
     if mirrored:

@@ -11,13 +11,13 @@ from pocketvision.errors import ConfigError, choice, in_range, is_text
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.registry import find_models
 from pocketvision.record import (
-    Accuracy,
     Comparison,
     Conditions,
     Finding,
     Latency,
     Precision,
     Quantization,
+    Score,
     Step,
     Tried,
 )
@@ -125,8 +125,8 @@ class RunState:
     start: str = "from scratch"
     findings: tuple[Finding, ...] = ()  # of the data
     alarms: tuple[Finding, ...] = ()  # of the training
-    train_top1: Accuracy | None = None  # the trained network on training images
-    val_top1: Accuracy | None = None
+    train_score: Score | None = None  # the trained network on training images
+    val_score: Score | None = None
     files: tuple[FileState, ...] = ()  # of the trained network
     quantization: Quantization | None = None  # of the INT8 file of ONNX Runtime
     conditions: Conditions | None = None  # while the files were timed

@@ -11,7 +11,7 @@ from pocketvision.fitting.config import RunState
 from pocketvision.fitting.ranking import fits
 from pocketvision.measure.accuracy import accuracy
 from pocketvision.measure.count import count
-from pocketvision.record import Accuracy, Latency, Record
+from pocketvision.record import Latency, Record, Score
 
 
 def contradictions(artefact: Artefact, state: RunState) -> list[str]:
@@ -35,17 +35,19 @@ def _on_accuracy(record: Record) -> Iterator[str]:
     for found in {record.headline, *(c.reference_accuracy for c in record.verification)}:
         if not _follows(found):
             yield (
-                f"{found.correct} of {found.n} right do not make {found.top1:.2%} "
+                f"{found.correct} of {found.n} right do not make {found.value:.2%} "
                 f"({found.low:.2%} to {found.high:.2%})"
             )
 
 
-def _follows(found: Accuracy) -> bool:
-    """True if share and interval are those of the counts."""
+def _follows(found: Score) -> bool:
+    """True if share and interval are those of the counts; without counts, if they can be any."""
+    if found.correct is None:
+        return all(0 <= share <= 1 for share in (found.value, found.low, found.high))
     if not 0 <= found.correct <= found.n or found.n == 0:
         return False
     expected = accuracy(found.correct, found.n)
-    pairs = ((expected.top1, found.top1), (expected.low, found.low), (expected.high, found.high))
+    pairs = ((expected.value, found.value), (expected.low, found.low), (expected.high, found.high))
     return all(math.isclose(a, b, rel_tol=0, abs_tol=1e-9) for a, b in pairs)
 
 
@@ -66,7 +68,7 @@ def _on_confusion(record: Record) -> Iterator[str]:
 def _on_drops(record: Record) -> Iterator[str]:
     compared = [v.comparison for v in record.variants if v.comparison is not None]
     for comparison in (*record.verification, *compared):
-        drop = comparison.reference_accuracy.top1 - comparison.accuracy.top1
+        drop = comparison.reference_accuracy.value - comparison.accuracy.value
         if not math.isclose(drop, comparison.drop, rel_tol=0, abs_tol=1e-9):
             yield (
                 f"{comparison.subject} drops {comparison.drop:.2%} on {comparison.split}, where "

@@ -14,7 +14,7 @@ from pocketvision.data.transforms import eval_batch
 from pocketvision.fitting.run import Run
 from pocketvision.measure.accuracy import accuracy
 from pocketvision.models.arch import Network
-from pocketvision.record import Accuracy, Finding
+from pocketvision.record import Finding, Score
 from pocketvision.train.alarms import batch_statistics, majority_alarm, norm_alarm
 from pocketvision.train.batches import num_batches
 
@@ -23,11 +23,11 @@ TRAINING_IMAGES = 1024  # of them that are looked at, at most
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examination:
-    """train_top1, val_top1: of the network as it ships, without augmentation."""
+    """train_score, val_score: of the network as it ships, without augmentation."""
 
     alarms: tuple[Finding, ...]
-    train_top1: Accuracy
-    val_top1: Accuracy
+    train_score: Score
+    val_score: Score
 
 
 def examine(run: Run, network: Network, pre: Preprocessing, pixels: Pixels) -> Examination:
@@ -51,8 +51,8 @@ def examine(run: Run, network: Network, pre: Preprocessing, pixels: Pixels) -> E
     )
     return Examination(
         alarms=tuple(alarm for alarm in (norm_alarm(running, batch), majority) if alarm),
-        train_top1=running,
-        val_top1=_score(named, samples.labels[val]),
+        train_score=running,
+        val_score=_score(named, samples.labels[val]),
     )
 
 
@@ -70,5 +70,5 @@ def named_classes(
     return np.concatenate(named)
 
 
-def _score(named: np.ndarray, labels: np.ndarray) -> Accuracy:
+def _score(named: np.ndarray, labels: np.ndarray) -> Score:
     return accuracy(int((named == labels).sum()), len(labels))

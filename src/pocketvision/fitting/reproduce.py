@@ -244,7 +244,7 @@ def _curves_check(recorded: tuple[Epoch, ...], found: tuple[Epoch, ...]) -> Chec
 
 
 def _last(epochs: tuple[Epoch, ...]) -> str:
-    return f"val top-1 {epochs[-1].val_top1:.2%} after {len(epochs)} epochs" if epochs else "none"
+    return f"val top-1 {epochs[-1].val_score:.2%} after {len(epochs)} epochs" if epochs else "none"
 
 
 def _accuracy_check(
@@ -265,8 +265,8 @@ def _accuracy_check(
     return Check(
         name="accuracy",
         passed=found.drop_low <= TRAINING_NOISE and found.drop_high >= -TRAINING_NOISE,
-        recorded=f"{found.reference_accuracy.top1:.2%} (n = {found.accuracy.n})",
-        found=f"{found.accuracy.top1:.2%}, {_points(found.drop)} points "
+        recorded=f"{found.reference_accuracy.value:.2%} (n = {found.accuracy.n})",
+        found=f"{found.accuracy.value:.2%}, {_points(found.drop)} points "
         f"({_points(found.drop_high)} to {_points(found.drop_low)})",
         note=f"same class for {found.agreement:.1%} of the images; fails where the interval of the "
         f"difference lies beyond {100 * TRAINING_NOISE:g} point",

@@ -34,7 +34,7 @@ from pocketvision.fitting.search_start import Searching
 from pocketvision.fitting.shrink import run_shrink
 from pocketvision.fitting.shrink_config import ShrinkConfig
 from pocketvision.fitting.shrink_start import AlreadyFast
-from pocketvision.record import Accuracy, Arm, Record, Search, SearchedNetwork
+from pocketvision.record import Arm, Record, Score, Search, SearchedNetwork
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
 from pocketvision.storage import to_json, write_into
@@ -200,10 +200,10 @@ def _finished(folder: Path) -> Record | None:
     return load(folder).record if status == "done" else None
 
 
-def _on_val(record: Record) -> Accuracy | None:
+def _on_val(record: Record) -> Score | None:
     """Top-1 of the shipped file on val."""
     shipped = next(variant for variant in record.variants if variant.shipped)
-    return record.val_top1 if shipped.comparison is None else shipped.comparison.accuracy
+    return record.val_score if shipped.comparison is None else shipped.comparison.accuracy
 
 
 def best_of(arms: tuple[Arm, ...]) -> Arm | None:
@@ -215,7 +215,7 @@ def best_of(arms: tuple[Arm, ...]) -> Arm | None:
 def _merit(arm: Arm) -> tuple[float, float]:
     assert arm.accuracy is not None
     assert arm.latency is not None
-    return arm.accuracy.top1, -arm.latency.median_ms
+    return arm.accuracy.value, -arm.latency.median_ms
 
 
 def ship_best(searching: Searching, command: str) -> Artefact:
@@ -297,12 +297,12 @@ def sentence_of(arms: tuple[Arm, ...]) -> str:
         return "Nothing but the search came to a network within the budget."
     ours, theirs = found.accuracy, rival.accuracy
     figures = (
-        f"{ours.top1:.1%} of {ours.n} images of val at {format_latency(found.latency.median_ms)}, "
-        f"against {theirs.top1:.1%} at {format_latency(rival.latency.median_ms)} of {rival.name} "
+        f"{ours.value:.1%} of {ours.n} images of val at {format_latency(found.latency.median_ms)}, "
+        f"against {theirs.value:.1%} at {format_latency(rival.latency.median_ms)} of {rival.name} "
         f"({rival.network}), which had the same time"
     )
     if _merit(found) <= _merit(rival):
         return f"The search did not beat what needs none: {figures}. That is what ships."
-    unsure = ours.low <= theirs.top1
+    unsure = ours.low <= theirs.value
     remark = "; their intervals overlap, so this may be chance" if unsure else ""
     return f"The search was worth its time: {figures}{remark}."

@@ -36,12 +36,12 @@ from pocketvision.measure.device import machine
 from pocketvision.models.arch import Network
 from pocketvision.record import (
     SCHEMA_VERSION,
-    Accuracy,
     BudgetSummary,
     Comparison,
     NetworkSummary,
     OnTarget,
     Record,
+    Score,
     Shipped,
     Step,
     Variant,
@@ -143,8 +143,8 @@ def _measure(
         evidence = collect_evidence(run, network, shipped, model, files.logits[subject])
         throughput = shipped_throughput(model, shipped, network.spec)
     verification = _compare_files(run, files, subject)
-    split, top1 = run.samples.headline_split, verification[-1].accuracy.top1
-    note = f"from image files: {top1:.1%} on {split}"
+    split, score = run.samples.headline_split, verification[-1].accuracy.value
+    note = f"from image files: {score:.1%} on {split}"
     run.add_steps(Step(name="verify", seconds=seconds[0], note=note))
     record = replace(
         _record(run, network, built, chosen, shipped, files, verification, missed),
@@ -260,8 +260,8 @@ def _record(
         findings=run.state.findings,
         alarms=run.state.alarms,
         quantization=run.state.quantization,
-        train_top1=run.state.train_top1,
-        val_top1=run.state.val_top1,
+        train_score=run.state.train_score,
+        val_score=run.state.val_score,
         narrowing=narrowing_of(run.out, run.target.described if run.target else ""),
     )
 
@@ -284,9 +284,7 @@ def _answers_in(run: Run, variant: Variant) -> str:
     )
 
 
-def _verdict(
-    run: Run, variant: Variant, shipped: Shipped, headline: Accuracy, missed: str
-) -> Verdict:
+def _verdict(run: Run, variant: Variant, shipped: Shipped, headline: Score, missed: str) -> Verdict:
     budget = run.config.budget
     size, peak = format_size(shipped.size_bytes), variant.peak_bytes
     memory = "" if peak is None else f" and {format_size(peak)} of memory"
@@ -294,7 +292,7 @@ def _verdict(
     remark = " (val, used for selection)" if split == "val" else ""
     measured = (
         f"{run.spec.label} answers in {_answers_in(run, variant)}, "
-        f"takes {size}{memory}, and gets {headline.top1:.1%} of {headline.n} {split} images "
+        f"takes {size}{memory}, and gets {headline.value:.1%} of {headline.n} {split} images "
         f"right{remark}."
     )
     trained = next(step for step in reversed(run.state.steps) if step.name == "train")

@@ -171,7 +171,7 @@ def run_training(run: Run) -> Network:
     step = Step(
         name="train",
         seconds=last.seconds if last else seconds[0],
-        top1=last.val_top1 if last else None,
+        score=last.val_score if last else None,
         note=_training_note(run, result),
     )
     found = examine(run, network, preprocessing, pixels)
@@ -183,8 +183,8 @@ def run_training(run: Run) -> Network:
             trained=True,
             steps=(*run.state.steps, step),
             alarms=(*run.state.alarms, *found.alarms),
-            train_top1=found.train_top1,
-            val_top1=found.val_top1,
+            train_score=found.train_score,
+            val_score=found.val_score,
         )
     )
     _forget_checkpoint(run)
@@ -328,8 +328,8 @@ def forget_training(run: Run, attempt: int) -> None:
             train=None,
             trained=False,
             alarms=(),
-            train_top1=None,
-            val_top1=None,
+            train_score=None,
+            val_score=None,
             files=(),
             quantization=None,
         )

@@ -333,9 +333,9 @@ def _note_the_best(run: Run, chosen: Built | None) -> None:
     if chosen is None or measure.note:
         return
     v = chosen.variant
-    top1 = None if v.comparison is None else v.comparison.accuracy.top1
+    score = None if v.comparison is None else v.comparison.accuracy.value
     note = f"the fastest that passes: {v.precision} on {v.runtime}"
     run.add_steps(
-        replace(gate, top1=top1, size_bytes=v.size_bytes),
+        replace(gate, score=score, size_bytes=v.size_bytes),
         replace(measure, latency_ms=v.latency.median_ms, note=note),
     )

@@ -41,13 +41,14 @@ from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.device import machine
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.untrained import noise
-from pocketvision.record import Accuracy, Comparison, IntegerWork
+from pocketvision.record import Comparison, IntegerWork, Score
 from pocketvision.runtimes.integers import integer_work
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Runtime, Session
 
 CORRECT_TOLERANCE = 0.005  # of the images: other processors round differently
 AGREEMENT_TOLERANCE = 0.01
+ROUNDING = 1e-9  # of shares
 INTEGER_TOLERANCE = 0.01  # of the multiply-accumulates
 MEMORY_TOLERANCE = 1.25  # on the same machine: processes with one file peak up to a fifth apart
 MEMORY_SLACK_BYTES = 2_000_000
@@ -254,15 +255,17 @@ class _Gate:
         )
 
 
-def _accuracy_check(name: str, recorded: Accuracy, found: Accuracy) -> Check:
+def _accuracy_check(name: str, recorded: Score, found: Score) -> Check:
     allowed = max(1, round(CORRECT_TOLERANCE * recorded.n))
-    same = found.n == recorded.n
+    lost = recorded.value - found.value
+    points = f"{100 * allowed / recorded.n:.2g} points"
+    images = f"{allowed} image{'s' if allowed > 1 else ''}"
     return Check(
         name=name,
-        passed=same and found.correct >= recorded.correct - allowed,
+        passed=found.n == recorded.n and lost <= allowed / recorded.n + ROUNDING,
         recorded=_accuracy_text(recorded),
         found=_accuracy_text(found),
-        note=f"fails at more than {allowed} image{'s' if allowed > 1 else ''} below",
+        note=f"fails at more than {points if recorded.correct is None else images} below",
     )
 
 
@@ -276,8 +279,10 @@ def _agreement_check(name: str, recorded: Comparison, found: Comparison) -> Chec
     )
 
 
-def _accuracy_text(found: Accuracy) -> str:
-    return f"{found.top1:.2%} ({found.correct} of {found.n})"
+def _accuracy_text(found: Score) -> str:
+    if found.correct is None:
+        return f"{found.metric} {found.value:.2%} ({found.n} images)"
+    return f"{found.value:.2%} ({found.correct} of {found.n})"
 
 
 def _integers_text(work: IntegerWork) -> str:

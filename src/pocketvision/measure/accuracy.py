@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pocketvision.errors import ConfigError, DataError, GateError, check_shape, in_range
 from pocketvision.intervals import Z, wilson
-from pocketvision.record import Accuracy, Comparison
+from pocketvision.record import Comparison, Score
 
 BISECTIONS = 60
 
@@ -18,7 +18,7 @@ Logits = NDArray[np.floating]  # (N, K)
 Labels = NDArray[np.integer]  # (N,), 0..K - 1
 
 
-def accuracy(correct: int, n: int) -> Accuracy:
+def accuracy(correct: int, n: int) -> Score:
     """Top-1 accuracy with its 95 % Wilson interval.
 
     Raises: ConfigError: n below 1, correct outside 0..n.
@@ -26,7 +26,7 @@ def accuracy(correct: int, n: int) -> Accuracy:
     in_range("n", n, 1, math.inf)
     in_range("correct", correct, 0, n)
     low, high = wilson(correct, n)
-    return Accuracy(top1=correct / n, low=low, high=high, correct=correct, n=n)
+    return Score(value=correct / n, low=low, high=high, correct=correct, n=n)
 
 
 def compare(

@@ -99,7 +99,7 @@ def sections(record: Record) -> list[Section]:
         ("classes", "Classes", record.confusion),
         ("mistakes", "Mistakes", record.mistakes),
         ("calibration", "Calibration", record.calibration),
-        ("learning", "Learning", record.epochs or record.alarms or record.train_top1),
+        ("learning", "Learning", record.epochs or record.alarms or record.train_score),
         ("speed", "Speed", record.layers or record.throughput or record.conditions),
         ("steps", "Steps", record.steps),
         ("verification", "Verification", record.verification),

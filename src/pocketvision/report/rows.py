@@ -71,7 +71,7 @@ class StepRow:
 
     step: Step
     share: float
-    top1_change: str = ""
+    score_change: str = ""
     latency_change: str = ""
     size_change: str = ""
 
@@ -216,7 +216,7 @@ def step_rows(steps: Sequence[Step]) -> list[StepRow]:
     """Each step with the change of every figure since the last step that had it."""
     rows = []
     total = sum(step.seconds for step in steps) or 1
-    top1: float | None = None
+    score: float | None = None
     latency: float | None = None
     size: int | None = None
     for step in steps:
@@ -224,12 +224,14 @@ def step_rows(steps: Sequence[Step]) -> list[StepRow]:
             StepRow(
                 step=step,
                 share=step.seconds / total,
-                top1_change=_change(step.top1, top1, lambda a, b: f"{text.points(a - b)} points"),
+                score_change=_change(
+                    step.score, score, lambda a, b: f"{text.points(a - b)} points"
+                ),
                 latency_change=_change(step.latency_ms, latency, text.ratio),
                 size_change=_change(step.size_bytes, size, text.ratio),
             )
         )
-        top1 = top1 if step.top1 is None else step.top1
+        score = score if step.score is None else step.score
         latency = latency if step.latency_ms is None else step.latency_ms
         size = size if step.size_bytes is None else step.size_bytes
     return rows

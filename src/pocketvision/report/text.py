@@ -8,7 +8,7 @@ import re
 
 from markupsafe import Markup
 
-from pocketvision.record import Accuracy, DataSummary, Latency, Record
+from pocketvision.record import DataSummary, Latency, Record, Score
 
 NOT_FINITE = "not finite"
 MINUS = "\N{MINUS SIGN}"
@@ -106,10 +106,10 @@ def accuracy_split(record: Record) -> str:
     return {"test": "test", "val": "val, used for selection"}[record.data.headline_split]
 
 
-def accuracy_line(accuracy: Accuracy) -> str:
+def accuracy_line(score: Score) -> str:
     """'87.3 % (95 % interval 84.1 to 90.0 %, n = 540)'."""
-    interval = percent_range(accuracy.low, accuracy.high)
-    return f"{percent(accuracy.top1)} (95 % interval {interval}, n = {accuracy.n:,})"
+    interval = percent_range(score.low, score.high)
+    return f"{percent(score.value)} (95 % interval {interval}, n = {score.n:,})"
 
 
 def latency_line(latency: Latency) -> str:

@@ -57,12 +57,12 @@ def accuracy_chart(epochs: Sequence[Epoch]) -> Chart | None:
     """Accuracy on val by epoch, its highest point ringed; None without epochs."""
     if not epochs:
         return None
-    best = max(epochs, key=lambda e: e.val_top1)
-    points = [(float(e.epoch), 100 * e.val_top1) for e in epochs]
+    best = max(epochs, key=lambda e: e.val_score)
+    points = [(float(e.epoch), 100 * e.val_score) for e in epochs]
 
     def draw(width: int, height: int) -> Markup:
         plane = _by_epoch(epochs, width, height, around([y for _, y in points]), "top-1 on val, %")
-        ring = plane.mark("circle", best.epoch, 100 * best.val_top1, 8, "ring")
+        ring = plane.mark("circle", best.epoch, 100 * best.val_score, 8, "ring")
         curve = _curve(plane, points, "first", "top-1 on val {:.1f} %")
         return svg(width, height, plane.axes(), curve, ring)
 
@@ -75,7 +75,7 @@ def accuracy_chart(epochs: Sequence[Epoch]) -> Chart | None:
             "look better than new images will."
         ),
         alt=f"Line plot of top-1 accuracy on val over {len(epochs)} epochs; the highest is "
-        f"{percent(best.val_top1)} in epoch {best.epoch}.",
+        f"{percent(best.val_score)} in epoch {best.epoch}.",
         wide=wide,
         narrow=narrow,
         keys=(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from pocketvision.errors import GateError
-from pocketvision.record import Accuracy, Finding
+from pocketvision.record import Finding, Score
 
 DIVERGED = "diverged"  # the code of its alarm
 FAR_BEYOND = 10.0  # times the loss of guessing, plus one
@@ -62,20 +62,20 @@ def batch_statistics(network: nn.Module) -> nn.Module:
     return twin
 
 
-def norm_alarm(running: Accuracy, batch: Accuracy) -> Finding | None:
+def norm_alarm(running: Score, batch: Score) -> Finding | None:
     """running: with the statistics that ship; batch: with those of each batch, same images.
 
     None where they agree.
     """
-    gap = batch.top1 - running.top1
+    gap = batch.value - running.value
     if gap <= NORM_GAP or batch.low <= running.high:
         return None
     return Finding(
         severity="error",
         code="batch-norm",
         sentence=f"The statistics kept by the batch norms are not those of the images: the network "
-        f"gets {running.top1:.1%} of {running.n} training images right with them, and "
-        f"{batch.top1:.1%} with the statistics of each batch. Train for more epochs, or with "
+        f"gets {running.value:.1%} of {running.n} training images right with them, and "
+        f"{batch.value:.1%} with the statistics of each batch. Train for more epochs, or with "
         "larger batches.",
     )
 

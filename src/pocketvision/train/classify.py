@@ -26,7 +26,7 @@ from pocketvision.train.schedule import Schedule
 class Classification(pl.LightningModule):
     """Trains `network` on `train` and scores it on `val` after every epoch.
 
-    Logs train_loss, val_loss and val_top1 (0..1) once an epoch. teacher: in eval mode and frozen;
+    Logs train_loss, val_loss and val_score (0..1) once an epoch. teacher: in eval mode and frozen;
     its answers are half of what is learned, until the network gets as much of val right as it does.
     """
 
@@ -45,7 +45,7 @@ class Classification(pl.LightningModule):
         super().__init__()
         self.network = network
         self.teacher = (teacher,)  # not part of what is trained, averaged and saved
-        self.teacher_top1: float | None = None  # on val; None: not known yet
+        self.teacher_score: float | None = None  # on val; None: not known yet
         self.outgrown = False  # the teacher has nothing left to teach
         self.train_source = train
         self.val_source = val
@@ -102,20 +102,20 @@ class Classification(pl.LightningModule):
             teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
 
     @torch.no_grad()
-    def leave_teacher(self, val_top1: float) -> None:
+    def leave_teacher(self, val_score: float) -> None:
         """Learn from labels alone from now on, if the network knows as much as its teacher.
 
-        val_top1: of the network, 0..1.
+        val_score: of the network, 0..1.
         """
         if (teacher := self.teacher[0]) is None or self.outgrown or not self.outgrows_its_teacher:
             return
-        if self.teacher_top1 is None:
+        if self.teacher_score is None:
             right = 0
             for pixels, labels in self.val_dataloader():
                 images = eval_batch(pixels.to(self.device), self.preprocessing)
                 right += int((teacher(images).argmax(1).cpu() == labels).sum())
-            self.teacher_top1 = right / len(self.val_source)
-        self.outgrown = val_top1 >= self.teacher_top1
+            self.teacher_score = right / len(self.val_source)
+        self.outgrown = val_score >= self.teacher_score
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean smoothed cross-entropy of (N, K) logits and (N, K) target probabilities."""
@@ -142,7 +142,7 @@ class Classification(pl.LightningModule):
         pixels, labels = batch
         logits = self(eval_batch(pixels, self.preprocessing)).float()
         top1 = (logits.argmax(1) == labels).float().mean()
-        for name, value in (("val_loss", F.cross_entropy(logits, labels)), ("val_top1", top1)):
+        for name, value in (("val_loss", F.cross_entropy(logits, labels)), ("val_score", top1)):
             self.log(name, value, on_epoch=True, batch_size=len(labels), sync_dist=True)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:

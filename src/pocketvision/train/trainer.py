@@ -269,7 +269,7 @@ def read_metrics(path: Path) -> tuple[Epoch, ...]:
             learning_rate=float(row["learning_rate"]),
             train_loss=float(row["train_loss"]),
             val_loss=float(row["val_loss"]),
-            val_top1=float(row["val_top1"]),
+            val_score=float(row.get("val_score") or row["val_top1"]),  # its name before
         )
         for row in rows
     )
@@ -381,13 +381,13 @@ class _Watch(Callback):
             learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
             train_loss=values["train_loss"],
             val_loss=values["val_loss"],
-            val_top1=values["val_top1"],
+            val_score=values["val_score"],
         )
-        pl_module.leave_teacher(line.val_top1)
+        pl_module.leave_teacher(line.val_score)
         if trainer.is_global_zero:
             write_metrics(self.metrics, [*read_metrics(self.metrics), line])
         epochs = self._keep_to_the_time(trainer, pl_module, line)
-        self.note = f"epoch {line.epoch}/{epochs}, val top-1 {line.val_top1:.1%}"
+        self.note = f"epoch {line.epoch}/{epochs}, val top-1 {line.val_score:.1%}"
 
     def _keep_to_the_time(self, trainer: pl.Trainer, module: Classification, line: Epoch) -> int:
         """Bring the end forward where the machine is slower than when the time was planned.
