@@ -42,8 +42,8 @@ from pocketvision.measure.device import machine
 from pocketvision.models.create import create_model
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource
-from pocketvision.train.classify import build_optimizer
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.module import build_optimizer
 from pocketvision.train.trainer import lay_out, train
 
 NETWORKS = {  # our name -> timm's

@@ -70,7 +70,7 @@ def train_once(samples: Samples, folder: Path, *, devices: int, seed: int, epoch
         folder=folder,
     )
     n = len(sources["val"])
-    correct = round(done.epochs[-1].val_top1 * n)
+    correct = round(done.epochs[-1].val_score * n)
     return Training(correct=correct, n=n, seconds=time.monotonic() - began)
 
 

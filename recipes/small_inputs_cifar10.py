@@ -42,6 +42,7 @@ from pocketvision.models.arch import Network
 from pocketvision.record import Latency, Prior
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.train.batches import training_sources
+from pocketvision.train.classify import rehearsal
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.trainer import as_run_here, faster_threads, train
 
@@ -89,7 +90,10 @@ def trained(asked: Options, samples: Samples, candidate: Candidate, latency: Lat
     pre = Preprocessing.for_resolution(spec.resolution, int(np.median(samples.shorter_sides)))
     pixels = open_pixels(samples, pre.side)
     source, val = training_sources(samples, pixels)
-    config, rate = faster_threads(network, pre, TrainConfig(seed=asked.seeds[0]), len(source))
+    config, rate = faster_threads(
+        lambda config: rehearsal(network, pre, config, len(source)),
+        TrainConfig(seed=asked.seeds[0]),
+    )
     epochs = asked.epochs or max(1, int(SHARE * 60 * asked.minutes / (rate * len(source))))
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

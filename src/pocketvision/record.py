@@ -114,9 +114,9 @@ class Score:
 class Comparison:
     """One network against its reference on the same images, in pairs.
 
-    drop = reference top-1 minus subject top-1, with the 95 % interval of the paired difference.
-    agreement = share of images on which both name the same class.
-    largest_difference = max |logit difference|.
+    drop = reference score minus subject score, with the 95 % interval of the paired difference.
+    agreement = share of what both name alike: of the images, of their pixels, or of the boxes.
+    largest_difference = max |logit difference|; None: the answers are not logits.
     """
 
     subject: str
@@ -128,7 +128,7 @@ class Comparison:
     drop_low: float
     drop_high: float
     agreement: float
-    largest_difference: float
+    largest_difference: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,8 +23,9 @@ from pocketvision.models.arch import Network
 from pocketvision.train import trainer
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
-from pocketvision.train.classify import Classification, build_optimizer, class_weights
+from pocketvision.train.classify import Classification, class_weights, rehearsal
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.module import build_optimizer
 from pocketvision.train.processes import raise_as_here
 from pocketvision.train.schedule import Schedule, affordable_epochs
 from pocketvision.train.trainer import CHECKPOINT, METRICS, TrainResult, read_metrics, train
@@ -458,14 +459,16 @@ def test_training_step_is_timed_without_touching_the_network() -> None:
     net = network()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     config = replace(CONFIG, augmentation=Augmentation(flip=0))
-    assert 0 < trainer.seconds_per_image(net, PRE, config, 24) < 60
+    assert 0 < trainer.seconds_per_image(rehearsal(net, PRE, config, 24)) < 60
     for name, tensor in net.state_dict().items():
         assert torch.equal(before[name], tensor)
 
 
 def test_number_of_threads_is_chosen_and_put_back() -> None:
     before = torch.get_num_threads()
-    config, rate = trainer.faster_threads(network(), PRE, CONFIG, 24)
+    config, rate = trainer.faster_threads(
+        lambda config: rehearsal(network(), PRE, config, 24), CONFIG
+    )
     assert config.threads in (1, before)
     assert rate > 0
     assert torch.get_num_threads() == before

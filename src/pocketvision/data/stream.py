@@ -105,6 +105,24 @@ class StreamedPixels:
             yield np.stack([next(images) for _ in rows])
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PixelsInMemory:
+    """Images that are there already. rows: (N, *shape) uint8."""
+
+    rows: Batch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: Rows) -> Batch:
+        """Those images, (n, *shape) uint8."""
+        return self.rows[rows]
+
+    def batches(self, batches: Sequence[Rows]) -> Iterator[Batch]:
+        """`take` of each, in turn."""
+        return map(self.take, batches)
+
+
 def open_pixels(
     samples: Samples, side: int, progress: Progress | None = None, *, whole: bool = False
 ) -> Pixels:

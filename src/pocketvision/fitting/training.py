@@ -30,6 +30,7 @@ from pocketvision.record import Step
 from pocketvision.train.alarms import DIVERGED, Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.batches import training_sources
 from pocketvision.train.checkpoint import is_whole, read_training
+from pocketvision.train.classify import rehearsal
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.trainer import (
     CHECKPOINT,
@@ -145,9 +146,11 @@ def _refuse_hopeless(run: Run, spec: ArchSpec) -> None:
 def timed(run: Run, spec: ArchSpec) -> tuple[TrainConfig, float]:
     """The configuration with the faster number of threads for `spec`, and its seconds per image."""
     if spec not in run.timings:
-        network = spec.build(seed=run.config.seed)
-        pre, images = preprocessing_for(run, spec), len(run.samples.indices("train"))
-        run.timings[spec] = faster_threads(network, pre, base_config(run.config), images)
+        network, pre = spec.build(seed=run.config.seed), preprocessing_for(run, spec)
+        images = len(run.samples.indices("train"))
+        run.timings[spec] = faster_threads(
+            lambda config: rehearsal(network, pre, config, images), base_config(run.config)
+        )
     return run.timings[spec]
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketvision.errors import ConfigError, DataError, GateError, check_shape, in_range
 from pocketvision.intervals import Z, wilson
-from pocketvision.record import Comparison, Score
+from pocketvision.measure.judge import Answers, Rows
+from pocketvision.record import Comparison, Metric, Score
 
 BISECTIONS = 60
 
@@ -68,8 +70,30 @@ def compare(
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LabelJudge:
+    """A `Judge` of (N, K) logits by the true classes, labels (N,)."""
+
+    labels: Labels
+    metric: Metric = "top-1"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Rows) -> LabelJudge:
+        return replace(self, labels=self.labels[rows])
+
+    def compare(
+        self, answers: Answers, reference: Answers, *, subject: str, reference_name: str, split: str
+    ) -> Comparison:
+        """Raises: as `compare`."""
+        return compare(
+            answers, reference, self.labels, subject=subject, reference=reference_name, split=split
+        )
+
+
 def loses_at_most(comparison: Comparison, points: float) -> bool:
-    """True if what is lost, as estimated, is no more than that many points of top-1."""
+    """True if what is lost, as estimated, is no more than that many points of the score."""
     return round(100 * comparison.drop, 9) <= points
 
 

@@ -50,8 +50,10 @@ def significant(value: float) -> str:
     return f"{value:,.{decimals}f}".replace("-", MINUS)
 
 
-def tiny(value: float) -> str:
+def tiny(value: float | None) -> str:
     """Two significant digits of a figure that may be very small: 3.14e-6 -> '3.1e-06'."""
+    if value is None:
+        return "–"
     return f"{value:.2g}" if math.isfinite(value) else NOT_FINITE
 
 

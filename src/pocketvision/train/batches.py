@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +13,15 @@ from torch.utils.data import IterableDataset
 
 from pocketvision.data.images import Samples
 from pocketvision.data.stream import Pixels
+
+
+class Source(Protocol):
+    """Some images of a data set with what is to be learned of them; it can be sent to a process."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Any]]:
+        """For each batch of positions, ascending: (n, side, side, 3) uint8 and the truth."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +37,12 @@ class PixelSource:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        """(n, side, side, 3) uint8 and (n,) int64 labels of each."""
+        rows = [self.indices[positions] for positions in batches]
+        for positions, pixels in zip(batches, self.pixels.batches(rows), strict=True):
+            yield torch.from_numpy(pixels), torch.from_numpy(self.labels[positions])
 
 
 def training_sources(samples: Samples, pixels: Pixels) -> tuple[PixelSource, PixelSource]:
@@ -53,19 +69,16 @@ def epoch_batches(images: int, batches: int, seed: int, epoch: int) -> list[np.n
     return np.array_split(order, batches)
 
 
-class Batches(IterableDataset[tuple[Tensor, Tensor]]):
-    """Batches of (uint8 (n, side, side, 3), int64 (n,)); `batches` holds positions in `source`."""
+class Batches(IterableDataset[tuple[Tensor, Any]]):
+    """The batches of one epoch; `batches` holds positions in `source`."""
 
-    def __init__(self, source: PixelSource, batches: list[np.ndarray]) -> None:
+    def __init__(self, source: Source, batches: list[np.ndarray]) -> None:
         self.source = source
         self.batches = batches
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
         # Sorted rows are read in the order of the file; order within a batch has no effect.
-        chosen = [np.sort(batch) for batch in self.batches]
-        rows = [self.source.indices[positions] for positions in chosen]
-        for positions, pixels in zip(chosen, self.source.pixels.batches(rows), strict=True):
-            yield torch.from_numpy(pixels), torch.from_numpy(self.source.labels[positions])
+        yield from self.source.batches([np.sort(batch) for batch in self.batches])

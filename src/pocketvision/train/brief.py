@@ -15,9 +15,9 @@ from pocketvision.errors import in_range
 from pocketvision.models.arch import Network
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.batches import PixelSource
-from pocketvision.train.classify import build_optimizer
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.distillation import distilled
+from pocketvision.train.module import build_optimizer
 from pocketvision.train.trainer import cpu_threads, lay_out
 
 SCORED = 256  # images a pass

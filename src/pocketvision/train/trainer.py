@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException
 
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.data.transforms import augment
 from pocketvision.errors import ConfigError, require
 from pocketvision.models.arch import Network
 from pocketvision.record import Epoch
@@ -36,8 +35,9 @@ from pocketvision.train.alarms import Diverged
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.checkpoint import SafeCheckpoints, read_training
-from pocketvision.train.classify import Classification, batches_per_epoch, build_optimizer
+from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.module import TaskModule, batches_per_epoch, build_optimizer
 from pocketvision.train.processes import raise_as_here
 from pocketvision.train.schedule import affordable_epochs
 
@@ -90,13 +90,13 @@ def train(
 
 
 def fit(
-    module: Classification,
+    module: TaskModule,
     *,
     folder: Path,
     on_step: OnStep | None = None,
     deadline: float | None = None,
 ) -> TrainResult:
-    """As `train`, for a module that may have a loss of its own; its network is fitted in place.
+    """As `train`, for a module of any task; its network is fitted in place.
 
     Raises: as `train`.
     """
@@ -113,7 +113,7 @@ def fit(
     return TrainResult(epochs=epochs, stopped_early=not epochs or epochs[-1].steps < steps)
 
 
-def join(module: Classification, *, folder: Path, deadline: float | None) -> None:
+def join(module: TaskModule, *, folder: Path, deadline: float | None) -> None:
     """Take part, as a node that is not the first, in the training that `fit` runs on that.
 
     All files are written there, and the trained network is there. folder: as there. deadline: None
@@ -124,7 +124,7 @@ def join(module: Classification, *, folder: Path, deadline: float | None) -> Non
     _run(module, folder, _Watch(folder / METRICS, module.config.epochs, None, deadline))
 
 
-def _run(module: Classification, folder: Path, watch: _Watch) -> None:
+def _run(module: TaskModule, folder: Path, watch: _Watch) -> None:
     config = module.config
     keep_freed_memory()
     lay_out(module.network, torch.channels_last)
@@ -180,52 +180,47 @@ def check_devices(config: TrainConfig, images: int) -> None:
         require("tensorboard", "tensorboard")
 
 
-def seconds_per_image(
-    network: Network, preprocessing: Preprocessing, config: TrainConfig, images: int
-) -> float:
-    """Time one training step takes per image, from a few steps of a copy of `network` on noise.
+def seconds_per_image(module: TaskModule) -> float:
+    """Time one training step takes per image, from a few steps of a copy of `module`.
 
-    images: in the training split; a step takes no more than that.
+    They are made on the first images of its training source, as many as a batch has.
     """
     keep_freed_memory()
+    config = module.config
     device = torch.device(_accelerator(config))
-    trial = copy.deepcopy(network).to(device)
-    lay_out(trial, torch.channels_last)
+    trial = copy.deepcopy(module).to(device)
+    lay_out(trial.network, torch.channels_last)
     trial.train()
-    optimizer = build_optimizer(trial, config)
-    generator = torch.Generator().manual_seed(config.seed)
-    size = min(config.batch_size, images)
-    side, classes = preprocessing.side, network.spec.num_classes
-    pixels = torch.randint(256, (size, side, side, 3), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(classes, (size,), generator=generator)
-    targets = F.one_hot(labels, classes).float().to(device)
+    optimizer = build_optimizer(trial.network, config)
+    first = np.arange(min(config.batch_size, len(module.train_source)))
+    pixels, truth = next(module.train_source.batches([first]))
     pixels = pixels.to(device)
+    truth = truth.to(device) if isinstance(truth, Tensor) else truth
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_precision(config) != "32-true")
     durations: list[float] = []
     with cpu_threads(config.threads):
         while len(durations) < 3 or (sum(durations) < 1.5 and len(durations) < 20):
             start = time.perf_counter()
-            key = (config.seed, 0, len(durations))
-            crops, mixed = augment(pixels, targets, preprocessing, config.augmentation, key=key)
             with autocast:
-                loss = F.cross_entropy(trial(crops), mixed)
+                loss = trial.step_loss((pixels, truth), (config.seed, 0, len(durations)))
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
             loss.item()
             durations.append(time.perf_counter() - start)
-    return statistics.median(durations[1:]) / size  # the first step also allocates
+    return statistics.median(durations[1:]) / len(pixels)  # the first step also allocates
 
 
 def faster_threads(
-    network: Network, preprocessing: Preprocessing, config: TrainConfig, images: int
+    make: Callable[[TrainConfig], TaskModule], config: TrainConfig
 ) -> tuple[TrainConfig, float]:
     """`config` with the faster of one thread and PyTorch's own number, and its seconds per image.
 
-    On a machine that others use too, threads that wait for each other can be slower than one.
+    make: the training to be timed, of a configuration. On a machine that others use too, threads
+    that wait for each other can be slower than one.
     """
     rates = {
-        threads: seconds_per_image(network, preprocessing, replace(config, threads=threads), images)
+        threads: seconds_per_image(make(replace(config, threads=threads)))
         for threads in (1, torch.get_num_threads())
     }
     threads = min(rates, key=rates.__getitem__)
@@ -322,7 +317,7 @@ class _Watch(Callback):
         if trainer.is_global_zero:
             write_metrics(self.metrics, done)
         self.start = time.monotonic() - (done[-1].seconds if done else 0.0)
-        assert isinstance(pl_module, Classification)
+        assert isinstance(pl_module, TaskModule)
         if trainer.world_size > 1 and pl_module.config.threads:  # other processes have their own
             torch.set_num_threads(max(1, pl_module.config.threads // trainer.num_devices))
         # A resumed training keeps the end it had been brought forward to.
@@ -340,7 +335,7 @@ class _Watch(Callback):
         loss = outputs["loss"]
         # Reading a loss back stalls a GPU, so there it is looked at now and then.
         if trainer.global_step % LOOK_EVERY == 0 or loss.device.type == "cpu":
-            assert isinstance(pl_module, Classification)
+            assert isinstance(pl_module, TaskModule)
             self._check_loss(trainer, pl_module, loss.item())
         if self.on_step is not None:
             steps = int(trainer.num_training_batches) * int(trainer.max_epochs or self.epochs)
@@ -350,7 +345,7 @@ class _Watch(Callback):
             # All ranks stop after the same step, or they would wait for each other forever.
             trainer.should_stop = trainer.strategy.reduce_boolean_decision(late, all=False)
 
-    def _check_loss(self, trainer: pl.Trainer, module: Classification, loss: float) -> None:
+    def _check_loss(self, trainer: pl.Trainer, module: TaskModule, loss: float) -> None:
         """Raises: Diverged: on every node if on one; the others would wait for it forever."""
         found: Diverged | None = None
         try:
@@ -368,7 +363,7 @@ class _Watch(Callback):
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if isinstance(v, Tensor)}
         if "val_loss" not in values:  # the deadline came within the first epoch
             return
-        assert isinstance(pl_module, Classification)
+        assert isinstance(pl_module, TaskModule)
         epoch = trainer.current_epoch + 1
         # Before the checkpoint is written: the last one is always of a training that is well.
         pl_module.check_loss(values["train_loss"], f"in epoch {epoch}")
@@ -387,9 +382,10 @@ class _Watch(Callback):
         if trainer.is_global_zero:
             write_metrics(self.metrics, [*read_metrics(self.metrics), line])
         epochs = self._keep_to_the_time(trainer, pl_module, line)
-        self.note = f"epoch {line.epoch}/{epochs}, val top-1 {line.val_score:.1%}"
+        score = f"val {pl_module.metric} {line.val_score:.1%}"
+        self.note = f"epoch {line.epoch}/{epochs}, {score}"
 
-    def _keep_to_the_time(self, trainer: pl.Trainer, module: Classification, line: Epoch) -> int:
+    def _keep_to_the_time(self, trainer: pl.Trainer, module: TaskModule, line: Epoch) -> int:
         """Bring the end forward where the machine is slower than when the time was planned.
 
         The learning rate then still reaches zero. Returns the epochs there will be.

@@ -1,0 +1,147 @@
+"""Segmentation as a Lightning module: augment, forward, smoothed cross-entropy by pixel, mIoU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pocketvision.data.masks.mask import VOID
+from pocketvision.data.places import seen_masks
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import Pixels, PixelsInMemory
+from pocketvision.data.transforms import augmented, eval_batch
+from pocketvision.models.segmenter import Segmenter
+from pocketvision.record import Metric
+from pocketvision.train.alarms import check_loss
+from pocketvision.train.config import TrainConfig
+from pocketvision.train.module import Key, TaskModule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskSource:
+    """Some images of a data set with their masks; it can be sent to another process.
+
+    masks: of all images, (side, side) uint8 each. indices: (n,) int64, rows of both.
+    class_pixels: (K,) int64, pixels of each class in these images.
+    """
+
+    pixels: Pixels
+    masks: Pixels
+    indices: np.ndarray
+    class_pixels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        """(n, side, side, 3) and (n, side, side) uint8 of each."""
+        rows = [self.indices[positions] for positions in batches]
+        pairs = zip(self.pixels.batches(rows), self.masks.batches(rows), strict=True)
+        for pixels, masks in pairs:
+            yield torch.from_numpy(pixels), torch.from_numpy(masks)
+
+
+class Segmentation(TaskModule):
+    """Learns the class of every pixel; scored by mIoU at the network's resolution.
+
+    Pixels without a class teach nothing. class_weights of the configuration: by inverse share of
+    the pixels.
+    """
+
+    metric: Metric = "mIoU"
+    network: Segmenter
+
+    def __init__(
+        self,
+        network: Segmenter,
+        *,
+        train: MaskSource,
+        val: MaskSource,
+        preprocessing: Preprocessing,
+        config: TrainConfig,
+    ) -> None:
+        super().__init__(network, train=train, val=val, preprocessing=preprocessing, config=config)
+        self.num_classes = network.spec.num_classes
+        weights = pixel_weights(train.class_pixels) if config.class_weights else None
+        self.register_buffer("weights", weights, persistent=False)
+        self.counts = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) float -> (N, K, H, W) logits."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def step_loss(self, batch: tuple[Tensor, Tensor], key: Key) -> Tensor:
+        pixels, masks = batch
+        generator = np.random.default_rng(key)
+        images, views = augmented(pixels, self.preprocessing, self.config.augmentation, generator)
+        truth = seen_masks(masks, views, self.preprocessing.resolution)
+        return self.loss(self(images), truth, self.config.label_smoothing)
+
+    def loss(self, logits: Tensor, truth: Tensor, smoothing: float) -> Tensor:
+        """Mean cross-entropy of (N, K, H, W) logits over the pixels that have a class; 0 of none.
+
+        truth: (N, H, W) uint8.
+        """
+        weights = self.weights if isinstance(self.weights, Tensor) else None
+        total = F.cross_entropy(
+            logits.float(),
+            truth.long(),
+            weight=weights,
+            ignore_index=VOID,
+            label_smoothing=smoothing,
+            reduction="sum",
+        )
+        return total / (truth != VOID).sum().clamp(min=1)
+
+    def check_loss(self, loss: float, where: str) -> None:
+        """Raises: Diverged: a mean `loss` of training that cannot be right."""
+        heaviest = self.weights.max().item() if isinstance(self.weights, Tensor) else 1.0
+        check_loss(loss, self.num_classes, heaviest, where)
+
+    def on_validation_epoch_start(self) -> None:
+        self.counts = torch.zeros_like(self.counts, device=self.device)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        pixels, truth = batch
+        logits = self(eval_batch(pixels, self.preprocessing))
+        loss = self.loss(logits, truth, 0.0)
+        self.log("val_loss", loss, on_epoch=True, batch_size=len(truth), sync_dist=True)
+        known = truth != VOID
+        pairs = truth[known].long() * self.num_classes + logits.argmax(1)[known]
+        self.counts += torch.bincount(pairs, minlength=self.counts.numel()).view_as(self.counts)
+
+    def on_validation_epoch_end(self) -> None:
+        right = self.counts.diagonal()
+        union = self.counts.sum(0) + self.counts.sum(1) - right
+        ious = right[union > 0] / union[union > 0]
+        score = ious.mean() if len(ious) else torch.zeros((), device=self.device)
+        self.log("val_score", score.float(), sync_dist=True)
+
+
+def pixel_weights(class_pixels: np.ndarray) -> Tensor:
+    """Inverse shares of the pixels, (K,) float, scaled so that the mean over the pixels is 1."""
+    counts = torch.from_numpy(class_pixels).double().clamp(min=1)
+    return (counts.sum() / (counts * len(counts))).float()
+
+
+def rehearsal(
+    network: Segmenter, preprocessing: Preprocessing, config: TrainConfig, images: int
+) -> Segmentation:
+    """A training on noise, whose steps take as long as those on so many images."""
+    generator, side = np.random.default_rng(0), preprocessing.side
+    count, classes = min(config.batch_size, images), network.spec.num_classes
+    pixels = generator.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    masks = generator.integers(0, classes, (count, side, side), dtype=np.uint8)
+    noise = MaskSource(
+        pixels=PixelsInMemory(rows=pixels),
+        masks=PixelsInMemory(rows=masks),
+        indices=np.arange(count),
+        class_pixels=np.bincount(masks.ravel(), minlength=classes),
+    )
+    return Segmentation(network, train=noise, val=noise, preprocessing=preprocessing, config=config)

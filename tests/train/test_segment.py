@@ -1,0 +1,124 @@
+"""Learning the class of every pixel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pocketvision.data.masks.mask import VOID
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import PixelsInMemory
+from pocketvision.data.transforms import Augmentation
+from pocketvision.models import registry
+from pocketvision.models.segmenter import Segmenter, lr_aspp
+from pocketvision.train.alarms import Diverged
+from pocketvision.train.config import TrainConfig
+from pocketvision.train.segment import MaskSource, Segmentation, pixel_weights, rehearsal
+from pocketvision.train.trainer import fit, seconds_per_image
+
+SIDE = 64
+PRE = Preprocessing.of_whole(SIDE)
+CONFIG = TrainConfig(
+    epochs=12,
+    batch_size=8,
+    warmup_epochs=1,
+    learning_rate=1e-2,
+    ema_decay=0,
+    augmentation=Augmentation(min_scale=0.6),
+)
+
+
+def network(classes: int = 3) -> Segmenter:
+    body = registry.spec("mobilenet_v3_small", width=0.35, resolution=SIDE)
+    return lr_aspp(body, classes).build(seed=0)
+
+
+def coloured(count: int = 24, seed: int = 0) -> MaskSource:
+    """Quarters of three colours, whose mask is their number; a corner is void."""
+    generator = np.random.default_rng(seed)
+    patches = generator.integers(0, 3, (count, 2, 2)).astype(np.uint8)
+    masks = patches.repeat(SIDE // 2, 1).repeat(SIDE // 2, 2)
+    colours = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)
+    pixels = colours[masks]
+    counts = np.bincount(masks.ravel(), minlength=3)
+    masks[:, :4, :4] = VOID
+    return MaskSource(
+        pixels=PixelsInMemory(rows=pixels),
+        masks=PixelsInMemory(rows=masks),
+        indices=np.arange(count),
+        class_pixels=counts,
+    )
+
+
+def module_of(config: TrainConfig = CONFIG, source: MaskSource | None = None) -> Segmentation:
+    source = source or coloured()
+    return Segmentation(network(), train=source, val=source, preprocessing=PRE, config=config)
+
+
+def test_colours_are_learned(tmp_path: Path) -> None:
+    result = fit(module_of(), folder=tmp_path / "training")
+    assert not result.stopped_early
+    assert result.epochs[-1].val_score > 0.6
+    assert result.epochs[-1].val_score > result.epochs[0].val_score + 0.2
+
+
+def test_training_goes_on_to_the_same(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=3)
+    whole, parts = module_of(config), module_of(config)
+    fit(whole, folder=tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, total: int, note: str) -> None:
+        if done == 4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(parts, folder=tmp_path / "parts", on_step=stop)
+    again = module_of(config)
+    fit(again, folder=tmp_path / "parts")
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name]), name
+
+
+def test_void_teaches_nothing() -> None:
+    module = module_of()
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    truth = torch.randint(0, 3, (2, 4, 4), dtype=torch.uint8)
+    truth[0, :2] = VOID
+    torch.autograd.backward(module.loss(logits, truth, 0.1))
+    assert logits.grad is not None
+    assert (logits.grad[0, :, :2] == 0).all()
+    assert (logits.grad[0, :, 2:] != 0).all()
+    nothing = torch.full((2, 4, 4), VOID, dtype=torch.uint8)
+    assert module.loss(logits, nothing, 0.1).item() == 0
+
+
+def test_weights_even_out_rare_classes() -> None:
+    counts = np.array([900, 90, 10])
+    weights = pixel_weights(counts).numpy()
+    np.testing.assert_allclose(weights * counts, weights[0] * counts[0], rtol=1e-5)
+    assert (weights * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-5)
+    module = module_of(replace(CONFIG, class_weights=True))
+    assert isinstance(module.weights, torch.Tensor)
+
+
+def test_a_loss_beyond_guessing_is_a_divergence() -> None:
+    module = module_of()
+    with pytest.raises(Diverged, match=r"The training loss became nan at step 3"):
+        module.check_loss(float("nan"), "at step 3")
+    module.check_loss(2.0, "at step 3")
+
+
+def test_a_step_is_timed_on_noise() -> None:
+    module = rehearsal(network(), PRE, CONFIG, images=4)
+    assert len(module.train_source) == 4
+    before = {k: v.clone() for k, v in module.network.state_dict().items()}
+    assert 0 < seconds_per_image(module) < 60
+    for name, tensor in module.network.state_dict().items():
+        assert torch.equal(before[name], tensor)
