@@ -106,6 +106,7 @@ def ratio(peer: Latency, latency: Latency) -> str:
 def compare(name: str, threads: int) -> None:
     """Print the table of one network."""
     network = stand_in(spec(name)).eval()
+    assert isinstance(network, Network)
     with tempfile.TemporaryDirectory() as folder:
         theirs = peers(network, Path(folder), threads)
         files = ours(network, Path(folder), threads)

@@ -22,7 +22,7 @@ from pocketvision.budget import format_time
 from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, open_pixels
-from pocketvision.fitting.from_files import network_logits
+from pocketvision.fitting.from_files import network_answers
 from pocketvision.models.arch import Network
 from pocketvision.storage import from_json, to_json, write_atomic
 from pocketvision.train.batches import PixelSource
@@ -133,7 +133,7 @@ def test_top1(network: Network, images: PixelSource) -> float:
     right = 0
     for rows in np.array_split(np.arange(len(images)), -(-len(images) // 256)):
         pixels = images.pixels.take(images.indices[rows])
-        logits = network_logits(network, pixels, PREPROCESSING)
+        logits = network_answers(network, pixels, PREPROCESSING)
         right += int((logits.argmax(1) == images.labels[rows]).sum())
     return right / len(images)
 

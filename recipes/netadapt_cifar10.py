@@ -219,7 +219,7 @@ def uniform(asked: Options, seed: int, data: Path, start: Artefact, arm: str) ->
     found = made_once(
         Form,
         folder / f"{arm}.json",
-        lambda: Form(spec=look(start.network.spec, may_ship(limit_ms))),
+        lambda: Form(spec=look(start.classifier.spec, may_ship(limit_ms))),
     )
     if found.spec is None:
         return f"None is within {format_latency(limit_ms)}."
@@ -242,7 +242,7 @@ def weights_of(start: Artefact, spec: ArchSpec, folder: Path) -> Path:
     if spec == start.network.spec.at(spec.resolution):
         return start.folder
     if not (folder / NETWORK_FILE).exists():
-        narrowed = narrow(start.network, spec)
+        narrowed = narrow(start.classifier, spec)
         save_network(narrowed, folder, classes=start.classes, preprocessing=start.preprocessing)
     return folder
 

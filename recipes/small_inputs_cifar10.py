@@ -85,7 +85,7 @@ class Trained:
 
 def trained(asked: Options, samples: Samples, candidate: Candidate, latency: Latency) -> Trained:
     """Train for the minutes asked for, from scratch; judge on the test images."""
-    spec = candidate.spec
+    spec = candidate.classifier
     network = spec.build(seed=asked.seeds[0])
     pre = Preprocessing.for_resolution(spec.resolution, int(np.median(samples.shorter_sides)))
     pixels = open_pixels(samples, pre.side)

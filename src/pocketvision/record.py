@@ -15,6 +15,7 @@ from pydantic import AliasChoices, Field
 Precision = Literal["f32", "bf16", "int8", "w8"]
 SCHEMA_VERSION = 3  # 2 added what has a default in `Record`, 3 new names; both are still read
 
+TaskName = Literal["classify", "segment", "detect"]
 Metric = Literal["top-1", "mIoU", "mAP"]
 
 Severity = Literal["error", "warning", "note"]
@@ -108,6 +109,12 @@ class Score:
     correct: int | None = None
     n: int
     metric: Metric = "top-1"
+
+    def reached(self, images: str) -> str:
+        """'gets 87.3% of 540 test images right', or the like; images: what they are called."""
+        if self.metric == "top-1":
+            return f"gets {self.value:.1%} of {self.n} {images} right"
+        return f"reaches {self.metric} {self.value:.1%} on {self.n} {images}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -404,6 +411,66 @@ class Mistake:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentedImage:
+    """One image of the headline split and what the shipped file says of its pixels.
+
+    picture: the image, its mask and the answer side by side, a JPEG, base64.
+    """
+
+    path: str
+    miou: float
+    picture: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentationFigures:
+    """What the shipped file says of pixels, on the headline split; `Record.confusion` counts them.
+
+    class_ious: 0..1; None of a class that occurs neither in masks nor in answers. images: the worst
+    first.
+    """
+
+    pixel_accuracy: float
+    class_ious: tuple[float | None, ...]
+    images: tuple[SegmentedImage, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectedImage:
+    """One image of the headline split and what the shipped file finds in it.
+
+    objects: to be found; found: boxes with a score of 0.3 or more. picture: the image with the
+    objects in white and what was found in colours, a JPEG, base64.
+    """
+
+    path: str
+    objects: int
+    found: int
+    picture: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectionFigures:
+    """COCO's figures of the shipped file on the headline split; None where there is no such object.
+
+    class_aps, class_ap50s: of each class. recall: of at most 100 boxes a class and image.
+    precisions: of each class at IoU 0.5, at the recalls 0, 0.01 .. 1; empty without objects.
+    images: those with most boxes too many or too few first.
+    """
+
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    class_aps: tuple[float | None, ...]
+    class_ap50s: tuple[float | None, ...]
+    recall: float | None
+    precisions: tuple[tuple[float, ...], ...]
+    images: tuple[DetectedImage, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkSummary:
     """The chosen network, counted from its specification."""
 
@@ -556,7 +623,7 @@ class Record:
     decode_ms: float  # median of reading, decoding and resizing one image file; not in the latency
     variants: tuple[Variant, ...]
     verification: tuple[Comparison, ...]  # from image files, on data.headline_split
-    confusion: tuple[tuple[int, ...], ...]  # rows: true class, columns: predicted
+    confusion: tuple[tuple[int, ...], ...]  # images, or pixels: rows: true class, columns: named
     tried: tuple[Tried, ...]
     epochs: tuple[Epoch, ...]
     steps: tuple[Step, ...]
@@ -581,6 +648,9 @@ class Record:
     narrowing: Narrowing | None = None  # where NetAdapt made the network
     search: Search | None = None  # where a search found it, or was made beside it
     target: OnTarget | None = None  # the shipped file, where the budget is of another device
+    task: TaskName = "classify"
+    segmentation: SegmentationFigures | None = None
+    detection: DetectionFigures | None = None
 
     @property
     def budgeted(self) -> Latency:

@@ -12,6 +12,7 @@ from torch import nn
 from pocketvision.compress.ladder import Subject
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import normalise
+from pocketvision.measure.accuracy import LabelJudge
 from pocketvision.models.registry import spec
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
@@ -51,6 +52,6 @@ def subject(pixels: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Subject
         float_onnx=path,
         calibration=pixels[:12],
         judged=pixels,
-        labels=answers,
+        judge=LabelJudge(labels=answers),
         max_drop_points=100.0,
     )

@@ -12,7 +12,7 @@ import pytest
 from pocketvision.compress import ladder as module
 from pocketvision.compress.ladder import Climbed, Subject, climb
 from pocketvision.errors import GateError
-from pocketvision.measure import accuracy
+from pocketvision.measure.accuracy import LabelJudge
 from pocketvision.record import Comparison, Latency, Quantization
 from pocketvision.runtimes.runtime import PLAIN_INT8
 from pocketvision.train.alarms import Diverged
@@ -34,14 +34,14 @@ def shipped(climbed: Climbed, int8_ms: float = FAST) -> tuple[Path, Quantization
 
 def fail_until(monkeypatch: pytest.MonkeyPatch, passes: int) -> None:
     """The first files that are judged lose everything; file number `passes` loses nothing."""
-    real, seen = accuracy.compare, []
+    real, seen = LabelJudge.compare, []
 
     def compare(*words: Any, **options: Any) -> Comparison:
         seen.append(1)
         drop = 0.0 if len(seen) >= passes else 0.25
         return replace(real(*words, **options), drop=drop, drop_low=drop, drop_high=drop)
 
-    monkeypatch.setattr(module, "compare", compare)
+    monkeypatch.setattr(LabelJudge, "compare", compare)
 
 
 def kinds(climbed: Climbed) -> list[tuple[str, bool]]:
@@ -154,7 +154,7 @@ def test_float_is_shipped_where_integers_are_slower(
 
 
 def test_agreement_is_judged_where_there_are_no_labels(subject: Subject, tmp_path: Path) -> None:
-    found = climb(replace(subject, labels=None), tmp_path, config=PLAIN_INT8, explain=False)
+    found = climb(replace(subject, judge=None), tmp_path, config=PLAIN_INT8, explain=False)
     path, recorded = shipped(found)
     assert recorded.judged_by == "agreement"
     assert "There were no labels: agreement with float was judged" in recorded.sentence
@@ -176,7 +176,7 @@ def test_logits_that_are_not_numbers_stop_it(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        module._Ladder, "_logits", lambda *_: np.full((len(subject.judged), 4), np.nan, np.float32)
+        module._Ladder, "_answers", lambda *_: np.full((len(subject.judged), 4), np.nan, np.float32)
     )
     with pytest.raises(GateError, match="logits that are not numbers"):
         climb(subject, tmp_path, config=PLAIN_INT8, explain=False)

@@ -73,8 +73,8 @@ def test_alone_costs_less_than_all_together(
     batches: Sequence[NDArray[np.uint8]],
     subject: Subject,
 ) -> None:
-    assert subject.labels is not None
-    judged = (in_batches(subject.judged, 8), subject.labels)
+    assert subject.judge is not None
+    judged = (in_batches(subject.judged, 8), subject.judge)
     seen: list[tuple[int, int]] = []
     found = alone(quantized, rows, batches, judged, lambda done, total: seen.append((done, total)))
     assert seen[-1] == (len(rows), len(rows))

@@ -22,7 +22,7 @@ from pocketvision.fitting.pipeline import run_fit
 from pocketvision.models import registry
 from pocketvision.train import trainer
 from pocketvision.train.alarms import DIVERGED, Diverged, batch_statistics
-from pocketvision.train.config import TrainConfig
+from pocketvision.train.module import TaskModule
 from pocketvision.train.trainer import TrainResult
 
 BRIEF = replace(QUICK, epochs=2, precisions=("int8",))
@@ -72,16 +72,17 @@ def test_training_that_diverges_once_goes_on_slower_and_the_record_says_so(
     lives: list[float] = []
 
     def diverge_once(*args: object, **named: object) -> TrainResult:
-        config = named["config"]
-        assert isinstance(config, TrainConfig)
+        module = args[0]
+        assert isinstance(module, TaskModule)
+        config = module.config
         lives.append(config.learning_rate)
         if len(lives) == 1:
             raise Diverged("The training loss became nan at step 1.")
         if len(lives) == 2:
             raise KeyboardInterrupt
-        return trainer.train(*args, **named)  # type: ignore[arg-type]
+        return trainer.fit(*args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "train", diverge_once)
+    monkeypatch.setattr(training, "fit", diverge_once)
     config, out = replace(BRIEF, data=str(photos), learning_rate=0.01), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         run_fit(config, out)

@@ -64,7 +64,7 @@ def test_image_that_changed_since_the_scan_stops_the_run_with_its_name(tmp_path:
         worst_mistakes(found, rows, logits)
     pre = Preprocessing.for_resolution(32)
     with pytest.raises(DataError, match=message):
-        run_on_files(found, rows, found.labels[rows], pre, FLAT, {}, Silent())
+        run_on_files(found, rows, pre, FLAT, {}, Silent())
 
 
 @pytest.mark.parametrize("size", [(640, 320), (30, 24), (1, 500)])

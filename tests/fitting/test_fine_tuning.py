@@ -139,7 +139,7 @@ def test_network_with_options_starts_from_its_own_specification(
     weights.save(network, tmp_path)
     (found,) = weights_specs(replace(FREE, weights=str(tmp_path)), 2, Silent())
     assert found == saved.with_classes(2)
-    started = as_candidate(found.at(32)).spec.build(seed=0)
+    started = as_candidate(found.at(32)).classifier.build(seed=0)
     start_from(str(tmp_path), started, Silent())
     assert started.spec.blocks == saved.blocks
     source = network.state_dict()
@@ -230,7 +230,7 @@ def test_fit_starts_from_torchvision_s_file(v3_file: Path, photos: Path, tmp_pat
     artefact = run_fit(config, tmp_path / "out", told)
     assert artefact.record.network.label == "mobilenet_v3_small x0.35 @32"
     assert artefact.record.network.start == f"fine-tuned from {v3_file}"
-    assert norm_of(artefact.network.spec) == V3_NORM
+    assert norm_of(artefact.classifier.spec) == V3_NORM
     assert artefact.network.spec.num_classes == 2
     assert any("Batch norms keep the weights' eps 0.001" in sentence for sentence in told.sentences)
 

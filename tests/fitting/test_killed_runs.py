@@ -154,7 +154,7 @@ def test_what_was_measured_before_the_death_is_not_measured_again(
     files = read_state(out).files
     assert all(file.comparison and file.latency for file in files)
     with monkeypatch.context() as patch:
-        for name in ("measure_latency", "compare", "build_files", "export_onnx"):
+        for name in ("measure_latency", "network_answers", "build_files", "export_onnx"):
             patch.setattr(variants, name, die)
         artefact = run_fit(config, out)
     assert tuple(v.latency for v in artefact.record.variants) == tuple(f.latency for f in files)
@@ -183,7 +183,7 @@ def test_run_goes_on_with_the_threads_and_runtimes_it_began_with(
     monkeypatch.setattr(start, "installed_runtimes", lambda: [get_runtime("onnxruntime")])
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train", die_in_training)
+        patch.setattr(training, "fit", die_in_training)
         with pytest.raises(Killed):
             run_fit(config, out)
     frozen = read_state(out).train
@@ -203,7 +203,7 @@ def test_training_begun_on_a_device_that_is_gone_says_so(
     config, out = replace(SMALL, data=str(photos), epochs=1), tmp_path / "out"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train", die_in_training)
+        patch.setattr(training, "fit", die_in_training)
         with pytest.raises(Killed):
             run_fit(config, out)
     state = read_state(out)

@@ -21,7 +21,7 @@ from pocketvision.fitting.artefact import Artefact, load, read_state
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.measure import accuracy, latency
-from pocketvision.measure.accuracy import Labels, Logits
+from pocketvision.measure.accuracy import LabelJudge, Logits
 from pocketvision.models.weights import load_classifier
 from pocketvision.record import Comparison, Record
 from pocketvision.runtimes.onnxfile import metadata
@@ -264,13 +264,14 @@ def test_time_too_short_for_one_epoch_is_said_before_anything_is_written(
 def lose_half(monkeypatch: pytest.MonkeyPatch, subjects: str) -> None:
     """Let the files whose names begin so lose 50 points."""
 
-    def worse(
-        logits: Logits, reference_logits: Logits, labels: Labels, *, subject: str, **named: str
-    ) -> Comparison:
-        found = accuracy.compare(logits, reference_logits, labels, subject=subject, **named)
-        return replace(found, drop=0.5) if subject.startswith(subjects) else found
+    real = LabelJudge.compare
 
-    monkeypatch.setattr(variants, "compare", worse)
+    def worse(judge: LabelJudge, *answers: Logits, subject: str, **named: str) -> Comparison:
+        found = real(judge, *answers, subject=subject, **named)  # type: ignore[arg-type]
+        at_the_gate = (named["reference_name"], named["split"]) == ("float network", "val")
+        return replace(found, drop=0.5) if at_the_gate and subject.startswith(subjects) else found
+
+    monkeypatch.setattr(LabelJudge, "compare", worse)
 
 
 def test_file_that_fails_its_gate_is_not_shipped(
@@ -341,12 +342,14 @@ def test_budget_missed_as_measured_steps_to_the_next_candidate(
 def test_file_without_numbers_is_left_out_and_the_other_shipped(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real = LabelJudge.compare
+
     def broken(*args: object, **named: object) -> object:
         if str(named["subject"]).startswith("f32"):
             raise GateError("f32 on onnxruntime gives numbers that are none.")
-        return accuracy.compare(*args, **named)  # type: ignore[arg-type]
+        return real(*args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(variants, "compare", broken)
+    monkeypatch.setattr(LabelJudge, "compare", broken)
     told = Told()
     artefact = run_fit(replace(QUICK, data=str(photos), epochs=1), tmp_path / "out", told)
     assert artefact.shipped.precision == "int8"
@@ -359,7 +362,7 @@ def test_run_of_which_no_file_gives_numbers_has_failed(
     def broken(*_: object, **__: object) -> object:
         raise GateError("it gives numbers that are none.")
 
-    monkeypatch.setattr(variants, "compare", broken)
+    monkeypatch.setattr(LabelJudge, "compare", broken)
     config, out = replace(QUICK, data=str(photos), epochs=1, precisions=("f32",)), tmp_path / "out"
     with pytest.raises(GateError, match=r"No file of .* gives numbers; .* stays in .*out; tr"):
         run_fit(config, out)
@@ -478,7 +481,7 @@ def test_measurements_are_kept_between_runs(
 
     monkeypatch.setattr(plan, "_measure_chunk", fail)
     cache = plan.MeasuredCache(threads=1)
-    spec = fitted.network.spec
+    spec = fitted.classifier.spec
     assert cache.get(spec, "onnxruntime", "int8") is not None
     assert cache.get(replace(spec, name="other"), "onnxruntime", "int8") is None
 

@@ -17,6 +17,7 @@ from pocketvision.fitting.checks import Check, Verification
 from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.reproduce import reproduce
+from pocketvision.measure.accuracy import LabelJudge
 from pocketvision.models.weights import save
 from pocketvision.storage import to_json, write_atomic
 from pocketvision.train.alarms import Diverged, divergence_alarm
@@ -112,7 +113,7 @@ def test_accuracy_fails_beyond_the_noise_of_images_and_trainings(
 ) -> None:
     compared = fitted.record.verification[-1]
     moved = replace(compared, drop=drop, drop_low=low, drop_high=high)
-    monkeypatch.setattr(module, "compare", lambda *_, **__: moved)
+    monkeypatch.setattr(LabelJudge, "compare", lambda *_, **__: moved)
     found = module._accuracy_check(fitted, fitted, fitted.state.config, Silent())
     assert found.passed is passed
     assert f"{100 * (0 - drop):+.2f} points ({-100 * high:+.2f} to " in found.found

@@ -287,7 +287,7 @@ def test_whole_search_with_netadapt_and_a_baseline(config: SearchConfig, tmp_pat
     assert {one.origin for one in found.scored} == {"rl", "evolution", "random"}
     state, arm = state_of(shipped.folder), shipped.folder / "searching" / "arms" / "search"
     assert state.found is not None
-    spec = load(arm).network.spec
+    spec = load(arm).classifier.spec
     assert ("narrowed" in spec.variant) == (state.found.latency.median_ms > 200 / 1.05 / 1.01)
     assert load(arm).state.config.teacher == str(shipped.folder / "searching" / "largest")
     assert count(spec).macs / MACS_A_MS <= 200

@@ -62,7 +62,7 @@ SEED_MACS = 0
 @pytest.fixture(scope="module", autouse=True)
 def ideal(fitted: Artefact) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(globals(), "SEED_MACS", count(fitted.network.spec).macs)
+        patch.setitem(globals(), "SEED_MACS", count(fitted.classifier.spec).macs)
         patch.setattr(shrink_start, "ScaledTable", IdealTable)
         yield
 
@@ -119,7 +119,7 @@ def test_network_is_narrowed_to_the_latency_and_shipped(
     assert latencies == sorted(latencies, reverse=True)
     spec = artefact.network.spec
     assert spec == state.steps[-1].network
-    assert count(spec).macs < count(fitted.network.spec).macs
+    assert count(spec).macs < count(fitted.classifier.spec).macs
     assert artefact.record.verdict.met
     assert artefact.record.narrowing is not None
     steps = artefact.record.narrowing.steps
@@ -307,7 +307,7 @@ def for_target(
     config: ShrinkConfig, fitted: Artefact, tmp_path_factory: pytest.TempPathFactory
 ) -> ShrinkConfig:
     """As asked of another device: a little less than its table says of the seed."""
-    seed = fitted.network.spec
+    seed = fitted.classifier.spec
     path = tmp_path_factory.mktemp("target") / "table.json"
     target = write_table(path, table_of([seed, narrowest(seed)]))
     latency_ms = 0.95 * TargetTable(table_of([seed]), target).timed_whole(seed).high_ms
@@ -346,7 +346,7 @@ def test_table_that_changes_under_an_unfinished_narrowing_is_refused(
         ("onnxruntime",),
         ("f32",),
     )
-    write_table(path, table_of([fitted.network.spec]))
+    write_table(path, table_of([fitted.classifier.spec]))
     with pytest.raises(ConfigError, match=r"out holds an unfinished run, and .* has changed since"):
         run_shrink(config, tmp_path / "out")
 

@@ -333,7 +333,7 @@ def test_fit_for_a_target_ships_what_its_table_is_of(for_target: Artefact) -> No
     assert [(v.runtime, v.precision) for v in record.variants] == [("onnxruntime", "int8")]
     assert record.target is not None
     assert record.target.table == f"onnxruntime int8, 1 thread, on {DEVICE}"
-    assert record.target.latency.median_ms == pytest.approx(work_ms(for_target.network.spec))
+    assert record.target.latency.median_ms == pytest.approx(work_ms(for_target.classifier.spec))
     assert record.target.latency.runs == 0
     assert record.latency.runs > 0  # measured here
     assert record.budgeted == record.variants[0].budgeted == record.target.latency

@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 from small_runs import write_photos
 
+from pocketvision.data.index import Index
 from pocketvision.errors import ArtefactError, ConfigError, DataError, MissingExtraError
 from pocketvision.fitting import verify as module
 from pocketvision.fitting.artefact import Artefact
@@ -19,7 +20,7 @@ from pocketvision.fitting.checks import Check, Verification
 from pocketvision.fitting.recorded import recorded_images
 from pocketvision.fitting.seal import seal_of
 from pocketvision.fitting.verify import verify
-from pocketvision.measure.accuracy import accuracy
+from pocketvision.measure.accuracy import LabelJudge
 from pocketvision.record import IntegerWork, Latency, Record
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.storage import to_json, write_atomic
@@ -98,6 +99,7 @@ def test_copied_artefact_passes_with_the_test_images_alone(
 ) -> None:
     """Neither the place nor the training images are needed."""
     images, rows, _ = recorded_images(fitted, photos)
+    assert isinstance(images, Index)
     for row in rows.tolist():
         kept = tmp_path / "some" / "test" / images.paths[row]
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +239,9 @@ def test_clean_list_of_the_fit_tells_under_which_class_an_image_counts(
     message = r"6 of the recorded images lie .* list that told which, gone\.txt, is not there; say"
     with pytest.raises(DataError, match=message):
         recorded_images(Artefact(copy), moved)
-    _, rows, labels = recorded_images(Artefact(copy), moved, tmp_path / "clean.txt")
+    _, rows, judge = recorded_images(Artefact(copy), moved, tmp_path / "clean.txt")
+    assert isinstance(judge, LabelJudge)
+    labels = judge.labels
     assert len(rows) == fitted.record.headline.n
     assert labels.sum() == len(rows) // 2, "without the list all would count as the first class"
     assert check(verify(copy, moved, only=tmp_path / "clean.txt"), "accuracy").passed
@@ -249,8 +253,7 @@ def test_figures_that_agree_with_each_other_must_agree_with_the_images(
     """A forger who keeps everything consistent is left with files that do not do it."""
     monkeypatch.setattr(module, "contradictions", lambda *_: [])
     record = fitted.record
-    assert record.headline.correct is not None
-    claimed = accuracy(record.headline.correct + 2, record.headline.n)
+    claimed = replace(record.headline, value=record.headline.value + 2 / record.headline.n)
     shipped = next(c for c in record.verification if c.subject == "shipped")
     others = [c for c in record.verification if c is not shipped]
     verification = (*others, replace(shipped, accuracy=claimed))
@@ -418,7 +421,7 @@ def test_absent_runtime_names_the_extra(fitted: Artefact, monkeypatch: pytest.Mo
 
 def test_record_of_a_later_version_is_said(copy: Path) -> None:
     edit(copy / "record.json", schema_version=9)
-    with pytest.raises(ArtefactError, match="schema version 9; this pocketvision reads up to 2"):
+    with pytest.raises(ArtefactError, match="schema version 9; this pocketvision reads up to 3"):
         Artefact(copy)
 
 

@@ -40,7 +40,7 @@ def test_a_whole_record_gives_every_chart_and_an_old_one_those_it_has_figures_fo
         "confusion",
         "reliability",
         "curves-loss",
-        "curves-top1",
+        "curves-score",
     ]
     assert "reliability" not in all_charts(full_record())
     assert all_charts(replace(full_record(num_epochs=0), tried=(), confusion=())) == {}

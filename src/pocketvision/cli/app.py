@@ -17,6 +17,7 @@ from pocketvision.cli import (
     integers,
     networks,
     options,
+    predicting,
     scenes,
     searching,
     shrinking,
@@ -97,7 +98,7 @@ def fit(
     weights: options.Weights = None,
     search: options.Search = "off",
     epochs: options.Epochs = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = None,
     flip: options.Flip = True,
     mixup: options.Mixup = 0.0,
@@ -110,6 +111,7 @@ def fit(
     nodes: options.Nodes = 1,
     skip_bad: options.SkipBad = False,
     only: options.Only = None,
+    void: options.Void = None,
     labels: options.Labels = None,
     no_data: options.NoData = None,
     split: options.Split = "blocks",
@@ -168,6 +170,8 @@ def fit(
 
     config = FitConfig(
         data=str(data),
+        task=task,
+        void=tuple(void or ()),
         budget=parse_budget(latency, size, time, memory),
         models=tuple(models or ()),
         widths=tuple(width or ()),
@@ -198,29 +202,6 @@ def fit(
 
 
 @app.command()
-def predict(
-    folder: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 3,
-    json: options.Json = False,
-) -> None:
-    """Classify image files with a fitted network."""
-    from pocketvision.fitting.artefact import load
-
-    artefact = load(folder)
-    predictions = {str(image): artefact.predict(image) for image in images}
-    if json:
-        display.print_json(
-            {
-                image: dict(zip(p.classes, p.probabilities, strict=True))
-                for image, p in predictions.items()
-            }
-        )
-    else:
-        display.print_predictions(predictions, top)
-
-
-@app.command()
 def sample(
     name: Annotated[
         str,
@@ -237,6 +218,7 @@ def sample(
     display.out.print(f"Wrote {write_sample(name, folder)}", highlight=False)
 
 
+app.command()(predicting.predict)
 app.command()(integers.quantize)
 app.command()(searching.search)
 app.command()(shrinking.shrink)

@@ -10,7 +10,7 @@ import typer
 from pocketvision.errors import ConfigError
 
 # As in the configurations, whose modules load torch.
-Task = Literal["classify", "hyperspectral"]
+Task = Literal["classify", "segment", "detect", "hyperspectral"]
 Device = Literal["auto", "cpu", "cuda"]
 SplitKind = Literal["blocks", "random", "given"]
 GuardName = Literal["centre", "full"]
@@ -117,7 +117,9 @@ Epochs = Annotated[
     int | None,
     typer.Option(help="Default: what fits --time, else 40.", rich_help_panel=TRAINING),
 ]
-BatchSize = Annotated[int, typer.Option(help="Images per training step.", rich_help_panel=TRAINING)]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Images per training step.", rich_help_panel=TRAINING)
+]
 LearningRate = Annotated[
     float | None, typer.Option(help="Top of the schedule.", rich_help_panel=TRAINING)
 ]
@@ -152,6 +154,10 @@ Nodes = Annotated[
         "every one.",
         rich_help_panel=TRAINING,
     ),
+]
+Void = Annotated[
+    list[int] | None,
+    typer.Option(help="Value of masks that is no class, beside 255; may be repeated."),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")]
 Only = Annotated[

@@ -59,7 +59,7 @@ def search(
         str | None, typer.Option(help="Weights of a member to begin with, as for `fit`.")
     ] = None,
     epochs: options.Epochs = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = None,
     max_drop: options.MaxDrop = 1.0,
     flip: options.Flip = True,
     workers: options.WorkersOption = None,
@@ -93,7 +93,7 @@ def search(
         baselines=baselines,
         weights=weights,
         epochs=epochs,
-        batch_size=batch_size,
+        batch_size=64 if batch_size is None else batch_size,
         augmentation=fit_augmentation(flip=flip, mixup=0.0, cutmix=0.0, min_scale=None),
         max_drop_points=max_drop,
         workers=options.parse_workers(workers),

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pocketvision.compress.layers import alone, culprits, quantized_layers
 from pocketvision.compress.verdict import judgement, verdict
-from pocketvision.measure.accuracy import compare, loses_at_most
+from pocketvision.measure.accuracy import LabelJudge, loses_at_most
+from pocketvision.measure.judge import Judge
 from pocketvision.record import (
     Comparison,
     Latency,
@@ -32,10 +32,10 @@ from pocketvision.runtimes.int8.static import (
     weight_bits,
     with_float_layers,
 )
-from pocketvision.runtimes.onnxfile import drop_unused_constants, write_model
+from pocketvision.runtimes.onnxfile import write_model
 from pocketvision.runtimes.onnxruntime import BATCH_PIXELS, OnnxRuntime, in_batches
-from pocketvision.runtimes.registry import BATCH, file_logits
-from pocketvision.runtimes.runtime import Int8Config, Logits, Pixels
+from pocketvision.runtimes.registry import BATCH, file_answers
+from pocketvision.runtimes.runtime import Answers, Int8Config, Pixels
 from pocketvision.train.alarms import Diverged
 
 RUNTIME = OnnxRuntime()
@@ -53,14 +53,14 @@ Train = Callable[[], Path]  # trains for integers; gives the new float file
 class Subject:
     """A float ONNX file of ours, and the images it is calibrated and judged on.
 
-    labels: of the judged images; None: the answers of the float file stand for them, and agreement
-    is judged. max_drop_points: of top-1, or of agreement.
+    judge: of the judged images; None: the classes that the float file names stand for their labels,
+    and agreement is judged. max_drop_points: of the judge's score, or of agreement.
     """
 
     float_onnx: Path
     calibration: Pixels
     judged: Pixels
-    labels: NDArray[np.integer] | None
+    judge: Judge | None
     max_drop_points: float
     threads: int = 1
     split: str = "val"
@@ -100,13 +100,13 @@ class Climbed:
         subject, first, rungs = self.subject, self.first, list(self.rungs.values())
         in_float = set(self.rungs[chosen].float_layers)
         tell = verdict if self.rungs[subject.float_onnx].latency else judgement
-        labelled = subject.labels is not None
+        labelled = subject.judge is not None
         return Quantization(
             runtime=RUNTIME.name,
             sentence=tell(
                 rungs,
                 self.rungs[chosen],
-                labelled=labelled,
+                lost="agreement" if subject.judge is None else subject.judge.metric,
                 max_drop_points=subject.max_drop_points,
             ),
             judged_by="labels" if labelled else "agreement",
@@ -173,9 +173,8 @@ class _Ladder:
         self.batches = in_batches(subject.calibration, BATCH_PIXELS // area)
         self.rungs: dict[Path, Rung] = {}
         self.layers: tuple[QuantizedLayer, ...] = ()
-        self.reference = self._logits(subject.float_onnx, "f32")
-        answers = self.reference.argmax(1)
-        self.labels = answers if subject.labels is None else subject.labels
+        self.reference = self._answers(subject.float_onnx, "f32")
+        self.judge = subject.judge or LabelJudge(labels=self.reference.argmax(1))
 
     @property
     def passed(self) -> bool:
@@ -198,7 +197,7 @@ class _Ladder:
         """What each layer costs alone; judge: in answers too, on some of the judged images."""
         judged, count = self.subject.judged, len(self.subject.judged)
         rows = np.linspace(0, count - 1, min(EXPLAINING, count)).astype(int)
-        some = in_batches(judged[rows], BATCH), self.labels[rows]
+        some = in_batches(judged[rows], BATCH), self.judge.take(rows)
         self.layers = alone(
             first,
             self.layers,
@@ -234,8 +233,7 @@ class _Ladder:
         self, found: Quantized, kind: str, float_layers: tuple[str, ...], began: float
     ) -> None:
         path = self.folder / f"int8-{len(self.rungs)}.onnx"
-        drop_unused_constants(found.model.graph)
-        write_model(found.model, path)
+        write_model(found.file, path)
         compared = self._compare(path)
         passed = loses_at_most(compared, self.subject.max_drop_points)
         self.rungs[path] = Rung(
@@ -247,7 +245,7 @@ class _Ladder:
             seconds=round(time.monotonic() - began, 3),
             float_layers=float_layers,
         )
-        lost = "top-1" if self.subject.labels is not None else "agreement"
+        lost = "agreement" if self.subject.judge is None else self.judge.metric
         self.say(
             f"{kind}: loses {100 * compared.drop:.2f} points of {lost} "
             f"({100 * compared.drop_low:+.2f} to {100 * compared.drop_high:+.2f}), "
@@ -255,15 +253,14 @@ class _Ladder:
         )
 
     def _compare(self, path: Path) -> Comparison:
-        return compare(
-            self._logits(path, "int8"),
+        return self.judge.compare(
+            self._answers(path, "int8"),
             self.reference,
-            self.labels,
             subject="int8 on onnxruntime",
-            reference="float file",
+            reference_name="float file",
             split=self.subject.split,
         )
 
-    def _logits(self, path: Path, precision: Precision) -> Logits:
+    def _answers(self, path: Path, precision: Precision) -> Answers:
         threads, pixels = self.subject.threads, self.subject.judged
-        return file_logits(RUNTIME.name, precision, path, threads, pixels)
+        return file_answers(RUNTIME.name, precision, path, threads, pixels)

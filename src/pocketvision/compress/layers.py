@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from pocketvision.measure.accuracy import compare
+from pocketvision.measure.judge import Judge
 from pocketvision.record import QuantizedLayer
 from pocketvision.runtimes.graph import (
     PRODUCTS,
@@ -65,15 +65,15 @@ def alone(
     quantized: Quantized,
     layers: Sequence[QuantizedLayer],
     batches: Batches,
-    judged: tuple[Batches, NDArray[np.integer]] | None = None,
+    judged: tuple[Batches, Judge] | None = None,
     progress: Progress | None = None,
     *,
     split: str = "val",
 ) -> tuple[QuantizedLayer, ...]:
     """The same rows with what each layer costs when it alone is in integers.
 
-    judged: images with their labels, for the loss of top-1 in pairs, and the split they are of;
-    None: only the noise of the logits is measured.
+    judged: images with who judges their logits, for what is lost in pairs, and the split they are
+    of; None: only the noise of the logits is measured.
     """
     few_batches = few(batches, IMAGES)
     expected = whole(quantized.prepared, OUTPUT, few_batches)
@@ -85,12 +85,11 @@ def alone(
             noise = sqnr_db(expected, whole(model, OUTPUT, few_batches))
             layer = replace(layer, alone_sqnr_db=noise)
             if judged is not None and reference is not None:
-                compared = compare(
+                compared = judged[1].compare(
                     whole(model, OUTPUT, judged[0]),
                     reference,
-                    judged[1],
                     subject=f"{layer.name} in integers",
-                    reference="float",
+                    reference_name="float",
                     split=split,
                 )
                 layer = replace(layer, alone=compared)

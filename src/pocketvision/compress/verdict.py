@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Literal
 
-from pocketvision.record import Comparison, Rung
+from pocketvision.record import Comparison, Metric, Rung
+
+Lost = Metric | Literal["agreement"]  # what is lost, in words
 
 ENOUGH = 5000  # images that tell half a point from nothing
 
 
 def judgement(
-    rungs: Collection[Rung], chosen: Rung, *, labelled: bool, max_drop_points: float
+    rungs: Collection[Rung],
+    chosen: Rung,
+    *,
+    lost: Lost,
+    max_drop_points: float,
 ) -> str:
     """What the chosen file loses, or why it is the float file; of files that were not timed."""
     found = chosen.comparison
     if found is None:
         return f"No INT8 file passes: {_too_much(rungs, max_drop_points)}."
-    return f"INT8{_how(chosen)}: {_lost(found, labelled)}.{_caution(found, labelled)}"
+    return f"INT8{_how(chosen)}: {_lost(found, lost)}.{_caution(found, lost)}"
 
 
 def verdict(
-    rungs: Collection[Rung], chosen: Rung, *, labelled: bool, max_drop_points: float
+    rungs: Collection[Rung],
+    chosen: Rung,
+    *,
+    lost: Lost,
+    max_drop_points: float,
 ) -> str:
     """What is shipped, and why; of files that were timed, the float file among them."""
     float_ms = next(r.latency.median_ms for r in rungs if r.kind == "float" and r.latency)
@@ -28,9 +39,9 @@ def verdict(
     if found is not None:
         assert chosen.latency is not None
         return (
-            f"INT8{_how(chosen)} is shipped: {_lost(found, labelled)}, "
+            f"INT8{_how(chosen)} is shipped: {_lost(found, lost)}, "
             f"{float_ms / chosen.latency.median_ms:.2f} times as fast as float."
-            f"{_caution(found, labelled)}"
+            f"{_caution(found, lost)}"
         )
     passing = [r.latency.median_ms for r in rungs if r.kind != "float" and r.passed and r.latency]
     if passing:
@@ -47,9 +58,9 @@ def _how(rung: Rung) -> str:
     return f" with {len(rung.float_layers)} layers in float" if rung.float_layers else ""
 
 
-def _lost(found: Comparison, labelled: bool) -> str:
+def _lost(found: Comparison, lost: Lost) -> str:
     interval = f"({100 * found.drop_low:+.2f} to {100 * found.drop_high:+.2f})"
-    what = "points of top-1 lost" if labelled else "% of the answers change"
+    what = "% of the answers change" if lost == "agreement" else f"points of {lost} lost"
     return f"{100 * found.drop:.2f} {what} on {found.accuracy.n:,} images {interval}"
 
 
@@ -60,9 +71,9 @@ def _too_much(rungs: Collection[Rung], max_drop_points: float) -> str:
     )
 
 
-def _caution(found: Comparison, labelled: bool) -> str:
-    if not labelled:
+def _caution(found: Comparison, lost: Lost) -> str:
+    if lost == "agreement":
         return " There were no labels: agreement with float was judged."
-    if found.accuracy.n < ENOUGH:
+    if lost == "top-1" and found.accuracy.n < ENOUGH:
         return " So few images cannot tell half a point from nothing."
     return ""

@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image
 
-from pocketvision.data.pixels import centre_crop, load_pixels
+from pocketvision.boxes import Detections, Selection, select
+from pocketvision.data.masks.mask import resized_mask
+from pocketvision.data.pixels import centre_crop, load_pixels, open_image, to_rgb
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.errors import ArtefactError, DataError
+from pocketvision.errors import ArtefactError, ConfigError, DataError
 from pocketvision.fitting.config import RunState
-from pocketvision.models.weights import load_classifier
-from pocketvision.record import SCHEMA_VERSION, Record
+from pocketvision.models.arch import Network
+from pocketvision.models.weights import load as load_network
+from pocketvision.record import SCHEMA_VERSION, Record, TaskName
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Session
 from pocketvision.storage import from_json, sha256_file
@@ -57,7 +61,7 @@ class Artefact:
         self.folder = Path(folder)
         self.record = _read_record(self.folder)
         self.shipped = self.record.shipped
-        self.network, description = load_classifier(self.folder)
+        self.network, description = load_network(self.folder)
         self.classes = description.classes
         if description.preprocessing is None:
             raise ArtefactError(f"{self.folder / 'network.json'} names no preprocessing.")
@@ -66,6 +70,13 @@ class Artefact:
 
     def __repr__(self) -> str:
         return f"Artefact({str(self.folder)!r}: {self.record.network.label})"
+
+    @property
+    def classifier(self) -> Network:
+        """The trained float network of a classification. Raises: ConfigError: it is another."""
+        self._check_task("classify", "classes of images")
+        assert isinstance(self.network, Network)
+        return self.network
 
     @property
     def state(self) -> RunState:
@@ -102,9 +113,42 @@ class Artefact:
         return read_pixels(image, pre)[None]
 
     def logits(self, image: str | Path | Image.Image) -> np.ndarray:
-        """(K,) float32 of the shipped file. Raises: DataError: an unreadable image."""
+        """(K,) float32 of the shipped classifier.
+
+        Raises: DataError: an unreadable image. ConfigError: it is no classifier.
+        """
+        self._check_task("classify", "classes of images")
         row: np.ndarray = self.session().run(self.pixels(image))[0]
         return row
+
+    def segment(self, image: str | Path | Image.Image) -> np.ndarray:
+        """(H, W) uint8: the class of every pixel of the upright image.
+
+        Raises: DataError: an unreadable image. ConfigError: the network does not name pixels.
+        """
+        self._check_task("segment", "classes of pixels")
+        classes = self.session().run(self.pixels(image))[0]
+        height, width, _ = upright(image).shape
+        return resized_mask(classes, (height, width))
+
+    def detect(
+        self, image: str | Path | Image.Image, selection: Selection | None = None
+    ) -> Detections:
+        """What is found in an image; class k of `classes` is k + 1 in `Detections.classes`.
+
+        selection: which boxes are told; None: nearly all, as an evaluation wants it.
+        Raises: DataError: an unreadable image. ConfigError: the network does not find objects.
+        """
+        self._check_task("detect", "objects")
+        found = self.session().run(self.pixels(image))[0]
+        return select(found[:, :4], found[:, 4:], selection or Selection())
+
+    def _check_task(self, task: TaskName, what: str) -> None:
+        if self.record.task != task:
+            raise ConfigError(
+                f"{self.folder} holds a network for the task {self.record.task!r}, which does not "
+                f"tell {what}."
+            )
 
     def predict(self, image: str | Path | Image.Image) -> Prediction:
         """Classify one image with the shipped file. Raises: DataError: an unreadable image."""
@@ -116,6 +160,18 @@ class Artefact:
             classes=tuple(self.classes[k] for k in order),
             probabilities=tuple(float(chances[k]) for k in order),
         )
+
+
+def upright(image: str | Path | Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of a whole image, as it is seen. Raises: DataError: it cannot be read."""
+    try:
+        if isinstance(image, Image.Image):
+            return np.asarray(to_rgb(image))
+        with open_image(image) as found:
+            found.load()
+            return np.asarray(to_rgb(found))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{image} cannot be read as an image: {error}") from error
 
 
 def altered_files(folder: Path, recorded: dict[str, str]) -> list[str]:
@@ -143,7 +199,7 @@ def read_pixels(
     source = BytesIO(image) if isinstance(image, bytes) else image
     name = where or (image if isinstance(image, str | Path) else "the image")
     try:
-        pixels = load_pixels(source, preprocessing.side)
+        pixels = load_pixels(source, preprocessing.side, preprocessing.whole)
     except FileNotFoundError as error:
         raise DataError(f"{name} does not exist.") from error
     except Exception as error:  # Pillow raises many kinds for broken files
@@ -198,7 +254,7 @@ def _read_record(folder: Path) -> Record:
 
 def _read_head(path: Path) -> _Versioned:
     head = from_json(_Versioned, path.read_bytes(), source=str(path), extra="ignore")
-    if head.task != "classify":
+    if head.task not in get_args(TaskName):
         raise ArtefactError(
             f"{path.parent} holds a network for {head.task} scenes, not for photos; use "
             "`pocketvision map`, or pocketvision.SceneArtefact from Python."

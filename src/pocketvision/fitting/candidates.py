@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pocketvision.budget import Budget
@@ -10,6 +11,7 @@ from pocketvision.errors import ConfigError
 from pocketvision.measure.count import Count, count
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnySpec
 from pocketvision.models.published import prior
 from pocketvision.record import Prior
 
@@ -22,18 +24,28 @@ MAX_CANDIDATES = 36
 class Candidate:
     """One network the budget might allow, with what can be known without running it."""
 
-    spec: ArchSpec
+    spec: AnySpec
     count: Count
     prior: Prior
 
+    @property
+    def classifier(self) -> ArchSpec:
+        """The network, of a classifier: of others nothing is known to tables and searches."""
+        assert isinstance(self.spec, ArchSpec)
+        return self.spec
 
-def resolutions_for(shorter_side: int, asked: tuple[int, ...]) -> tuple[int, ...]:
+
+def resolutions_for(
+    shorter_side: int, asked: tuple[int, ...], usual: tuple[int, ...] = RESOLUTIONS
+) -> tuple[int, ...]:
     """The resolutions to try for images of this (median) shorter side, in pixels.
+
+    usual: those of the task, of which the smallest is tried whatever the images.
 
     Raises: ConfigError: every resolution asked for would enlarge the images beyond 4x.
     """
-    limit = max(MAX_ENLARGEMENT * shorter_side, RESOLUTIONS[0])
-    fitting = tuple(r for r in asked or RESOLUTIONS if r <= limit)
+    limit = max(MAX_ENLARGEMENT * shorter_side, usual[0])
+    fitting = tuple(r for r in asked or usual if r <= limit)
     if not fitting:
         raise ConfigError(
             f"resolution={min(asked)} would enlarge the images ({shorter_side} px) more than "
@@ -53,29 +65,65 @@ def select_names(patterns: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(matches))
 
 
+Make = Callable[[str, float, int], ArchSpec]  # of a name, a width and a resolution
+
+
+def plain(name: str, width: float, resolution: int) -> ArchSpec:
+    """A network of the registry as it is."""
+    return registry.spec(name, width=width, resolution=resolution)
+
+
+def list_backbones(
+    names: list[str], widths: tuple[float, ...], resolutions: tuple[int, ...], make: Make = plain
+) -> list[ArchSpec]:
+    """Every combination."""
+    return [
+        make(name, width, resolution)
+        for name in names
+        for width in widths or registry.widths(name)
+        for resolution in resolutions
+    ]
+
+
 def list_candidates(
     names: list[str],
     widths: tuple[float, ...],
     resolutions: tuple[int, ...],
     num_classes: int,
 ) -> list[Candidate]:
-    """Every combination, as a candidate."""
-    specs = [
-        registry.spec(name, width=width, resolution=resolution, num_classes=num_classes)
-        for name in names
-        for width in widths or registry.widths(name)
-        for resolution in resolutions
-    ]
-    return [as_candidate(spec) for spec in specs]
-
-
-def as_candidate(spec: ArchSpec) -> Candidate:
-    """Count a network and look up what the papers say of it."""
-    counted = count(spec)
-    expected = prior(
-        spec.name, macs=_imagenet_macs(spec), width=spec.width, resolution=spec.resolution
+    """Classifiers, every combination, as candidates."""
+    return candidates_on(
+        list_backbones(names, widths, resolutions), lambda one: one.with_classes(num_classes)
     )
-    if spec.variant and expected.source == "published":  # of the network without the variation
+
+
+def candidates_on(
+    backbones: list[ArchSpec], network: Callable[[ArchSpec], AnySpec]
+) -> list[Candidate]:
+    """What the task makes of each backbone it can stand on.
+
+    Raises: ConfigError: it can stand on none of them.
+    """
+    found: list[Candidate] = []
+    refused: ConfigError | None = None
+    for backbone in backbones:
+        try:
+            found.append(as_candidate(network(backbone)))
+        except ConfigError as error:
+            refused = error
+    if not found and refused is not None:
+        raise refused
+    return found
+
+
+def as_candidate(spec: AnySpec) -> Candidate:
+    """Count a network and look up what the papers say of it, or of what it stands on."""
+    counted = count(spec)
+    body = spec if isinstance(spec, ArchSpec) else spec.backbone
+    expected = prior(
+        body.name, macs=_imagenet_macs(body), width=body.width, resolution=body.resolution
+    )
+    if body.variant and expected.source == "published":  # of the network without the variation
         expected = replace(expected, source="interpolated")
     return Candidate(spec=spec, count=counted, prior=expected)
 

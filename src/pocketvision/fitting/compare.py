@@ -177,7 +177,7 @@ def _time(
             for number, candidate in enumerate(candidates):
                 advance(number, len(candidates), candidate.spec.label)
                 place = Path(folder) / str(number)
-                files += _open_files(candidate.spec, asked, place, threads)
+                files += _open_files(candidate.classifier, asked, place, threads)
             advance(len(candidates), len(candidates), "")
         single = _in_turns("Timing 1 image", files, 1, threads, reporter)
         batched = _in_turns(f"Timing {_counted(batch, 'image')}", files, batch, threads, reporter)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from pocketvision.budget import Budget
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError, choice, in_range, is_text
-from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnySpec
 from pocketvision.models.registry import find_models
 from pocketvision.record import (
     Comparison,
@@ -19,6 +19,7 @@ from pocketvision.record import (
     Quantization,
     Score,
     Step,
+    TaskName,
     Tried,
 )
 from pocketvision.runtimes.registry import RUNTIMES
@@ -34,6 +35,7 @@ class FitConfig:
     """
 
     data: str
+    task: TaskName = "classify"
     budget: Budget = field(default_factory=Budget)
     models: tuple[str, ...] = ()  # name patterns
     widths: tuple[float, ...] = ()
@@ -45,7 +47,7 @@ class FitConfig:
     weights: str | None = None  # file, folder, address or published name to fine-tune from
     teacher: str | None = None  # folder of a network whose answers are half of what is learned
     epochs: int | None = None  # None: as many as the time allows
-    batch_size: int = 64
+    batch_size: int | None = None  # None: as many as the task usually takes
     learning_rate: float | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     class_weights: bool = False
@@ -54,6 +56,7 @@ class FitConfig:
     devices: int = 1  # of each node
     nodes: int = 1
     skip_bad: bool = False
+    void: tuple[int, ...] = ()  # of segmentation: values of masks that are no class, beside 255
     only: str | None = None  # clean list, as `doctor --fix` writes: other images are left out
     target: str | None = None  # latency table of a device, that of the budget
     seed: int = 0
@@ -66,6 +69,16 @@ class FitConfig:
                 f"target={self.target!r} is a table of latencies, and no latency is asked for; "
                 "give --latency, or leave --target away."
             )
+        choice("task", self.task, get_args(TaskName))
+        if self.void and self.task != "segment":
+            raise ConfigError(
+                f"void={self.void} is of masks; leave it away with task={self.task!r}."
+            )
+        mixed = max(self.augmentation.mixup, self.augmentation.cutmix)
+        if mixed > 0 and self.task != "classify":
+            raise ConfigError(
+                f"Images of task={self.task!r} cannot be mixed; leave mixup and cutmix at 0."
+            )
         for pattern in self.models:
             find_models(pattern)
         for name in self.runtimes:
@@ -73,7 +86,8 @@ class FitConfig:
         for precision in self.precisions:
             choice("precision", precision, get_args(Precision))
         in_range("threads", self.threads, 1, MAX_THREADS)
-        in_range("batch-size", self.batch_size, 2, 65_536)
+        if self.batch_size is not None:
+            in_range("batch-size", self.batch_size, 2, 65_536)
         in_range("devices", self.devices, 1, 1024)
         in_range("nodes", self.nodes, 1, 4096)
         if self.epochs is not None:
@@ -116,7 +130,7 @@ class RunState:
     fingerprint: str
     headline_hashes: tuple[str, ...]  # content of the images that carry the headline figure
     tried: tuple[Tried, ...]
-    ranking: tuple[ArchSpec, ...]  # within the budget, best prior first
+    ranking: tuple[AnySpec, ...]  # within the budget, best prior first
     attempt: int = 0  # position in `ranking` of the network being trained
     train: TrainConfig | None = None  # frozen before the first step
     steps: tuple[Step, ...] = ()  # finished ones

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from pocketvision.budget import Budget
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.config import RunState
 from pocketvision.fitting.ranking import fits
 from pocketvision.measure.accuracy import accuracy
 from pocketvision.measure.count import count
+from pocketvision.measure.segmentation import class_ious, mean_iou
 from pocketvision.record import Latency, Record, Score
 
 
@@ -52,6 +55,27 @@ def _follows(found: Score) -> bool:
 
 
 def _on_confusion(record: Record) -> Iterator[str]:
+    match record.task:
+        case "classify":
+            yield from _on_images(record)
+        case "segment":
+            yield from _on_pixels(record)
+
+
+def _on_pixels(record: Record) -> Iterator[str]:
+    counts, figures = np.array(record.confusion), record.segmentation
+    if figures is None or counts.shape != (len(record.data.classes),) * 2:
+        yield "the confusion matrix of the pixels is not there"
+        return
+    expected, found = float(mean_iou(counts)), record.headline.value
+    if not math.isclose(expected, found, rel_tol=0, abs_tol=1e-9):
+        yield f"the pixels counted make a mIoU of {expected:.2%}, the headline says {found:.2%}"
+    told = [np.nan if iou is None else iou for iou in figures.class_ious]
+    if not np.allclose(class_ious(counts), told, rtol=0, atol=1e-9, equal_nan=True):
+        yield "the pixels counted make other IoUs of the classes than those recorded"
+
+
+def _on_images(record: Record) -> Iterator[str]:
     matrix, headline = record.confusion, record.headline
     right = sum(row[k] for k, row in enumerate(matrix) if k < len(row))
     total = sum(map(sum, matrix))

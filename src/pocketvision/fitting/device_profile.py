@@ -149,7 +149,7 @@ def _named(
 ) -> list[ArchSpec]:
     """What `fit` plans with under these names."""
     names = select_names(patterns)
-    return [c.spec for count in classes for c in list_candidates(names, (), sides, count)]
+    return [c.classifier for count in classes for c in list_candidates(names, (), sides, count)]
 
 
 def run_profile(

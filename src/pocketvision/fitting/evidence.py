@@ -1,11 +1,9 @@
-"""What the record shows of the shipped file beyond its figures: calibration, mistakes, layers."""
+"""What the record shows of a shipped classifier beyond its figures: calibration, mistakes."""
 
 from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,14 +13,10 @@ from pocketvision.data.images import Samples
 from pocketvision.data.pixels import centre_crop, decode, open_image
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
-from pocketvision.fitting.run import Run
-from pocketvision.fitting.training import preprocessing_for
+from pocketvision.fitting.tasks.task import Evidence, Open
+from pocketvision.measure.accuracy import confusion
 from pocketvision.measure.calibration import calibration, softmax
-from pocketvision.measure.profile import profile_layers
-from pocketvision.measure.untrained import noise
-from pocketvision.models.arch import Network
-from pocketvision.record import Calibration, LayerTime, Mistake, Shipped
-from pocketvision.runtimes.registry import get_runtime
+from pocketvision.record import Mistake
 from pocketvision.runtimes.runtime import Session
 
 MISTAKES = 24
@@ -32,45 +26,29 @@ TEMPERATURE_IMAGES = 2048  # of val: one number needs no more
 BATCH = 64
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
-    """As the fields of the record of the same names."""
-
-    calibration: Calibration
-    mistakes: tuple[Mistake, ...]
-    layers: tuple[LayerTime, ...]
-
-
-def collect_evidence(
-    run: Run, network: Network, shipped: Shipped, model: Path, logits: np.ndarray
+def classifier_evidence(
+    samples: Samples, rows: np.ndarray, logits: np.ndarray, pre: Preprocessing, open_session: Open
 ) -> Evidence:
-    """Evidence on one file of the trained network.
+    """Evidence on one file of a classifier. logits: (n, K) of it, from image files of `rows`.
 
-    model: the file, which need not lie in model/. logits: (n, K) of it, from the image files of
-    the headline split.
+    Raises: DataError: an image changed since it was scanned.
     """
-    samples, spec = run.samples, network.spec
-    split = samples.headline_split
-    rows = samples.indices(split)
-    runtime = get_runtime(shipped.runtime)
+    split, labels = samples.headline_split, samples.labels[rows]
     if split == "val":
         val_logits, val_rows = logits, rows
     else:
         val_rows = _spread_out(samples.indices("val"), TEMPERATURE_IMAGES)
-        session = runtime.session(model, shipped.precision, shipped.threads)
-        val_logits = _stored_logits(samples, val_rows, session, preprocessing_for(run, spec))
+        val_logits = _stored_logits(samples, val_rows, open_session(), pre)
     return Evidence(
+        confusion=confusion(logits, labels, len(samples.classes)),
         calibration=calibration(
             logits,
-            samples.labels[rows],
+            labels,
             split=split,
             val_logits=val_logits,
             val_labels=samples.labels[val_rows],
         ),
         mistakes=worst_mistakes(samples, rows, logits),
-        layers=profile_layers(
-            runtime, model, shipped.precision, shipped.threads, noise(1, network.spec)
-        ),
     )
 
 

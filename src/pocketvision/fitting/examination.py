@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import nn
 
+from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels
 from pocketvision.data.transforms import eval_batch
-from pocketvision.fitting.run import Run
+from pocketvision.fitting.tasks.task import Examination
 from pocketvision.measure.accuracy import accuracy
 from pocketvision.models.arch import Network
-from pocketvision.record import Finding, Score
+from pocketvision.record import Score
 from pocketvision.train.alarms import batch_statistics, majority_alarm, norm_alarm
 from pocketvision.train.batches import num_batches
+from pocketvision.train.config import TrainConfig
 
 TRAINING_IMAGES = 1024  # of them that are looked at, at most
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Examination:
-    """train_score, val_score: of the network as it ships, without augmentation."""
-
-    alarms: tuple[Finding, ...]
-    train_score: Score
-    val_score: Score
-
-
-def examine(run: Run, network: Network, pre: Preprocessing, pixels: Pixels) -> Examination:
+def examine_classifier(
+    network: Network, samples: Samples, pixels: Pixels, pre: Preprocessing, config: TrainConfig
+) -> Examination:
     """Score a trained network on training images and on val, and look for what is wrong."""
-    samples, classes = run.samples, len(run.samples.classes)
-    generator = np.random.default_rng(run.config.seed)
-    train = generator.permutation(samples.indices("train"))[:TRAINING_IMAGES]
+    classes, size = len(samples.classes), config.batch_size
+    train = np.random.default_rng(config.seed).permutation(samples.indices("train"))[
+        :TRAINING_IMAGES
+    ]
     val = samples.indices("val")
-    size = run.config.batch_size
-    with run.reporter.progress("Looking at what was learned"):
-        running = _score(
-            named_classes(network.eval(), pixels, train, pre, size), samples.labels[train]
-        )
-        twin = batch_statistics(network)
-        batch = _score(named_classes(twin, pixels, train, pre, size), samples.labels[train])
-        named = named_classes(network, pixels, val, pre, size)
+    running = _score(named_classes(network.eval(), pixels, train, pre, size), samples.labels[train])
+    twin = batch_statistics(network)
+    batch = _score(named_classes(twin, pixels, train, pre, size), samples.labels[train])
+    named = named_classes(network, pixels, val, pre, size)
     majority = majority_alarm(
         np.bincount(named, minlength=classes).tolist(),
         np.bincount(samples.labels[val], minlength=classes).tolist(),

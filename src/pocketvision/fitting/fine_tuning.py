@@ -13,9 +13,13 @@ from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.models import pretrained, registry
 from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.dense_weights import start_dense
+from pocketvision.models.detector import Detector
 from pocketvision.models.download import Progress
 from pocketvision.models.foreign import adapted, style_for
 from pocketvision.models.identify import with_channels
+from pocketvision.models.networks import AnySpec, DenseSpec
+from pocketvision.models.segmenter import Segmenter
 from pocketvision.models.weights import described, file_path, load_weights, spec_of, weights_path
 
 FROM_SCRATCH = "from scratch"
@@ -75,12 +79,30 @@ def start_from(weights: str | None, network: Network, reporter: Reporter) -> str
     return f"fine-tuned from {path.name if pretrained.is_published(weights) else weights}"
 
 
-def weights_preprocessing(weights: str | None, spec: ArchSpec) -> Preprocessing | None:
+def start_dense_from(
+    spec: DenseSpec, config: FitConfig, reporter: Reporter
+) -> tuple[Segmenter | Detector, str]:
+    """A segmenter or detector to train, with the weights asked for; and how it starts, in words.
+
+    Raises: ConfigError, ArtefactError: as `start_dense`.
+    """
+    if config.weights is None:
+        return spec.build(seed=config.seed), FROM_SCRATCH
+    with _fetching(config.weights, reporter) as progress:
+        network, loaded = start_dense(spec, config.weights, config.seed, progress)
+    for note in loaded.notes:
+        reporter.say(note)
+    reporter.say(f"Weights of {spec.backbone.name} x{spec.width:g} by {loaded.source}.")
+    return network, f"fine-tuned from {config.weights}"
+
+
+def weights_preprocessing(weights: str | None, spec: AnySpec) -> Preprocessing | None:
     """What the weights were evaluated with, as far as it is known; their mean and std matter."""
     if weights is None:
         return None
     if pretrained.is_published(weights):
-        return pretrained.find(spec.name, spec.width, weights).preprocessing
+        body = spec if isinstance(spec, ArchSpec) else spec.backbone
+        return pretrained.find(body.name, body.width, weights).preprocessing
     if row := pretrained.by_file(Path(weights).name):
         return row.preprocessing
     file = described(file_path(weights))

@@ -22,14 +22,11 @@ from pocketvision.data.stream import open_pixels
 from pocketvision.errors import BudgetError, ConfigError, GateError, PocketvisionError
 from pocketvision.fitting.artefact import RUN, TRAINING, Artefact, read_state
 from pocketvision.fitting.config import FitConfig, RunState
-from pocketvision.fitting.fine_tuning import start_from
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import Clock, Run
 from pocketvision.fitting.training import base_config, preprocessing_for, teacher_of
 from pocketvision.storage import from_json, sha256_file, to_json
 from pocketvision.train.alarms import Diverged
-from pocketvision.train.batches import training_sources
-from pocketvision.train.classify import Classification
 from pocketvision.train.nodes import Node, meeting, this_node
 from pocketvision.train.trainer import CHECKPOINT, check_devices, join
 
@@ -288,19 +285,15 @@ def _train_along(run: Run, node: Node, lead: socket.socket) -> Told:
     preprocessing = preprocessing_for(run, run.spec)
     with run.reporter.progress("Decoding images") as advance:
         pixels = open_pixels(
-            run.samples, preprocessing.side, lambda done, total: advance(done, total, "")
+            run.samples,
+            preprocessing.side,
+            lambda done, total: advance(done, total, ""),
+            whole=preprocessing.whole,
         )
-    network = run.spec.build(seed=run.config.seed)
-    start_from(run.config.weights, network, Silent())
-    teacher = teacher_of(run)
-    train, val = training_sources(run.samples, pixels)
-    module = Classification(
-        network,
-        train=train,
-        val=val,
-        preprocessing=preprocessing,
-        config=run.state.train,
-        teacher=None if teacher is None else teacher.requires_grad_(False),
+    network, _ = run.task.start(run.spec, run.config, Silent())
+    sources = run.task.sources(run.samples, pixels, preprocessing)
+    module = run.task.module(
+        network, run.samples, sources, preprocessing, run.state.train, teacher_of(run)
     )
     with suppress(OSError):  # it is gone, which the next line notices
         lead.sendall(READY)

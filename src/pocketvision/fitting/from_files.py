@@ -13,7 +13,9 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import normalise
 from pocketvision.fitting.artefact import read_pixels
 from pocketvision.fitting.reporter import Reporter
-from pocketvision.models.arch import Network
+from pocketvision.measure.judge import Answers
+from pocketvision.models.answering import answering
+from pocketvision.models.networks import AnyNetwork
 from pocketvision.runtimes.runtime import Session
 
 
@@ -31,24 +33,24 @@ class Images(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileRun:
-    """Logits of several predictors on the same image files.
+    """Answers of several predictors on the same image files.
 
-    logits: name -> (n, K) float32. labels: (n,) int64. decode_ms: median per image file.
+    answers: name -> (n, ...). decode_ms: median per image file.
     """
 
-    logits: dict[str, np.ndarray]
-    labels: np.ndarray
+    answers: dict[str, Answers]
     decode_ms: float
 
 
-def network_logits(
-    network: Network, pixels: np.ndarray, preprocessing: Preprocessing
-) -> np.ndarray:
-    """(n, H, W, 3) uint8 -> (n, K) float32 of the float network, in PyTorch."""
+def network_answers(
+    network: AnyNetwork, pixels: np.ndarray, preprocessing: Preprocessing
+) -> Answers:
+    """(n, H, W, 3) uint8 -> (n, ...) answers of the float network, in PyTorch."""
     with torch.inference_mode():
         images = normalise(torch.from_numpy(pixels), preprocessing)
-        logits: np.ndarray = network.eval()(images).numpy()
-    return logits
+        found = answering(network.eval())(images)
+    answers: Answers = (found if isinstance(found, torch.Tensor) else found[-1]).numpy()
+    return answers
 
 
 def pixels_of_row(images: Images, row: int, preprocessing: Preprocessing) -> np.ndarray:
@@ -62,31 +64,27 @@ def pixels_of_row(images: Images, row: int, preprocessing: Preprocessing) -> np.
 def run_on_files(
     images: Images,
     rows: np.ndarray,
-    labels: np.ndarray,
     preprocessing: Preprocessing,
-    network: Network,
+    network: AnyNetwork,
     sessions: dict[str, Session],
     reporter: Reporter,
 ) -> FileRun:
     """Decode each file once and hand its pixels to the float network ("float") and all sessions.
 
-    labels: (n,) of those rows.
-
     Raises: DataError: a file changed since it was scanned, or cannot be read any more.
     """
-    logits: dict[str, list[np.ndarray]] = {"float": [], **{name: [] for name in sessions}}
+    answers: dict[str, list[np.ndarray]] = {"float": [], **{name: [] for name in sessions}}
     decoding: list[float] = []
     with reporter.progress("Verifying from image files") as advance:
         for number, row in enumerate(rows.tolist()):
             start = time.perf_counter()
             pixels = pixels_of_row(images, row, preprocessing)[None]
             decoding.append(time.perf_counter() - start)
-            logits["float"].append(network_logits(network, pixels, preprocessing)[0])
+            answers["float"].append(network_answers(network, pixels, preprocessing)[0])
             for name, session in sessions.items():
-                logits[name].append(session.run(pixels)[0])
+                answers[name].append(session.run(pixels)[0])
             advance(number + 1, len(rows), "")
     return FileRun(
-        logits={name: np.stack(values) for name, values in logits.items()},
-        labels=labels,
+        answers={name: np.stack(values) for name, values in answers.items()},
         decode_ms=float(np.median(decoding)) * 1e3,
     )

@@ -15,6 +15,7 @@ from pocketvision.fitting.artefact import CANDIDATES, TRAINING
 from pocketvision.fitting.run import Run
 from pocketvision.fitting.training import workload_of
 from pocketvision.models.arch import Network
+from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Quantization
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.int8.static import weight_bits
@@ -31,7 +32,7 @@ JUDGED = 5000  # images of val, at even distances
 
 def int8_file(
     run: Run,
-    network: Network,
+    network: AnyNetwork,
     exported: Path,
     card: FileCard,
     calibration: PixelArray,
@@ -47,7 +48,7 @@ def int8_file(
         float_onnx=exported,
         calibration=calibration,
         judged=np.ascontiguousarray(centre_crop(pixels.take(rows), pre.resolution)),
-        labels=run.samples.labels[rows],
+        judge=run.task.judge(run.samples, rows),
         max_drop_points=run.config.max_drop_points,
         threads=run.config.threads,
     )
@@ -68,8 +69,10 @@ def int8_file(
     return folder / "model.onnx", climbed.quantization(climbed.passing)
 
 
-def _training(run: Run, network: Network, card: FileCard, pixels: Pixels) -> Train | None:
-    """Training for integers as a rung; None where there is no time for it."""
+def _training(run: Run, network: AnyNetwork, card: FileCard, pixels: Pixels) -> Train | None:
+    """Training for integers as a rung; None where there is no time for it, or no such training."""
+    if not isinstance(network, Network):
+        return None
     left = run.clock.remaining_s
     if left is not None:
         work = workload_of(run, run.spec.resolution)

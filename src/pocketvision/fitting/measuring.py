@@ -24,7 +24,7 @@ from pocketvision.measure.throughput import (
     time_file,
 )
 from pocketvision.measure.untrained import noise
-from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnySpec
 from pocketvision.record import Shipped, Throughput
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import FileCard
@@ -60,7 +60,7 @@ def measure_fitted(
     return replace(timing, decode_ms=_decode_ms(artefact), peak_bytes=shipped_peak_bytes(artefact))
 
 
-def shipped_throughput(model: Path, shipped: Shipped, spec: ArchSpec) -> Throughput:
+def shipped_throughput(model: Path, shipped: Shipped, spec: AnySpec) -> Throughput:
     """Images a second of one file with `SHIPPED_BATCH` of them in one run.
 
     model: the file, which need not lie in model/.
@@ -99,6 +99,7 @@ def shipped_peak_bytes(artefact: Artefact) -> int | None:
         name=artefact.network.spec.label,
         classes=artefact.classes,
         preprocessing=artefact.preprocessing,
+        task=artefact.record.task,
     )
     footprints = Footprints(shipped.threads)
     return footprints.measure(

@@ -22,7 +22,7 @@ from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.device import installed_version, machine_key
 from pocketvision.measure.latency import PLANNING, measure_latency
 from pocketvision.measure.untrained import build_files, noise, untrained_card, write_untrained
-from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnySpec
 from pocketvision.record import Precision, Tried
 from pocketvision.runtimes.runtime import FileCard, Runtime
 from pocketvision.storage import from_json, sha256_bytes, to_json, write_atomic
@@ -51,17 +51,17 @@ class MeasuredCache:
                 text = self.path.read_bytes()
                 self.entries = dict(from_json(MeasuredFile, text, source=str(self.path)).entries)
 
-    def get(self, spec: ArchSpec, runtime: str, precision: str) -> Measured | None:
+    def get(self, spec: AnySpec, runtime: str, precision: str) -> Measured | None:
         return self.entries.get(_key(spec, runtime, precision))
 
-    def put(self, spec: ArchSpec, runtime: str, precision: str, measured: Measured) -> None:
+    def put(self, spec: AnySpec, runtime: str, precision: str, measured: Measured) -> None:
         self.entries[_key(spec, runtime, precision)] = measured
 
     def save(self) -> None:
         write_atomic(self.path, to_json(MeasuredFile(entries=self.entries)))
 
     def holds(
-        self, spec: ArchSpec, runtime: Runtime, precisions: tuple[str, ...], budget: Budget
+        self, spec: AnySpec, runtime: Runtime, precisions: tuple[str, ...], budget: Budget
     ) -> bool:
         """True if nothing that `budget` limits needs to be measured; a noisy figure does again."""
         return all(
@@ -72,7 +72,7 @@ class MeasuredCache:
         )
 
 
-def _key(spec: ArchSpec, runtime: str, precision: str) -> str:
+def _key(spec: AnySpec, runtime: str, precision: str) -> str:
     makers = [installed_version(name) for name in ("pocketvision", "torch", "onnx", "nncf")]
     return sha256_bytes(f"{to_json(spec)} {runtime} {precision} {makers}".encode())[:32]
 
@@ -139,7 +139,7 @@ def _measure_chunk(
     footprints: Footprints | None,
 ) -> None:
     sessions: dict[str, Callable[[], object]] = {}
-    origin: dict[str, tuple[ArchSpec, str, Precision, int, int | None]] = {}
+    origin: dict[str, tuple[AnySpec, str, Precision, int, int | None]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, candidate in enumerate(chunk):
             spec = candidate.spec

@@ -27,7 +27,7 @@ from pocketvision.fitting.quantize_forecast import forecast_s
 from pocketvision.fitting.quantize_images import Images, read_images
 from pocketvision.fitting.quantize_source import Source, open_source
 from pocketvision.fitting.reporter import Reporter, Silent
-from pocketvision.measure.accuracy import compare
+from pocketvision.measure.accuracy import LabelJudge, compare
 from pocketvision.measure.device import machine
 from pocketvision.measure.profile import profile_layers
 from pocketvision.record import (
@@ -41,7 +41,7 @@ from pocketvision.report.quantized_page import render_quantized
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.int8.static import weight_bits
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
-from pocketvision.runtimes.registry import RUNTIMES, file_logits, get_runtime
+from pocketvision.runtimes.registry import RUNTIMES, file_answers, get_runtime
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.storage import to_json, write_atomic
 from pocketvision.train.batches import training_sources
@@ -174,7 +174,7 @@ class _Work:
             float_onnx=self.source.float_onnx,
             calibration=images.calibration,
             judged=images.judged,
-            labels=images.labels,
+            judge=None if images.labels is None else LabelJudge(labels=images.labels),
             max_drop_points=config.max_drop_points,
             threads=config.threads,
             split=images.split,
@@ -260,8 +260,8 @@ class _Work:
         pixels, labels = self.images.test()
         threads = self.config.threads
         return compare(
-            file_logits(file.runtime, file.precision, file.path, threads, pixels),
-            file_logits("onnxruntime", "f32", self.source.float_onnx, threads, pixels),
+            file_answers(file.runtime, file.precision, file.path, threads, pixels),
+            file_answers("onnxruntime", "f32", self.source.float_onnx, threads, pixels),
             labels,
             subject="shipped",
             reference="float file",

@@ -23,7 +23,7 @@ from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.untrained import build_files
 from pocketvision.record import Comparison, Conditions, Precision, Shipped, Variant
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
-from pocketvision.runtimes.registry import file_logits, get_runtime, installed_runtimes
+from pocketvision.runtimes.registry import file_answers, get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Calibration, FileCard, Runtime
 
 
@@ -66,7 +66,7 @@ def other_files(
     chosen = [get_runtime(name) for name in runtimes] if runtimes else installed_runtimes()
     for runtime in chosen:
         runtime.check()
-    reference = file_logits("onnxruntime", "f32", source.float_onnx, threads, images.judged)
+    reference = file_answers("onnxruntime", "f32", source.float_onnx, threads, images.judged)
     labels = reference.argmax(1) if images.labels is None else images.labels
     calibration = Calibration(pixels=images.calibration)
     found = []
@@ -75,7 +75,7 @@ def other_files(
         files = build_files(runtime, source.float_onnx, folder, _formats(runtime), calibration)
         for precision, path in files.items():
             compared = compare(
-                file_logits(runtime.name, precision, path, threads, images.judged),
+                file_answers(runtime.name, precision, path, threads, images.judged),
                 reference,
                 labels,
                 subject=f"{precision} on {runtime.name}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,16 @@ from pocketvision.data.layout import folders_in
 from pocketvision.data.shards import shards_in
 from pocketvision.errors import DataError
 from pocketvision.fitting.artefact import Artefact
+from pocketvision.fitting.from_files import Images
+from pocketvision.fitting.tasks.registry import TASKS
+from pocketvision.measure.accuracy import LabelJudge
+from pocketvision.measure.judge import Judge
 
 
 def recorded_images(
     artefact: Artefact, data: Path, only: str | Path | None = None
-) -> tuple[Index, np.ndarray, np.ndarray]:
-    """The recorded headline split in `data`: the files there, its rows, and their labels (n,).
+) -> tuple[Images, np.ndarray, Judge]:
+    """The recorded headline split in `data`: the files there, its rows, and who knows their truth.
 
     data: the folder of the fit, wherever it lies now, or as much of it as holds that split. only:
     its clean list, if it had one; None: where it lay, if it still lies there.
@@ -26,6 +31,8 @@ def recorded_images(
     Raises: DataError: some of its images are not in `data`, or bear classes of another name; or the
     clean list is missing, and they lie there under several classes.
     """
+    if artefact.record.task != "classify":
+        return _with_annotations(artefact, data, only)
     split = artefact.record.data.headline_split
     index = read_index(_folder_of(split, data))
     wanted = Counter(artefact.state.headline_hashes)
@@ -48,7 +55,28 @@ def recorded_images(
             f"not in {data} (compared by content); give the folder the network was fitted to."
         )
     labels = _labels(artefact, index, rows, data)
-    return index, np.array(rows, dtype=np.int64), labels
+    return index, np.array(rows, dtype=np.int64), LabelJudge(labels=labels)
+
+
+def _with_annotations(
+    artefact: Artefact, data: Path, only: str | Path | None
+) -> tuple[Images, np.ndarray, Judge]:
+    """As `recorded_images`, where more than a folder's name belongs to an image."""
+    task, config = TASKS[artefact.record.task], artefact.state.config
+    asked = replace(config, data=str(data), only=config.only if only is None else str(only))
+    samples = task.scan(asked, lambda done, total: None)
+    wanted = Counter(artefact.state.headline_hashes)
+    rows = []
+    for row in samples.indices(artefact.record.data.headline_split).tolist():
+        if wanted[samples.hashes[row]] > 0:
+            wanted[samples.hashes[row]] -= 1
+            rows.append(row)
+    if samples.classes != artefact.classes or wanted.total():
+        raise DataError(
+            f"{data} does not hold the {len(artefact.state.headline_hashes)} images that carry the "
+            "recorded figures, with the same classes; give the folder the network was fitted to."
+        )
+    return samples, np.array(rows), task.judge(samples, np.array(rows))
 
 
 def _listed(artefact: Artefact, index: Index, only: str | Path | None) -> np.ndarray | None:

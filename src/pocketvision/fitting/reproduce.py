@@ -28,7 +28,6 @@ from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.recorded import recorded_images
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.seal import broken_seals
-from pocketvision.measure.accuracy import compare
 from pocketvision.measure.device import machine
 from pocketvision.models.pretrained import is_published
 from pocketvision.record import Epoch, Step
@@ -251,15 +250,14 @@ def _accuracy_check(
     first: Artefact, again: Artefact, config: FitConfig, reporter: Reporter
 ) -> Check:
     """Both shipped files on the recorded images, in pairs."""
-    files, rows, labels = recorded_images(first, Path(config.data), config.only)
+    files, rows, judge = recorded_images(first, Path(config.data), config.only)
     sessions = {"recorded": first.session(), "again": again.session()}
-    run = run_on_files(files, rows, labels, first.preprocessing, again.network, sessions, reporter)
-    found = compare(
-        run.logits["again"],
-        run.logits["recorded"],
-        labels,
+    run = run_on_files(files, rows, first.preprocessing, again.network, sessions, reporter)
+    found = judge.compare(
+        run.answers["again"],
+        run.answers["recorded"],
         subject="again",
-        reference="recorded",
+        reference_name="recorded",
         split=first.record.data.headline_split,
     )
     return Check(

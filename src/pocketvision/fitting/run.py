@@ -15,7 +15,9 @@ from pocketvision.fitting.artefact import RUN
 from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.target_table import TargetTable
-from pocketvision.models.arch import ArchSpec
+from pocketvision.fitting.tasks.registry import TASKS
+from pocketvision.fitting.tasks.task import Task
+from pocketvision.models.networks import AnySpec
 from pocketvision.record import Step
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import to_json, write_into
@@ -57,13 +59,18 @@ class Run:
     clock: Clock
     state: RunState
     # What a training step of a network takes, measured once: configuration, seconds per image.
-    timings: dict[ArchSpec, tuple[TrainConfig, float]] = field(default_factory=dict)
+    timings: dict[AnySpec, tuple[TrainConfig, float]] = field(default_factory=dict)
     target: TargetTable | None = None  # of the device that the latency of the budget is of
     # Around each training: calls the other nodes to it.
     together: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
-    def spec(self) -> ArchSpec:
+    def task(self) -> Task:
+        """What the images are for."""
+        return TASKS[self.config.task]
+
+    @property
+    def spec(self) -> AnySpec:
         """The network being trained."""
         return self.state.ranking[self.state.attempt]
 

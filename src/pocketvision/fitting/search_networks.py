@@ -143,7 +143,7 @@ def chosen_space(planner: Planner, planned: Planned) -> tuple[SearchSpace, Candi
     if ranking[0].prior.source == "extrapolated":
         ranking = sorted(ranking, key=lambda candidate: -candidate.count.macs)
     if config.space is not None:
-        return _named(config, ranking[0].spec), ranking[0]
+        return _named(config, ranking[0].classifier), ranking[0]
     options = _by_merit(planner, ranking)
     roomy = (option for option in options if _has_room(planner, planned, *option))
     return next(roomy, options[0])
@@ -157,7 +157,7 @@ def _by_merit(planner: Planner, ranking: list[Candidate]) -> list[tuple[SearchSp
     options = [
         (space, candidate)
         for candidate in ranking
-        for around in [_around(config, candidate.spec)]
+        for around in [_around(config, candidate.classifier)]
         for space in (around, tightened(around))
     ]
     if planner.clock.remaining_s is None or config.supernet_steps is not None:
@@ -229,7 +229,7 @@ def published_network(planner: Planner, with_multipliers: Planned) -> ArchSpec |
     """The best of the published networks within the budget, if it is another than the best with
     plain multipliers."""
     try:
-        best = planner.among(widths=(1.0,)).candidates[0].spec
+        best = planner.among(widths=(1.0,)).candidates[0].classifier
     except BudgetError:
         return None
     return None if best == with_multipliers.candidates[0].spec else best

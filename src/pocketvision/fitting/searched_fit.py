@@ -16,6 +16,7 @@ from pocketvision.fitting.search import run_search
 from pocketvision.fitting.search_config import SearchConfig
 from pocketvision.fitting.search_plan import TooShort
 from pocketvision.fitting.search_start import SEARCHING
+from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.record import Precision
 
 SearchChoice = Literal["auto", "on", "off"]
@@ -80,7 +81,7 @@ def search_config(config: FitConfig) -> SearchConfig:
         target=config.target,
         weights=config.weights,
         epochs=config.epochs,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size or TASKS["classify"].batch_size,
         augmentation=config.augmentation,
         max_drop_points=config.max_drop_points,
         skip_bad=config.skip_bad,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from pocketvision.budget import format_latency, format_size
 from pocketvision.errors import ArtefactError
@@ -20,7 +19,6 @@ from pocketvision.fitting.artefact import (
     altered_files,
 )
 from pocketvision.fitting.choice import Built, nearest_variant
-from pocketvision.fitting.evidence import collect_evidence
 from pocketvision.fitting.from_files import FileRun, run_on_files
 from pocketvision.fitting.measuring import shipped_throughput
 from pocketvision.fitting.narrowing import narrowing_of
@@ -30,10 +28,11 @@ from pocketvision.fitting.seal import seal_of
 from pocketvision.fitting.shipped import STEM, fill_model, shipped_facts
 from pocketvision.fitting.training import SHORTENED, preprocessing_for
 from pocketvision.fitting.variants import card_of
-from pocketvision.measure.accuracy import compare, confusion
 from pocketvision.measure.count import count
 from pocketvision.measure.device import machine
-from pocketvision.models.arch import Network
+from pocketvision.measure.profile import profile_layers
+from pocketvision.measure.untrained import noise
+from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import (
     SCHEMA_VERSION,
     BudgetSummary,
@@ -58,7 +57,7 @@ SHIPPED = "shipped"  # the name of the shipped file among those compared
 NEAREST = "nearest"  # and of the one that is shown where none ships
 
 
-def finish(run: Run, network: Network, built: list[Built], chosen: Built) -> Artefact:
+def finish(run: Run, network: AnyNetwork, built: list[Built], chosen: Built) -> Artefact:
     """Write everything that comes out of the run, and mark it done."""
     record = _record_left(run)
     if record is None:
@@ -81,7 +80,7 @@ def _record_left(run: Run) -> Record | None:
     return None if altered_files(run.out / MODEL, record.shipped.files) else record
 
 
-def finish_missed(run: Run, network: Network, built: list[Built], reason: str) -> None:
+def finish_missed(run: Run, network: AnyNetwork, built: list[Built], reason: str) -> None:
     """Nothing ships: record and report show what was found, by the file that came nearest."""
     nearest = nearest_variant(built)
     shown = _shipped(run, nearest, nearest.path, files={})
@@ -95,7 +94,7 @@ def _write_pages(run: Run, record: Record) -> None:
     write_into(run.out / CARD, render_card(record))
 
 
-def _write_model(run: Run, network: Network, chosen: Built) -> Shipped:
+def _write_model(run: Run, network: AnyNetwork, chosen: Built) -> Shipped:
     """model/ appears whole: it is filled beside its place and then renamed."""
     variant, threads = chosen.variant, run.config.threads
     building, folder = run.out / f".{MODEL}", run.out / MODEL
@@ -124,7 +123,7 @@ def _shipped(run: Run, chosen: Built, model: Path, *, files: dict[str, str]) -> 
 
 def _measure(
     run: Run,
-    network: Network,
+    network: AnyNetwork,
     built: list[Built],
     chosen: Built,
     shipped: Shipped,
@@ -140,7 +139,17 @@ def _measure(
         model = chosen.path
         if not missed:
             model = run.out / MODEL / get_runtime(shipped.runtime).file_name(STEM)
-        evidence = collect_evidence(run, network, shipped, model, files.logits[subject])
+        runtime = get_runtime(shipped.runtime)
+        evidence = run.task.evidence(
+            run.samples,
+            run.samples.indices(run.samples.headline_split),
+            files.answers[subject],
+            preprocessing_for(run, network.spec),
+            partial(runtime.session, model, shipped.precision, shipped.threads),
+        )
+        layers = profile_layers(
+            runtime, model, shipped.precision, shipped.threads, noise(1, network.spec)
+        )
         throughput = shipped_throughput(model, shipped, network.spec)
     verification = _compare_files(run, files, subject)
     split, score = run.samples.headline_split, verification[-1].accuracy.value
@@ -148,9 +157,12 @@ def _measure(
     run.add_steps(Step(name="verify", seconds=seconds[0], note=note))
     record = replace(
         _record(run, network, built, chosen, shipped, files, verification, missed),
+        confusion=evidence.confusion,
         calibration=evidence.calibration,
         mistakes=evidence.mistakes,
-        layers=evidence.layers,
+        segmentation=evidence.segmentation,
+        detection=evidence.detection,
+        layers=layers,
         throughput=throughput,
     )
     write_into(run.out / RECORD, to_json(record))
@@ -158,7 +170,7 @@ def _measure(
 
 
 def _run_headline(
-    run: Run, network: Network, built: list[Built], chosen: Built, subject: str
+    run: Run, network: AnyNetwork, built: list[Built], chosen: Built, subject: str
 ) -> FileRun:
     samples = run.samples
     rows = samples.indices(samples.headline_split)
@@ -175,7 +187,6 @@ def _run_headline(
     return run_on_files(
         samples,
         rows,
-        samples.labels[rows],
         preprocessing_for(run, network.spec),
         network,
         sessions,
@@ -185,15 +196,16 @@ def _run_headline(
 
 def _compare_files(run: Run, files: FileRun, subject: str) -> tuple[Comparison, ...]:
     """Every file against the float network, `subject` last."""
-    names = sorted(files.logits.keys() - {"float"}, key=lambda name: (name == subject, name))
+    names = sorted(files.answers.keys() - {"float"}, key=lambda name: (name == subject, name))
+    split = run.samples.headline_split
+    judge = run.task.judge(run.samples, run.samples.indices(split))
     return tuple(
-        compare(
-            files.logits[name],
-            files.logits["float"],
-            files.labels,
+        judge.compare(
+            files.answers[name],
+            files.answers["float"],
             subject=name,
-            reference="float network",
-            split=run.samples.headline_split,
+            reference_name="float network",
+            split=split,
         )
         for name in names
     )
@@ -201,7 +213,7 @@ def _compare_files(run: Run, files: FileRun, subject: str) -> tuple[Comparison, 
 
 def _record(
     run: Run,
-    network: Network,
+    network: AnyNetwork,
     built: list[Built],
     chosen: Built,
     shipped: Shipped,
@@ -212,8 +224,6 @@ def _record(
     config, samples, spec = run.config, run.samples, network.spec
     counted = count(spec)
     headline = verification[-1].accuracy
-    classes = len(samples.classes)
-    matrix = confusion(files.logits[verification[-1].subject], files.labels, classes)
     tried = run.state.tried
     if not missed:
         tried = mark_chosen(tried, spec.label, shipped.runtime, shipped.precision)
@@ -249,7 +259,7 @@ def _record(
         decode_ms=files.decode_ms,
         variants=tuple(replace(b.variant, shipped=b is chosen and not missed) for b in built),
         verification=verification,
-        confusion=tuple(tuple(int(v) for v in row) for row in np.asarray(matrix)),
+        confusion=(),
         tried=tried,
         epochs=read_metrics(run.out / TRAINING / METRICS),
         steps=run.state.steps,
@@ -262,6 +272,7 @@ def _record(
         quantization=run.state.quantization,
         train_score=run.state.train_score,
         val_score=run.state.val_score,
+        task=config.task,
         narrowing=narrowing_of(run.out, run.target.described if run.target else ""),
     )
 
@@ -292,8 +303,7 @@ def _verdict(run: Run, variant: Variant, shipped: Shipped, headline: Score, miss
     remark = " (val, used for selection)" if split == "val" else ""
     measured = (
         f"{run.spec.label} answers in {_answers_in(run, variant)}, "
-        f"takes {size}{memory}, and gets {headline.value:.1%} of {headline.n} {split} images "
-        f"right{remark}."
+        f"takes {size}{memory}, and {headline.reached(f'{split} images')}{remark}."
     )
     trained = next(step for step in reversed(run.state.steps) if step.name == "train")
     if SHORTENED in trained.note:

@@ -13,12 +13,18 @@ from pocketvision.data import pixels
 from pocketvision.record import Precision
 from pocketvision.runtimes.runtime import FileCard
 
-_HEAD = '''"""Classify image files: python run.py photo.jpg [another.png ...]
+_HEAD = '''"""{does}: python run.py photo.jpg [another.png ...]
 
 Needs {package}, numpy and Pillow, and {files} beside it. Written by pocketvision.
 """
 
 '''
+
+_DOES = {
+    "classify": "Classify image files",
+    "segment": "Name the class of every pixel of image files, in NAME.classes.png here",
+    "detect": "Find objects in image files",
+}
 
 _TAIL = '''
 
@@ -30,8 +36,9 @@ CARD = json.loads({card!r})
 
 
 def open_session():
-    """A function from (1, H, W, 3) uint8 pixels to (1, K) logits."""
+    """A function from (1, H, W, 3) uint8 pixels to the answers of one image, first axis 1."""
 {session}
+{answer}
 
 def main(files):
     if not files:
@@ -40,21 +47,75 @@ def main(files):
     run = open_session()
     for file in files:
         try:
-            image = centre_crop(load_pixels(file, CARD["side"]), CARD["resolution"])
+            pixels = load_pixels(file, CARD["side"], CARD["whole"])
         except Exception as error:
             print(f"{{file}} cannot be read as an image: {{error}}", file=sys.stderr)
             return 2
-        logits = run(image[None])[0].astype(np.float64)
-        chances = np.exp(logits - logits.max())
-        chances /= chances.sum()
-        best = np.argsort(-chances)[:5]
-        print(file, *(f"{{CARD['classes'][k]}} {{chances[k]:.4f}}" for k in best), sep="\\t")
+        image = centre_crop(pixels, CARD["resolution"])
+        print(file, *told(file, run(image[None])[0]), sep="\\t")
     return 0
 
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 '''
+
+_CLASSIFIED = """
+
+def told(file, logits):
+    \"\"\"The five most probable classes.\"\"\"
+    logits = logits.astype(np.float64)
+    chances = np.exp(logits - logits.max())
+    chances /= chances.sum()
+    best = np.argsort(-chances)[:5]
+    return [f"{CARD['classes'][k]} {chances[k]:.4f}" for k in best]
+"""
+
+_SEGMENTED = """
+
+def told(file, classes):
+    \"\"\"The shares of the classes; the number of every pixel's class goes into a PNG file.\"\"\"
+    with open_image(file) as image:
+        size = to_rgb(image).size
+    target = Path(f"{Path(file).stem}.classes.png")
+    Image.fromarray(classes).resize(size, Image.Resampling.NEAREST).save(target)
+    shares = np.bincount(classes.ravel(), minlength=len(CARD["classes"])) / classes.size
+    best = [k for k in np.argsort(-shares) if shares[k] > 0]
+    return [str(target), *(f"{CARD['classes'][k]} {shares[k]:.4f}" for k in best)]
+"""
+
+_DETECTED = """
+
+LEAST, MOST, OVERLAP = 0.3, 100, 0.55  # score, boxes of a class, IoU of two of them
+
+
+def told(file, found):
+    \"\"\"Class, score, left, top, right and bottom in pixels of every box sure enough.\"\"\"
+    with open_image(file) as image:
+        width, height = to_rgb(image).size
+    boxes, scores = np.clip(found[:, :4], 0, 1), found[:, 4:]
+    lines = []
+    for k, name in enumerate(CARD["classes"], 1):
+        able = np.flatnonzero(scores[:, k] > LEAST)
+        rows = able[np.argsort(-scores[able, k])][:MOST]
+        while len(rows):
+            best, rows = rows[0], rows[1:]
+            left, top, right, bottom = boxes[best] * (width, height, width, height)
+            where = f"{left:.0f} {top:.0f} {right:.0f} {bottom:.0f}"
+            lines.append(f"{name} {scores[best, k]:.4f} {where}")
+            rows = rows[iou(boxes[best], boxes[rows]) <= OVERLAP]
+    return lines
+
+
+def iou(box, others):
+    \"\"\"Intersection over union of one box with each of the others.\"\"\"
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = np.prod(np.maximum(sides, 0), axis=1)
+    areas = np.prod(others[:, 2:] - others[:, :2], axis=1) + np.prod(box[2:] - box[:2])
+    return shared / np.maximum(areas - shared, 1e-12)
+"""
+
+_ANSWERS = {"classify": _CLASSIFIED, "segment": _SEGMENTED, "detect": _DETECTED}
 
 _ONNXRUNTIME = """    import onnxruntime
 
@@ -63,7 +124,8 @@ _ONNXRUNTIME = """    import onnxruntime
     options.inter_op_num_threads = 1
     path = Path(__file__).with_name("model.onnx")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda pixels: session.run(None, {{"input": pixels}})[0]
+    answer = session.get_outputs()[-1].name
+    return lambda pixels: session.run([answer], {{"input": pixels}})[0]
 """
 
 _OPENVINO = """    import openvino
@@ -78,7 +140,7 @@ _OPENVINO = """    import openvino
     model = core.read_model(Path(__file__).with_name("model.xml"))
     model.reshape([1, CARD["resolution"], CARD["resolution"], 3])
     request = core.compile_model(model, "CPU", options).create_infer_request()
-    return lambda pixels: request.infer([pixels])[0]
+    return lambda pixels: request.infer([pixels])[len(model.outputs) - 1]
 """
 
 _SESSIONS = {
@@ -96,6 +158,9 @@ def standalone_script(runtime: str, precision: Precision, threads: int, card: Fi
         "classes": card.classes,
         "side": card.preprocessing.side,
         "resolution": card.preprocessing.resolution,
+        "whole": card.preprocessing.whole,
     }
-    head = _HEAD.format(package=runtime, files=files)
-    return head + inspect.getsource(pixels) + _TAIL.format(card=json.dumps(facts), session=session)
+    head = _HEAD.format(does=_DOES[card.task], package=runtime, files=files)
+    answer = _ANSWERS[card.task]
+    tail = _TAIL.format(card=json.dumps(facts), session=session, answer=answer)
+    return head + inspect.getsource(pixels) + tail

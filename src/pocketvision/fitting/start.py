@@ -9,23 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from pocketvision.budget import Budget, format_time
-from pocketvision.data.images import Samples, scan
-from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.images import Samples
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError
 from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import RUN, read_state, refuse_scenes
 from pocketvision.fitting.candidates import (
     MAX_CANDIDATES,
     Candidate,
-    as_candidate,
-    list_candidates,
+    candidates_on,
+    list_backbones,
     resolutions_for,
     select_names,
     thin,
 )
 from pocketvision.fitting.config import FitConfig, RunState
-from pocketvision.fitting.data_findings import find_faults
-from pocketvision.fitting.fine_tuning import start_from, weights_specs
+from pocketvision.fitting.fine_tuning import weights_specs
 from pocketvision.fitting.folder import check_room, is_free, make_folder, taken
 from pocketvision.fitting.plan import MeasuredCache, measure_candidates
 from pocketvision.fitting.ranking import HEADROOM, rank
@@ -33,6 +31,7 @@ from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock, Run, stopwatch
 from pocketvision.fitting.target_plan import covered, weigh_candidates
 from pocketvision.fitting.target_table import TargetTable, open_target
+from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.training import base_config, settle, workload_of
 from pocketvision.intervals import wilson
 from pocketvision.measure.device import machine
@@ -111,13 +110,7 @@ def _unfinished_state(out: Path, config: FitConfig, target: TargetTable | None) 
 
 def _scan(config: FitConfig, reporter: Reporter) -> Samples:
     with reporter.progress("Reading images") as advance:
-        return scan(
-            config.data,
-            seed=config.seed,
-            skip_bad=config.skip_bad,
-            only=config.only,
-            progress=lambda done, total: advance(done, total, ""),
-        )
+        return TASKS[config.task].scan(config, lambda done, total: advance(done, total, ""))
 
 
 def _check_devices(config: FitConfig, out: Path, earlier: RunState | None, images: int) -> None:
@@ -154,12 +147,12 @@ def _begin(
     command: str,
     target: TargetTable | None,
 ) -> Run:
-    findings = find_faults(samples, reporter)
+    findings = TASKS[config.task].find_faults(samples, reporter)
     candidates = _candidates(config, samples, runtimes, reporter, target)
     if config.weights is not None and not is_published(config.weights):
         # Weights of another network are refused now, not after the measurements. (Published ones
         # fit, and are downloaded for the chosen network alone.)
-        start_from(config.weights, candidates[0].spec.build(seed=config.seed), reporter)
+        TASKS[config.task].start(candidates[0].spec, config, reporter)
     run = Run(
         config=config,
         out=out,
@@ -244,15 +237,16 @@ def _candidates(
     Of these, those whose blocks are in the table of a target. Raises: ConfigError: none is.
     """
     shorter_side = int(np.median(samples.shorter_sides))
-    resolutions = resolutions_for(shorter_side, config.resolutions)
-    classes = len(samples.classes)
+    task, classes = TASKS[config.task], len(samples.classes)
+    resolutions = resolutions_for(shorter_side, config.resolutions, task.resolutions)
     if config.weights is not None:
         refuse_scenes(Path(config.weights))
         specs = weights_specs(config, classes, reporter)
-        everything = [as_candidate(spec.at(side)) for spec in specs for side in resolutions]
+        backbones = [spec.at(side) for spec in specs for side in resolutions]
     else:
         names = select_names(config.models)
-        everything = list_candidates(names, config.widths, resolutions, classes)
+        backbones = list_backbones(names, config.widths, resolutions, task.backbone)
+    everything = candidates_on(backbones, lambda one: task.network(one, classes))
     if target is not None:
         everything = covered(everything, target, reporter)
     return thin(everything, config.budget, _candidate_limit(config, runtimes))
@@ -291,10 +285,10 @@ def _say_forecast(run: Run, candidates: list[Candidate]) -> None:
         say("Too few images for a test split: figures will be on val, which also selects.")
     headline = len(samples.indices(samples.headline_split))
     if headline < FEW_HEADLINE_IMAGES:
-        say(
-            f"Figures will rest on {headline} images of {samples.headline_split}: even if all are "
-            f"named right, no more than {wilson(headline, headline)[0]:.0%} can be claimed (95 %)."
-        )
+        few = f"Figures will rest on {headline} images of {samples.headline_split}"
+        most = f"{wilson(headline, headline)[0]:.0%} can be claimed (95 %)"
+        counted = run.task.metric == "top-1"
+        say(f"{few}: even if all are named right, no more than {most}." if counted else f"{few}.")
     if config.budget.is_open:
         say("No --latency, --size or --memory: only the time to train limits the network.")
     if config.weights is None:
@@ -304,7 +298,7 @@ def _say_forecast(run: Run, candidates: list[Candidate]) -> None:
         workload_of(run, largest),
         unknown=_unmeasured(run, candidates) if run.target is None else 0,
         runtimes=[runtime.name for runtime in run.runtimes],
-        side=Preprocessing.for_resolution(largest, int(np.median(samples.shorter_sides))).side,
+        side=run.task.preprocessing(largest, int(np.median(samples.shorter_sides))).side,
         budget=config.budget,
     )
     say(sentence)

@@ -26,7 +26,7 @@ def covered(
 
     Raises: ConfigError: it has none's; how to profile one.
     """
-    found = [candidate for candidate in candidates if target.covers(candidate.spec)]
+    found = [candidate for candidate in candidates if target.covers(candidate.classifier)]
     if not found:
         spec, table = candidates[0].spec, target.table
         raise ConfigError(
@@ -64,7 +64,7 @@ def weigh_candidates(
             if place and deadline is not None and time.monotonic() > deadline:
                 reporter.say(f"Weighed {place} of {len(ordered)} candidates in the time there is.")
                 break
-            spec = candidate.spec
+            spec = candidate.classifier
             advance(place, len(ordered), spec.label)
             known = cache.get(spec, table.runtime, table.precision)
             if known is None or (footprints is not None and known.peak_bytes is None):

@@ -17,27 +17,26 @@ from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import TRAINING
 from pocketvision.fitting.candidates import as_candidate
 from pocketvision.fitting.config import FitConfig
-from pocketvision.fitting.examination import examine
-from pocketvision.fitting.fine_tuning import start_from, weights_preprocessing
+from pocketvision.fitting.fine_tuning import weights_preprocessing
 from pocketvision.fitting.forecast import Workload
 from pocketvision.fitting.reporter import Advance, Silent
 from pocketvision.fitting.run import Run, stopwatch
-from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.fitting.tasks.registry import TASKS
+from pocketvision.models.arch import Network
+from pocketvision.models.networks import AnyNetwork, AnySpec
 from pocketvision.models.pretrained import is_published
-from pocketvision.models.weights import load_classifier
+from pocketvision.models.weights import load, load_classifier
 from pocketvision.models.weights import save_into as save_network
 from pocketvision.record import Step
 from pocketvision.train.alarms import DIVERGED, Diverged, divergence_alarm, lowered_rate
-from pocketvision.train.batches import training_sources
 from pocketvision.train.checkpoint import is_whole, read_training
-from pocketvision.train.classify import rehearsal
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.trainer import (
     CHECKPOINT,
     TrainResult,
     as_run_here,
     faster_threads,
-    train,
+    fit,
 )
 
 SHORTENED = "shortened to keep the time"
@@ -45,10 +44,10 @@ SAVE_EVERY_S = 20.0
 FINE_TUNING_RATE = 1e-3  # trained weights are kept from being washed out
 
 
-def preprocessing_for(run: Run, spec: ArchSpec) -> Preprocessing:
+def preprocessing_for(run: Run, spec: AnySpec) -> Preprocessing:
     """How images reach a network of this resolution, given how large they are."""
     shorter = int(np.median(run.samples.shorter_sides))
-    usual = Preprocessing.for_resolution(spec.resolution, shorter)
+    usual = run.task.preprocessing(spec.resolution, shorter)
     known = weights_preprocessing(run.config.weights, spec)
     return replace(usual, mean=known.mean, std=known.std) if known else usual
 
@@ -57,9 +56,8 @@ def workload_of(run: Run, resolution: int | None = None) -> Workload:
     """The images each phase will see; without a resolution, at the largest of the ranking."""
     samples = run.samples
     largest = max((spec.resolution for spec in run.state.ranking), default=0)
-    side = Preprocessing.for_resolution(
-        resolution or largest or 1, int(np.median(samples.shorter_sides))
-    ).side
+    shorter = int(np.median(samples.shorter_sides))
+    side = run.task.preprocessing(resolution or largest or 1, shorter).side
     return Workload(
         stored=len(samples),
         train=len(samples.indices("train")),
@@ -67,7 +65,7 @@ def workload_of(run: Run, resolution: int | None = None) -> Workload:
         headline=len(samples.indices(samples.headline_split)),
         runtimes=len(run.runtimes),
         resolution=resolution or largest,
-        batch_size=run.config.batch_size,
+        batch_size=run.config.batch_size or run.task.batch_size,
         fine_tuning=run.config.weights is not None,
         streamed=shortage(store_bytes(len(samples), side)),
     )
@@ -79,7 +77,7 @@ def base_config(config: FitConfig) -> TrainConfig:
     rate = FINE_TUNING_RATE if config.weights is not None else TrainConfig().learning_rate
     return TrainConfig(
         epochs=epochs,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size or TASKS[config.task].batch_size,
         learning_rate=rate if config.learning_rate is None else config.learning_rate,
         augmentation=config.augmentation,
         class_weights=config.class_weights,
@@ -131,7 +129,7 @@ def time_for_another(run: Run) -> bool:
     return remaining is None or remaining - reserve >= trained[-1] / 2
 
 
-def _refuse_hopeless(run: Run, spec: ArchSpec) -> None:
+def _refuse_hopeless(run: Run, spec: AnySpec) -> None:
     """Raises: BudgetError: not one of the epochs asked for fits the time."""
     work = workload_of(run, spec.resolution)
     left_s = (run.clock.remaining_s or 0.0) - work.finish_s - work.decode_s
@@ -143,29 +141,33 @@ def _refuse_hopeless(run: Run, spec: ArchSpec) -> None:
         )
 
 
-def timed(run: Run, spec: ArchSpec) -> tuple[TrainConfig, float]:
+def timed(run: Run, spec: AnySpec) -> tuple[TrainConfig, float]:
     """The configuration with the faster number of threads for `spec`, and its seconds per image."""
     if spec not in run.timings:
         network, pre = spec.build(seed=run.config.seed), preprocessing_for(run, spec)
         images = len(run.samples.indices("train"))
         run.timings[spec] = faster_threads(
-            lambda config: rehearsal(network, pre, config, images), base_config(run.config)
+            lambda config: run.task.rehearsal(network, pre, config, images),
+            base_config(run.config),
         )
     return run.timings[spec]
 
 
-def run_training(run: Run) -> Network:
+def run_training(run: Run) -> AnyNetwork:
     """Train the current network, or go on with its training; it is saved in the output folder.
 
     Raises: GateError: the loss became NaN or infinite, twice; the run has failed then.
     """
     if run.state.trained:
         _forget_checkpoint(run)
-        return load_classifier(run.out)[0]
+        return load(run.out)[0]
     preprocessing = preprocessing_for(run, run.spec)
     with run.reporter.progress("Decoding images") as advance:
         pixels = open_pixels(
-            run.samples, preprocessing.side, lambda done, total: advance(done, total, "")
+            run.samples,
+            preprocessing.side,
+            lambda done, total: advance(done, total, ""),
+            whole=preprocessing.whole,
         )
     with stopwatch() as seconds:
         network, result = _train_on(run, preprocessing, pixels)
@@ -177,7 +179,9 @@ def run_training(run: Run) -> Network:
         score=last.val_score if last else None,
         note=_training_note(run, result),
     )
-    found = examine(run, network, preprocessing, pixels)
+    assert run.state.train is not None
+    with run.reporter.progress("Looking at what was learned"):
+        found = run.task.examine(network, run.samples, pixels, preprocessing, run.state.train)
     for alarm in found.alarms:
         run.reporter.say(alarm.sentence)
     run.save(
@@ -200,16 +204,16 @@ def _forget_checkpoint(run: Run) -> None:
 
 def _train_on(
     run: Run, preprocessing: Preprocessing, pixels: Pixels
-) -> tuple[Network, TrainResult]:
+) -> tuple[AnyNetwork, TrainResult]:
     """Train; after a divergence go back to the last checkpoint, once, at a lower learning rate.
 
     Raises: GateError: it diverged again; the run has failed then.
     """
     while True:
-        network = run.spec.build(seed=run.config.seed)
         # Of a file all was said when the run began; published weights are downloaded only now.
         published = run.config.weights is not None and is_published(run.config.weights)
-        start = start_from(run.config.weights, network, run.reporter if published else Silent())
+        told = run.reporter if published else Silent()
+        network, start = run.task.start(run.spec, run.config, told)
         if run.state.train is None:
             run.save(replace(run.state, train=_freeze(run), start=start))
         _check_checkpoint(run)
@@ -263,23 +267,20 @@ def warmup(epochs: int) -> float:
     return min(2.0, epochs / 4)
 
 
-def _train(run: Run, network: Network, preprocessing: Preprocessing, pixels: Pixels) -> TrainResult:
+def _train(
+    run: Run, network: AnyNetwork, preprocessing: Preprocessing, pixels: Pixels
+) -> TrainResult:
     config = run.state.train
     assert config is not None
-    train_source, val_source = training_sources(run.samples, pixels)
+    sources = run.task.sources(run.samples, pixels, preprocessing)
     run.reporter.say(
         f"Training {network.spec.label} {run.state.start}, {config.epochs} epochs of "
-        f"{len(train_source)} images."
+        f"{len(sources[0])} images."
     )
     with run.together(), run.reporter.progress("Training") as advance:
-        return train(
-            network,
-            train=train_source,
-            val=val_source,
-            preprocessing=preprocessing,
-            config=config,
+        return fit(
+            run.task.module(network, run.samples, sources, preprocessing, config, teacher_of(run)),
             folder=run.out / TRAINING,
-            teacher=teacher_of(run),
             on_step=_saving(run, advance),
             deadline=run.clock.deadline(workload_of(run, run.spec.resolution).finish_s),
         )

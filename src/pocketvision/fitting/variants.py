@@ -21,19 +21,20 @@ from pocketvision.fitting.artefact import CANDIDATES, altered_files
 from pocketvision.fitting.choice import Built, choose_variant, passes
 from pocketvision.fitting.config import FileState
 from pocketvision.fitting.footprint import Footprints
-from pocketvision.fitting.from_files import network_logits, pixels_of_row
+from pocketvision.fitting.from_files import network_answers, pixels_of_row
 from pocketvision.fitting.int8_rungs import TRAINED, int8_file
 from pocketvision.fitting.plan import chosen_precisions, shipped_bytes
 from pocketvision.fitting.ranking import fits
 from pocketvision.fitting.run import Run, stopwatch, with_steps
 from pocketvision.fitting.target_table import left_in_float
 from pocketvision.fitting.training import preprocessing_for
-from pocketvision.measure.accuracy import compare
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.memory import REPEATS, can_measure_memory
 from pocketvision.measure.untrained import build_files, noise
-from pocketvision.models.arch import Network
+from pocketvision.models.answering import answering
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Latency, Precision, Step, Variant
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.registry import get_runtime
@@ -46,14 +47,14 @@ GATE_PROCESSES = 7  # whose highest peak must be within a budget of memory
 CHECKED_FILES = 64  # of val, read again from their files
 
 
-def build_variants(run: Run, network: Network) -> list[Built]:
+def build_variants(run: Run, network: AnyNetwork) -> list[Built]:
     """Export, quantize, gate and measure the trained network on every runtime x precision.
 
     Raises: GateError: no file gives numbers, and the run has failed; or image files do not give the
     pixels that were trained on.
     """
     pre = preprocessing_for(run, network.spec)
-    pixels = open_pixels(run.samples, pre.side)
+    pixels = open_pixels(run.samples, pre.side, whole=pre.whole)
     if not _files_as_left(run):
         _make_files(run, network, pixels, pre)
     sessions = {_key(file): _open(run, file) for file in run.state.files}
@@ -64,10 +65,15 @@ def build_variants(run: Run, network: Network) -> list[Built]:
     return built
 
 
-def card_of(run: Run, network: Network) -> FileCard:
+def card_of(run: Run, network: AnyNetwork) -> FileCard:
     """What the files of the trained network say about themselves."""
     pre = preprocessing_for(run, network.spec)
-    return FileCard(name=network.spec.label, classes=run.samples.classes, preprocessing=pre)
+    return FileCard(
+        name=network.spec.label,
+        classes=run.samples.classes,
+        preprocessing=pre,
+        task=run.config.task,
+    )
 
 
 def forget_latencies(run: Run) -> None:
@@ -97,14 +103,14 @@ def _files_as_left(run: Run) -> bool:
     )
 
 
-def _make_files(run: Run, network: Network, pixels: Pixels, pre: Preprocessing) -> None:
+def _make_files(run: Run, network: AnyNetwork, pixels: Pixels, pre: Preprocessing) -> None:
     """Export and quantize into candidates/; an interrupted attempt begins anew."""
     folder = run.out / CANDIDATES
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     with stopwatch() as export_s:
         exported = folder / "float.onnx"
-        export_onnx(network, exported, card_of(run, network))
+        export_onnx(answering(network), exported, card_of(run, network))
     size = exported.stat().st_size
     with stopwatch() as quantize_s, run.reporter.progress("Quantizing"):
         calibration = Calibration(pixels=_calibration_pixels(run, pixels, pre))
@@ -166,7 +172,7 @@ def _calibration_pixels(run: Run, pixels: Pixels, pre: Preprocessing) -> np.ndar
 
 def _gate(
     run: Run,
-    network: Network,
+    network: AnyNetwork,
     sessions: dict[str, Session],
     pixels: Pixels,
     pre: Preprocessing,
@@ -180,26 +186,25 @@ def _gate(
     with stopwatch() as seconds, run.reporter.progress("Comparing with the float network"):
         _check_pixels(run, pixels, pre)
         rows = run.samples.indices("val")
-        labels = run.samples.labels[rows]
+        judge = run.task.judge(run.samples, rows)
         parts = np.array_split(rows, -(-len(rows) // BATCH))
         ungated = [file for file in run.state.files if file.comparison is None]
-        reference, *logits = _answers(
+        reference, *answers = _answers(
             [
-                partial(network_logits, network, preprocessing=pre),
+                partial(network_answers, network, preprocessing=pre),
                 *(sessions[_key(file)].run for file in ungated),
             ],
             pixels.batches(parts),
             pre,
         )
-        for file, found_logits in zip(ungated, logits, strict=True):
+        for file, found_answers in zip(ungated, answers, strict=True):
             name = _key(file)
             try:
-                found = compare(
-                    found_logits,
+                found = judge.compare(
+                    found_answers,
                     reference,
-                    labels,
                     subject=name,
-                    reference="float network",
+                    reference_name="float network",
                     split="val",
                 )
             except GateError as error:  # one file without numbers does not stop the others
@@ -222,13 +227,13 @@ def _answers(
     batches: Iterable[np.ndarray],
     pre: Preprocessing,
 ) -> list[np.ndarray]:
-    """(n, K) logits of each predictor; one batch of pixels is in memory at a time."""
-    logits: list[list[np.ndarray]] = [[] for _ in predictors]
+    """(n, ...) answers of each predictor; one batch of pixels is in memory at a time."""
+    answers: list[list[np.ndarray]] = [[] for _ in predictors]
     for batch in batches:
         cropped = centre_crop(batch, pre.resolution)
-        for predict, found in zip(predictors, logits, strict=True):
+        for predict, found in zip(predictors, answers, strict=True):
             found.append(predict(cropped))
-    return [np.concatenate(found) for found in logits]
+    return [np.concatenate(found) for found in answers]
 
 
 def _update(run: Run, old: FileState, new: FileState | None) -> None:
@@ -251,7 +256,7 @@ def _check_pixels(run: Run, stored: Pixels, pre: Preprocessing) -> None:
             )
 
 
-def _measure(run: Run, network: Network, sessions: dict[str, Session]) -> None:
+def _measure(run: Run, network: AnyNetwork, sessions: dict[str, Session]) -> None:
     """Time all files against each other, and take their peak memory."""
     if run.did("measure") and all(file.latency for file in run.state.files):
         return
@@ -273,7 +278,7 @@ def _measure(run: Run, network: Network, sessions: dict[str, Session]) -> None:
     run.add_steps(Step(name="measure", seconds=seconds[0]))
 
 
-def _peaks(run: Run, network: Network) -> Iterator[tuple[FileState, FileState]]:
+def _peaks(run: Run, network: AnyNetwork) -> Iterator[tuple[FileState, FileState]]:
     """Each file without and with its peak; nothing where the system does not say it unasked."""
     limited = run.config.budget.memory_bytes is not None
     if not limited and not can_measure_memory():
@@ -289,7 +294,7 @@ def _peaks(run: Run, network: Network) -> Iterator[tuple[FileState, FileState]]:
             )
 
 
-def _built(run: Run, network: Network, file: FileState) -> Built:
+def _built(run: Run, network: AnyNetwork, file: FileState) -> Built:
     assert file.comparison is not None
     assert file.latency is not None
     config, path = run.config, _path(run, file)
@@ -312,11 +317,13 @@ def _built(run: Run, network: Network, file: FileState) -> Built:
     return Built(variant=variant, path=path)
 
 
-def _on_target(run: Run, network: Network, file: FileState) -> Latency | None:
+def _on_target(run: Run, network: AnyNetwork, file: FileState) -> Latency | None:
     """By the table of the target; None where there is none."""
     if run.target is None:
         return None
-    latency = run.target.timed_whole(network.spec)
+    spec = network.spec
+    assert isinstance(spec, ArchSpec)
+    latency = run.target.timed_whole(spec)
     count = left_in_float(run.state.quantization) if file.precision == "int8" else 0
     if not count:
         return latency

@@ -36,7 +36,6 @@ from pocketvision.fitting.measuring import shipped_peak_bytes
 from pocketvision.fitting.recorded import recorded_images
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.seal import broken_seals
-from pocketvision.measure.accuracy import compare
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.device import machine
 from pocketvision.measure.latency import FINAL, measure_latency
@@ -190,24 +189,22 @@ class _Gate:
 
     def _compare(self, data: str | Path) -> dict[str, Comparison]:
         artefact = self.artefact
-        images, rows, labels = recorded_images(artefact, Path(data), self.only)
+        images, rows, judge = recorded_images(artefact, Path(data), self.only)
         sessions = {"shipped": artefact.session(), **self._exported()}
         files = run_on_files(
             images,
             rows,
-            labels,
             artefact.preprocessing,
             artefact.network,
             sessions,
             self.reporter,
         )
         return {
-            name: compare(
-                files.logits[name],
-                files.logits["float"],
-                labels,
+            name: judge.compare(
+                files.answers[name],
+                files.answers["float"],
                 subject=name,
-                reference="float network",
+                reference_name="float network",
                 split=self.record.data.headline_split,
             )
             for name in sessions

@@ -36,14 +36,17 @@ def class_ious(counts: Counts) -> NDArray[np.float64]:
     """(..., K, K) -> (..., K): intersection over union; NaN of a class that occurs in neither."""
     right = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
     union = counts.sum(-1) + counts.sum(-2) - right
-    return np.divide(right, union, out=np.full(right.shape, np.nan), where=union > 0)
+    ious = np.full(right.shape, np.nan)
+    np.divide(right, union, out=ious, where=union > 0)
+    return ious
 
 
 def mean_iou(counts: Counts) -> NDArray[np.float64]:
     """(..., K, K) -> (...): the mean over the classes that occur."""
     ious = class_ious(counts)
     occurs = np.isfinite(ious)
-    return np.where(occurs, ious, 0).sum(-1) / np.maximum(occurs.sum(-1), 1)
+    mean: NDArray[np.float64] = np.where(occurs, ious, 0).sum(-1) / np.maximum(occurs.sum(-1), 1)
+    return mean
 
 
 def pixel_accuracy(counts: Counts) -> float:

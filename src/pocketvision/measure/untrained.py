@@ -8,19 +8,26 @@ import numpy as np
 import torch
 
 from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.models.answering import answering
 from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.networks import AnyNetwork, AnySpec, task_of
 from pocketvision.record import Precision
 from pocketvision.runtimes.direct import write_directly
+from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxfile import inspect_onnx
 from pocketvision.runtimes.runtime import PLAIN_INT8, Calibration, FileCard, Runtime
 
 
-def write_untrained(spec: ArchSpec, path: Path) -> None:
+def write_untrained(spec: AnySpec, path: Path) -> None:
     """A file of `spec` to be timed, into a folder that must be there."""
-    write_directly(stand_in(spec), path, untrained_card(spec))
+    network, card = stand_in(spec), untrained_card(spec)
+    if isinstance(network, Network):
+        write_directly(network, path, card)
+    else:
+        export_onnx(answering(network), path, card)
 
 
-def stand_in(spec: ArchSpec) -> Network:
+def stand_in(spec: AnySpec) -> AnyNetwork:
     """The untrained network with batch-norm statistics and biases as varied as trained ones.
 
     Fresh ones are all equal, and exporters store equal tensors once: files would come out a tenth
@@ -69,18 +76,21 @@ def build_files(
     return files
 
 
-def noise(count: int, spec: ArchSpec) -> np.ndarray:
+def noise(count: int, spec: AnySpec) -> np.ndarray:
     """Seeded uint8 noise (count, resolution, resolution, in_chans): timing does not see content."""
     shape = (count, spec.resolution, spec.resolution, spec.in_chans)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def untrained_card(spec: ArchSpec) -> FileCard:
+def untrained_card(spec: AnySpec) -> FileCard:
     """The card of a file that is only timed."""
+    is_classifier = isinstance(spec, ArchSpec)
+    usual = Preprocessing.for_resolution if is_classifier else Preprocessing.of_whole
     return FileCard(
         name=spec.label,
         classes=tuple(str(k) for k in range(spec.num_classes)),
-        preprocessing=Preprocessing.for_resolution(spec.resolution),
+        preprocessing=usual(spec.resolution),
+        task=task_of(spec),
     )
 
 

@@ -10,6 +10,7 @@ import pydantic
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.detector import Detector, DetectorSpec
 from pocketvision.models.segmenter import Segmenter, SegmenterSpec
+from pocketvision.record import TaskName
 
 AnyNetwork = Network | Segmenter | Detector
 DenseSpec = SegmenterSpec | DetectorSpec
@@ -29,6 +30,17 @@ AnySpec = Annotated[
     | Annotated[DetectorSpec, pydantic.Tag("detector")],
     pydantic.Discriminator(_kind),
 ]
+
+
+def task_of(spec: ArchSpec | SegmenterSpec | DetectorSpec) -> TaskName:
+    """What a network is for."""
+    match spec:
+        case ArchSpec():
+            return "classify"
+        case SegmenterSpec():
+            return "segment"
+        case DetectorSpec():
+            return "detect"
 
 
 def module_of(spec: ArchSpec | SegmenterSpec | DetectorSpec) -> AnyNetwork:

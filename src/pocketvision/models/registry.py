@@ -179,12 +179,14 @@ def spec(
     in_chans: int = 3,
     dropout: float | None = None,
     attention: str | None = None,
+    reduced_tail: bool = False,
 ) -> ArchSpec:
     """The network as data, from a name of ours, of torchvision's or of timm's.
 
     width: multiplier; None: the name's, which is 1 unless timm's says otherwise. dropout: None
     takes the paper's. attention: "se", "cbam" or "none" in place of the network's own (see
-    `models.editing.with_attention`); None leaves it.
+    `models.editing.with_attention`); None leaves it. reduced_tail: half the channels in the last
+    stage, as under SSDLite, of networks whose paper has that (MobileNetV3); others stay.
 
     Raises: ConfigError: an unknown name, an option outside what is allowed.
     """
@@ -195,6 +197,8 @@ def spec(
         options["width"] = width
     if dropout is not None:
         options["dropout"] = dropout
+    if reduced_tail and entry.file == "mobilenet_v3":
+        options["reduced_tail"] = True
     module = importlib.import_module(f"pocketvision.models.{entry.file}")
     arch: ArchSpec = getattr(module, entry.builder)(
         resolution=resolution, num_classes=num_classes, in_chans=in_chans, **options

@@ -16,6 +16,7 @@ from pocketvision.models import pretrained
 from pocketvision.models.agreement import as_saved
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.checkpoint import Checkpoint, Difference, read_bytes, read_checkpoint
+from pocketvision.models.detector import DetectorSpec
 from pocketvision.models.download import Progress, check_hash, fetch
 from pocketvision.models.foreign import (
     CLASSIFIER,
@@ -50,9 +51,11 @@ class NetworkFile:
     preprocessing: Preprocessing | None = None
 
     def __post_init__(self) -> None:
-        if self.classes and len(self.classes) != self.spec.num_classes:
+        # The first logit of a detector is the background, which has no name.
+        logits = self.spec.num_classes - isinstance(self.spec, DetectorSpec)
+        if self.classes and len(self.classes) != logits:
             raise ConfigError(
-                f"{len(self.classes)} class names for {self.spec.num_classes} logits; "
+                f"{len(self.classes)} class names for {logits} logits; "
                 "expected as many names as logits, or none."
             )
         if self.preprocessing and self.preprocessing.resolution != self.spec.resolution:

@@ -20,7 +20,8 @@ from pocketvision.nn.layer import Layer, Size
 
 EXTRA_WIDTHS = (512, 256, 256, 128)
 LEAST_EXTRA_WIDTH = 16
-SSD_NORM = BatchNormSpec(eps=1e-3, momentum=0.03)
+# torchvision has a momentum of 0.03, whose statistics lag behind all but very long trainings.
+SSD_NORM = BatchNormSpec(eps=1e-3, momentum=0.1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,8 +32,13 @@ class _Grid:
         return round(self.left + count * self.cell + 8), round(self.top + count * self.cell + 8)
 
 
-def confusion_chart(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Chart | None:
-    """Shares of each true class; None without counts or with too many classes."""
+def confusion_chart(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], counted: str = "image"
+) -> Chart | None:
+    """Shares of each true class; None without counts or with too many classes.
+
+    counted: what one count is; where it is no image, cells tell shares.
+    """
     count = len(classes)
     if not any(map(any, confusion)) or count > MOST_CLASSES:
         return None
@@ -45,12 +50,12 @@ def confusion_chart(confusion: Sequence[Sequence[int]], classes: Sequence[str]) 
         title="Confusion matrix",
         how_to_read=(
             "Each row is a true class and is shared out over the classes the network named; a "
-            f"perfect network fills the diagonal alone, an empty cell is no image.{order}"
+            f"perfect network fills the diagonal alone, an empty cell is no {counted}.{order}"
         ),
-        alt=f"Heat map of {count} by {count} classes; {right:,} of {total:,} images lie on the "
+        alt=f"Heat map of {count} by {count} classes; {right:,} of {total:,} {counted}s lie on the "
         "diagonal. The tables below name the classes that are confused.",
-        wide=_draw(confusion, classes, _grid(classes, wide=True)),
-        narrow=_draw(confusion, classes, _grid(classes, wide=False)),
+        wide=_draw(confusion, classes, _grid(classes, wide=True), counted),
+        narrow=_draw(confusion, classes, _grid(classes, wide=False), counted),
     )
 
 
@@ -67,7 +72,9 @@ def _grid(classes: Sequence[str], *, wide: bool) -> _Grid:
     return _Grid(cell=cell, left=room, top=room, names=names)
 
 
-def _draw(confusion: Sequence[Sequence[int]], classes: Sequence[str], grid: _Grid) -> Markup:
+def _draw(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], grid: _Grid, counted: str
+) -> Markup:
     count = len(classes)
     width, height = grid.size(count)
     span = count * grid.cell
@@ -79,7 +86,7 @@ def _draw(confusion: Sequence[Sequence[int]], classes: Sequence[str], grid: _Gri
     ]
     if count > TIPPED_CLASSES:
         return svg(width, height, *parts, *_shades(confusion, grid))
-    return svg(width, height, *parts, *_cells(confusion, classes, grid))
+    return svg(width, height, *parts, *_cells(confusion, classes, grid, counted))
 
 
 def _names(grid: _Grid) -> list[Markup]:
@@ -91,7 +98,9 @@ def _names(grid: _Grid) -> list[Markup]:
     return parts
 
 
-def _cells(confusion: Sequence[Sequence[int]], classes: Sequence[str], grid: _Grid) -> list[Markup]:
+def _cells(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], grid: _Grid, counted: str
+) -> list[Markup]:
     """A box with words for every cell that counts something."""
     parts = []
     for i, row in enumerate(confusion):
@@ -102,14 +111,15 @@ def _cells(confusion: Sequence[Sequence[int]], classes: Sequence[str], grid: _Gr
             x, y = grid.left + j * grid.cell, grid.top + i * grid.cell
             tip = (
                 f"true: {classes[i]}\nnamed: {classes[j]}\n"
-                f"{cell:,} of {sum(row):,} images, {percent(share)}"
+                f"{cell:,} of {sum(row):,} {counted}s, {percent(share)}"
             )
             inner = grid.cell - 1
             parts.append(rectangle(x + 0.5, y + 0.5, inner, inner, f"cell h{_shade(share)}", tip))
             if len(classes) <= COUNTED_CLASSES:
                 style = "count dark" if _shade(share) > SHADES // 2 else "count"
                 middle = grid.cell / 2
-                parts.append(label(x + middle, y + middle + 4, f"{cell:,}", "middle", style))
+                words = f"{cell:,}" if counted == "image" else f"{share:.0%}"
+                parts.append(label(x + middle, y + middle + 4, words, "middle", style))
     return parts
 
 

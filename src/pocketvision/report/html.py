@@ -12,23 +12,28 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pocketvision.record import Record
+from pocketvision.record import Record, TaskName
 from pocketvision.report import rows, text
 from pocketvision.report.chart import Chart
 from pocketvision.report.confusion_chart import NAMED_CLASSES, confusion_chart
+from pocketvision.report.detection_rows import detection_rows
 from pocketvision.report.narrowing_chart import narrowing_chart
+from pocketvision.report.precision_chart import precision_recall_chart
 from pocketvision.report.quantization_chart import quantization_chart
 from pocketvision.report.quantization_rows import integer_rows
 from pocketvision.report.search_chart import search_chart
 from pocketvision.report.search_rows import narrowing_rows, search_rows
+from pocketvision.report.segmentation_rows import segmentation_rows
 from pocketvision.report.templates import FOLDER, template
-from pocketvision.report.training_charts import accuracy_chart, loss_chart, reliability_chart
+from pocketvision.report.training_charts import loss_chart, reliability_chart, score_chart
 from pocketvision.report.tried_chart import tried_chart
 
 SKIPPED_SHOWN = 200  # record.json holds the rest
 FINDINGS_SHOWN = 50
 OPEN_ROWS = 12  # a table of more rows than these is folded under its chart
 STYLES = ("style.css", "charts.css")
+# What the confusion matrix of a task counts.
+COUNTED: dict[TaskName, str] = {"classify": "image", "segment": "pixel", "detect": "object"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +59,9 @@ def render_report(record: Record) -> str:
         searched=search_rows(record.search),
         narrowed=narrowing_rows(record.narrowing),
         integers=integer_rows(record.quantization),
-        classes=rows.class_rows(record),
+        classes=rows.class_rows(record) if record.task == "classify" else [],
+        pixels=segmentation_rows(record),
+        object_rows=detection_rows(record),
         confusions=rows.most_frequent_confusions(record.confusion, record.data.classes),
         kinds=rows.kind_rows(record.layers),
         layers=layers,
@@ -80,10 +87,11 @@ def all_charts(record: Record) -> dict[str, Chart]:
         search_chart(record.search),
         narrowing_chart(record.narrowing),
         quantization_chart(record.quantization),
-        confusion_chart(record.confusion, record.data.classes),
+        confusion_chart(record.confusion, record.data.classes, COUNTED[record.task]),
         reliability_chart(record.calibration),
+        precision_recall_chart(record.detection, record.data.classes),
         loss_chart(record.epochs),
-        accuracy_chart(record.epochs),
+        score_chart(record.epochs, record.headline.metric),
     ]
     return {chart.id: chart for chart in charts if chart is not None}
 
@@ -96,7 +104,8 @@ def sections(record: Record) -> list[Section]:
         ("narrowing", "Narrowing", record.narrowing),
         ("variants", "Variants", record.variants),
         ("integers", "Integers", record.quantization),
-        ("classes", "Classes", record.confusion),
+        ("classes", "Classes", record.confusion or record.detection),
+        ("places", "Places", record.segmentation or record.detection),
         ("mistakes", "Mistakes", record.mistakes),
         ("calibration", "Calibration", record.calibration),
         ("learning", "Learning", record.epochs or record.alarms or record.train_score),

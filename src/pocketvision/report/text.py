@@ -8,7 +8,7 @@ import re
 
 from markupsafe import Markup
 
-from pocketvision.record import DataSummary, Latency, Record, Score
+from pocketvision.record import DataSummary, Latency, Metric, Record, Score, TaskName
 
 NOT_FINITE = "not finite"
 MINUS = "\N{MINUS SIGN}"
@@ -48,6 +48,11 @@ def significant(value: float) -> str:
     whole_digits = math.floor(math.log10(abs(value))) + 1
     decimals = min(max(3 - whole_digits, 0), 9)
     return f"{value:,.{decimals}f}".replace("-", MINUS)
+
+
+def share(value: float | None) -> str:
+    """As `percent`; a dash where there is no such figure."""
+    return "–" if value is None else percent(value)
 
 
 def tiny(value: float | None) -> str:
@@ -101,6 +106,37 @@ def class_counts(data: DataSummary) -> list[tuple[str, tuple[int, ...]]]:
     """Each class with its images in every split."""
     columns = zip(*(split.counts for split in data.splits), strict=True)
     return list(zip(data.classes, columns, strict=True))
+
+
+def metric_name(metric: Metric) -> str:
+    """A score in words."""
+    return {
+        "top-1": "Accuracy",
+        "mIoU": "Mean intersection over union",
+        "mAP": "Mean average precision",
+    }[metric]
+
+
+def metric_definition(metric: Metric) -> str:
+    """What a score is, and its interval."""
+    return {
+        "top-1": "share of images whose true class has the highest score (top-1), with Wilson’s "
+        "95 % interval.",
+        "mIoU": "of each class, the pixels that are of it and named so, over those that are "
+        "either, counted over all images at the size of their masks; the mean over the classes "
+        "that occur, with a 95 % bootstrap interval over images. Void pixels do not count.",
+        "mAP": "COCO’s average precision, the mean over classes and the IoU thresholds 0.50 to "
+        "0.95, with a 95 % bootstrap interval over images.",
+    }[metric]
+
+
+def task_noun(task: TaskName) -> str:
+    """What a network of a task is."""
+    return {
+        "classify": "An image classifier",
+        "segment": "A network that names the class of every pixel,",
+        "detect": "A network that finds objects,",
+    }[task]
 
 
 def accuracy_split(record: Record) -> str:

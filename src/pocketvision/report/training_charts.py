@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from pocketvision.intervals import wilson
-from pocketvision.record import Calibration, Epoch, ReliabilityBin
+from pocketvision.record import Calibration, Epoch, Metric, ReliabilityBin
 from pocketvision.report.chart import Chart, Key, Plane, Scale, around, both, segment, svg
-from pocketvision.report.text import percent
+from pocketvision.report.text import metric_name, percent
 
 DOTTED = 40  # epochs up to which every one is a dot
 LARGEST = 13.0  # pixels, radius of the tenth with most images
@@ -53,28 +53,29 @@ def loss_chart(epochs: Sequence[Epoch]) -> Chart | None:
     )
 
 
-def accuracy_chart(epochs: Sequence[Epoch]) -> Chart | None:
-    """Accuracy on val by epoch, its highest point ringed; None without epochs."""
+def score_chart(epochs: Sequence[Epoch], metric: Metric) -> Chart | None:
+    """The score on val by epoch, its highest point ringed; None without epochs."""
     if not epochs:
         return None
     best = max(epochs, key=lambda e: e.val_score)
     points = [(float(e.epoch), 100 * e.val_score) for e in epochs]
 
     def draw(width: int, height: int) -> Markup:
-        plane = _by_epoch(epochs, width, height, around([y for _, y in points]), "top-1 on val, %")
+        title = f"{metric} on val, %"
+        plane = _by_epoch(epochs, width, height, around([y for _, y in points]), title)
         ring = plane.mark("circle", best.epoch, 100 * best.val_score, 8, "ring")
-        curve = _curve(plane, points, "first", "top-1 on val {:.1f} %")
+        curve = _curve(plane, points, "first", f"{metric} on val {{:.1f}} %")
         return svg(width, height, plane.axes(), curve, ring)
 
     wide, narrow = both(draw, half=True)
     return Chart(
-        id="curves-top1",
-        title="Accuracy on val",
+        id="curves-score",
+        title=f"{metric_name(metric)} on val",
         how_to_read=(
             "Higher is better; the ring marks the highest epoch, and choosing by val makes val "
             "look better than new images will."
         ),
-        alt=f"Line plot of top-1 accuracy on val over {len(epochs)} epochs; the highest is "
+        alt=f"Line plot of {metric} on val over {len(epochs)} epochs; the highest is "
         f"{percent(best.val_score)} in epoch {best.epoch}.",
         wide=wide,
         narrow=narrow,

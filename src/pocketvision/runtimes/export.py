@@ -9,7 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import onnx
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.runtimes.onnxfile import (
+    ANSWERS,
     INPUT,
     OUTPUT,
     drop_unused_constants,
@@ -37,10 +38,11 @@ Net = TypeVar("Net", bound=nn.Module)
 def export_onnx(network: nn.Module, path: Path, card: FileCard) -> None:
     """Write `network` with its normalisation as one self-contained ONNX file, atomically.
 
-    network: (N, C, H, W) float normalised -> (N, K), C = 1 or 3; it is not changed.
-    The file: "input" uint8 (batch, H, W, C), RGB or grey pixels -> "logits" float32 (batch, K),
-    H = W = card.preprocessing.resolution; grey takes the mean of the RGB mean and std. The card
-    goes into the metadata.
+    network: of (N, C, H, W) float normalised, C = 1 or 3, giving logits (N, K), or what
+    `models.answering` makes of a segmenter or detector; it is not changed.
+    The file: "input" uint8 (batch, H, W, C), RGB or grey pixels -> "logits" float32 (batch, ...),
+    and the answers of the card's task (`onnxfile.ANSWERS`), H = W = card.preprocessing.resolution;
+    grey takes the mean of the RGB mean and std. The card goes into the metadata.
     Raises: ConfigError: another number of input channels.
     """
     channels = _input_channels(network)
@@ -55,7 +57,7 @@ def export_onnx(network: nn.Module, path: Path, card: FileCard) -> None:
             dynamo=True,
             external_data=False,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(dict.fromkeys((OUTPUT, ANSWERS[card.task]))),
             dynamic_shapes=({0: torch.export.Dim(BATCH)},),
             verbose=False,
         )
@@ -108,7 +110,7 @@ def finish_export(model: onnx.ModelProto, path: Path, card: Mapping[str, str]) -
 
 
 class _FromPixels(nn.Module):
-    """uint8 (N, H, W, C) -> logits: the network behind its normalisation, ready to be traced."""
+    """uint8 (N, H, W, C) -> outputs: the network behind its normalisation, ready to be traced."""
 
     mean: Tensor
     scale: Tensor
@@ -123,14 +125,13 @@ class _FromPixels(nn.Module):
         self.register_buffer("scale", 1 / std.view(1, -1, 1, 1))
         self.eval()
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Any:
         images = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)  # (N, C, H, W)
-        logits: Tensor = self.network((images - self.mean) * self.scale)
-        return logits
+        return self.network((images - self.mean) * self.scale)
 
 
 def _input_channels(network: nn.Module) -> int:
-    spec = getattr(network, "spec", None)
+    spec = getattr(getattr(network, "network", network), "spec", None)
     channels = 3 if spec is None else int(spec.in_chans)
     if channels not in (1, 3):
         raise ConfigError(f"in_chans={channels} cannot be exported; expected 1 (grey) or 3 (RGB).")

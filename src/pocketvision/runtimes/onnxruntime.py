@@ -21,7 +21,6 @@ from pocketvision.runtimes.int8.static import static_int8
 from pocketvision.runtimes.onnxfile import (
     INPUT,
     check_exported,
-    drop_unused_constants,
     read_model,
     write_model,
 )
@@ -33,8 +32,8 @@ from pocketvision.runtimes.onnxsession import (
 )
 from pocketvision.runtimes.profiling import onnxruntime_operators
 from pocketvision.runtimes.runtime import (
+    Answers,
     Calibration,
-    Logits,
     OperatorRuns,
     Pixels,
     check_pixels,
@@ -77,9 +76,8 @@ class OnnxRuntime:
         check_shape("calibration pixels", calibration.pixels.shape, (None, *_image_shape(source)))
         area = calibration.pixels.shape[1] * calibration.pixels.shape[2]
         batches = in_batches(calibration.pixels, BATCH_PIXELS // area)
-        model = static_int8(float_onnx, target.parent, batches, calibration.config).model
-        drop_unused_constants(model.graph)
-        write_model(model, target)
+        found = static_int8(float_onnx, target.parent, batches, calibration.config)
+        write_model(found.file, target)
 
     def session(self, path: Path, precision: Precision, threads: int) -> OnnxSession:
         choice("precision", precision, self.precisions)
@@ -110,13 +108,14 @@ class OnnxSession:
         threads: int,
     ) -> None:
         self._session = session
+        self._answer = session.get_outputs()[-1].name
         self._shape = shape
         self._options = session_options(precision, threads)
 
-    def run(self, pixels: Pixels) -> Logits:
+    def run(self, pixels: Pixels) -> Answers:
         check_pixels(pixels, self._shape)
-        logits: Logits = self._session.run(None, {INPUT: pixels})[0]
-        return logits
+        answers: Answers = self._session.run([self._answer], {INPUT: pixels})[0]
+        return answers
 
     def describe(self) -> dict[str, str]:
         return dict(self._options)

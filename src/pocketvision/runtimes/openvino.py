@@ -28,9 +28,9 @@ from pocketvision.runtimes.openvino_graph import transpose_shuffles
 from pocketvision.runtimes.profiling import openvino_operators
 from pocketvision.runtimes.runtime import (
     MAX_THREADS,
+    Answers,
     Calibration,
     FileCard,
-    Logits,
     OperatorRuns,
     Pixels,
     check_pixels,
@@ -151,14 +151,14 @@ class OpenVinoSession:
         }
         self._requests = {1: self._compile(1)}
 
-    def run(self, pixels: Pixels) -> Logits:
+    def run(self, pixels: Pixels) -> Answers:
         check_pixels(pixels, self._shape)
         batch = len(pixels)
         if batch not in self._requests:
             self._requests[batch] = self._compile(batch)
         outputs = self._requests[batch].infer([pixels], share_inputs=True)
-        logits: Logits = outputs[0]
-        return logits
+        answers: Answers = outputs[len(outputs) - 1]
+        return answers
 
     def profile(self, pixels: Pixels, runs: int) -> tuple[OperatorRuns, ...]:
         """As `runtime.Runtime.profile`. Raises: ConfigError: other pixels."""

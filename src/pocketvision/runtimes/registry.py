@@ -12,7 +12,7 @@ from pocketvision.errors import MissingExtraError, choice
 from pocketvision.record import Precision
 from pocketvision.runtimes.onnxruntime import OnnxRuntime, in_batches
 from pocketvision.runtimes.openvino import OpenVino
-from pocketvision.runtimes.runtime import Logits, Pixels, Runtime
+from pocketvision.runtimes.runtime import Answers, Pixels, Runtime
 
 BATCH = 8  # images at a time, when accuracy is measured
 
@@ -26,10 +26,10 @@ def get_runtime(name: str) -> Runtime:
     return RUNTIMES[choice("runtime", name, RUNTIMES)]
 
 
-def file_logits(
+def file_answers(
     runtime: str, precision: Precision, path: Path, threads: int, pixels: Pixels
-) -> Logits:
-    """(N, K) of a file under the options that ship. Raises: as `Runtime.session`."""
+) -> Answers:
+    """(N, ...) of a file under the options that ship. Raises: as `Runtime.session`."""
     session = get_runtime(runtime).session(path, precision, threads)
     return np.concatenate([session.run(batch) for batch in in_batches(pixels, BATCH)])
 

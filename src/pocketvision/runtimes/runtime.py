@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError, check_shape, choice, in_range
-from pocketvision.record import Precision
+from pocketvision.record import Precision, TaskName
 from pocketvision.storage import from_json, to_json
 
 FORMAT_VERSION = 1
@@ -21,18 +21,21 @@ MAX_THREADS = 256
 
 Pixels = NDArray[np.uint8]  # (N, H, W, C), as a camera gives them
 Logits = NDArray[np.float32]  # (N, K)
+Answers = NDArray[Any]  # (N, ...): (N, K) logits of a classifier, else as `onnxfile.ANSWERS` says
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileCard:
     """What an exported file says about itself: network, classes in the order of the logits, input.
 
-    A file exported before its classes are known (a candidate being timed) has none.
+    A file exported before its classes are known (a candidate being timed) has none. task: what its
+    answers are (`onnxfile.ANSWERS`).
     """
 
     name: str
     classes: tuple[str, ...] = ()
     preprocessing: Preprocessing
+    task: TaskName = "classify"
 
     def to_metadata(self) -> dict[str, str]:
         """Flat text pairs, lists as JSON: what ONNX and OpenVINO files can carry."""
@@ -44,6 +47,7 @@ class FileCard:
             "resolution": str(self.preprocessing.resolution),
             "side": str(self.preprocessing.side),
             "whole": json.dumps(self.preprocessing.whole),
+            "task": self.task,
             "format_version": str(FORMAT_VERSION),
         }
 
@@ -60,7 +64,8 @@ class FileCard:
                 f"{source} was not written by pocketvision: its metadata lack {', '.join(missing)}."
             )
         known = [field.name for field in fields(_Flat) if field.name in metadata]
-        values = {key: metadata[key] for key in known} | {"name": json.dumps(metadata["name"])}
+        texts = {key: json.dumps(metadata[key]) for key in ("name", "task") if key in metadata}
+        values = {key: metadata[key] for key in known} | texts
         text = ",".join(f'"{key}":{value}' for key, value in values.items())
         flat = from_json(_Flat, f"{{{text}}}", source=f"the metadata of {source}")
         if flat.format_version > FORMAT_VERSION:
@@ -78,7 +83,9 @@ class FileCard:
             )
         except ConfigError as error:
             raise ArtefactError(f"the metadata of {source} are unusable: {error}") from error
-        return cls(name=flat.name, classes=flat.classes, preprocessing=preprocessing)
+        return cls(
+            name=flat.name, classes=flat.classes, preprocessing=preprocessing, task=flat.task
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +99,8 @@ class _Flat:
     resolution: int
     side: int
     format_version: int
-    whole: bool = False  # files of before know of centres alone
+    whole: bool = False  # files of before know of centres and classes alone
+    task: TaskName = "classify"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,8 +167,8 @@ class OperatorRuns:
 class Session(Protocol):
     """A file opened for running."""
 
-    def run(self, pixels: Pixels) -> Logits:
-        """(N, H, W, C) uint8 -> (N, K) float32. Raises: ConfigError: other pixels."""
+    def run(self, pixels: Pixels) -> Answers:
+        """(N, H, W, C) uint8 -> (N, ...) answers. Raises: ConfigError: other pixels."""
         ...
 
     def describe(self) -> dict[str, str]:

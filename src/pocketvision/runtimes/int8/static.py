@@ -56,8 +56,15 @@ from pocketvision.runtimes.int8.stem import (
     paint_border,
 )
 from pocketvision.runtimes.int8.weights import round_weights
-from pocketvision.runtimes.onnxfile import metadata, read_model, set_metadata
+from pocketvision.runtimes.onnxfile import (
+    drop_unused_constants,
+    metadata,
+    read_model,
+    set_metadata,
+    write_model,
+)
 from pocketvision.runtimes.runtime import Int8Config
+from pocketvision.runtimes.tail import with_tail, without_tail
 
 ROUNDING = 96  # images that weights are rounded by
 CORRECTING = 32  # images that biases are corrected on; a session for every layer runs them
@@ -68,6 +75,7 @@ OPERATORS = sorted({*QDQRegistry, *QLinearOpsRegistry} - {"Cast"})
 class Quantized:
     """An INT8 graph, the float graph it was made of, with the same names of nodes, and the file's.
 
+    Both end with the raw outputs, as integers do; `file` goes on as the file does.
     ranges: of every tensor that became integers, with the method that set it. entry: the pixels.
     left_out: names of nodes that stay in float. pairs: equalised ones. widths: that were filled up.
     corrected: biases. guarded: channels whose bias was too large for its scale.
@@ -88,6 +96,13 @@ class Quantized:
     def methods(self) -> dict[str, int]:
         """How many tensors took their range from each method."""
         return dict(Counter(method for method, _ in self.ranges.values()))
+
+    @property
+    def file(self) -> onnx.ModelProto:
+        """The INT8 graph whole, with what the file does behind the raw outputs."""
+        whole = with_tail(self.model, self.source)
+        drop_unused_constants(whole.graph)
+        return whole
 
     def only(self, names: Collection[str]) -> onnx.ModelProto:
         """The network with these nodes alone in integers; biases are not corrected."""
@@ -242,8 +257,9 @@ def _prepare(source: Path, folder: Path) -> onnx.ModelProto:
     """Hard swishes taken apart, every node with a name of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".quantize.") as temporary:
-        path = Path(temporary) / "prepared.onnx"
-        quant_pre_process(source, path, skip_symbolic_shape=True)
+        cut, path = Path(temporary) / "cut.onnx", Path(temporary) / "prepared.onnx"
+        write_model(without_tail(read_model(source)), cut)
+        quant_pre_process(cut, path, skip_symbolic_shape=True)
         model = read_model(path)
     del model.graph.value_info[:]
     seen: Counter[str] = Counter()

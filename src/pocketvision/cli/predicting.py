@@ -1,0 +1,125 @@
+"""The verb `predict`: what a fitted network says of image files, whatever its task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from pocketvision.cli import display, options
+from pocketvision.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pocketvision.fitting.artefact import Artefact
+
+SHOWN_FROM = 0.3  # score of a box
+
+
+def predict(
+    folder: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 3,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="PNG to write: the one image with what was seen in it."),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Say what a fitted network sees in image files."""
+    from pocketvision.fitting.artefact import load
+
+    artefact = load(folder)
+    if out is not None:
+        _refuse_picture(artefact, images, out)
+    match artefact.record.task:
+        case "segment":
+            _segment(artefact, images, top, out, json)
+        case "detect":
+            _detect(artefact, images, out, json)
+        case _:
+            _classify(artefact, images, top, json)
+
+
+def _refuse_picture(artefact: Artefact, images: list[Path], out: Path) -> None:
+    """Raises: ConfigError: there is nothing to draw, or nowhere to."""
+    if artefact.record.task == "classify":
+        raise ConfigError(
+            f"--out draws places, and {artefact.folder} holds a network that names whole images; "
+            "leave it away."
+        )
+    if len(images) != 1:
+        raise ConfigError(f"--out takes one image, {len(images)} were given; draw them in turn.")
+    if out.exists():
+        raise ConfigError(f"{out} exists; give another name, or remove it.")
+
+
+def _classify(artefact: Artefact, images: list[Path], top: int, json: bool) -> None:
+    predictions = {str(image): artefact.predict(image) for image in images}
+    if json:
+        display.print_json(
+            {
+                image: dict(zip(p.classes, p.probabilities, strict=True))
+                for image, p in predictions.items()
+            }
+        )
+    else:
+        display.print_predictions(predictions, top)
+
+
+def _segment(
+    artefact: Artefact, images: list[Path], top: int, out: Path | None, json: bool
+) -> None:
+    from pocketvision.fitting.segmented import class_shares, picture_of
+
+    shares: dict[str, dict[str, float]] = {}
+    for image in images:
+        classes = artefact.segment(image)
+        shares[str(image)] = class_shares(classes, artefact.classes)
+        if out is not None:
+            picture_of(image, classes, out)
+    if json:
+        display.print_json(shares)
+        return
+    grid = display.table("", "image", "class", ">share of pixels")
+    for path, found in shares.items():
+        for number, (name, share) in enumerate(list(found.items())[:top]):
+            shown = escape(display.printable(path)) if number == 0 else ""
+            grid.add_row(shown, escape(name), f"{share:.1%}")
+    display.show(grid)
+    if out is not None:
+        display.out.print(f"Wrote {out}", highlight=False)
+
+
+def _detect(artefact: Artefact, images: list[Path], out: Path | None, json: bool) -> None:
+    from pocketvision.boxes import Selection
+    from pocketvision.fitting.artefact import upright
+    from pocketvision.fitting.detected import picture_of
+
+    told: dict[str, list[dict[str, object]]] = {}
+    for image in images:
+        found = artefact.detect(image, Selection(least=SHOWN_FROM))
+        height, width, _ = upright(image).shape
+        corners = (found.boxes * [width, height, width, height]).round(1).tolist()
+        rows = zip(found.classes.tolist(), found.scores.tolist(), corners, strict=True)
+        told[str(image)] = [
+            {"class": artefact.classes[number - 1], "score": round(score, 4), "box": box}
+            for number, score, box in rows
+        ]
+        if out is not None:
+            picture_of(image, found, artefact.classes, out)
+    if json:
+        display.print_json(told)
+        return
+    grid = display.table("", "image", "class", ">score", ">left, top, right, bottom, px")
+    for path, lines in told.items():
+        for number, line in enumerate(lines):
+            shown = escape(display.printable(path)) if number == 0 else ""
+            box = ", ".join(f"{side:.0f}" for side in line["box"])  # type: ignore[attr-defined]
+            grid.add_row(shown, escape(str(line["class"])), f"{line['score']:.2f}", box)
+        if not lines:
+            grid.add_row(escape(display.printable(path)), "nothing", "", "")
+    display.show(grid)
+    if out is not None:
+        display.out.print(f"Wrote {out}", highlight=False)

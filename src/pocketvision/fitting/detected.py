@@ -1,0 +1,190 @@
+"""A detector looked at: behind its training, and behind its release."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from pocketvision.boxes import Boxes, Detections, Objects
+from pocketvision.data.folders import printable
+from pocketvision.data.objects.samples import BoxedSamples
+from pocketvision.data.pixels import decode, open_image
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import Pixels
+from pocketvision.data.transforms import eval_batch
+from pocketvision.fitting.artefact import upright
+from pocketvision.fitting.segmented import palette
+from pocketvision.fitting.tasks.task import Evidence, Examination
+from pocketvision.measure.detection import SURE, detection_scores, precision_recall
+from pocketvision.measure.detection_judge import DetectionJudge
+from pocketvision.measure.judge import Answers
+from pocketvision.models.answering import answering
+from pocketvision.models.detector import Detector
+from pocketvision.record import DetectedImage, DetectionFigures, Score
+from pocketvision.storage import write_atomic
+from pocketvision.train.alarms import batch_statistics, norm_alarm
+from pocketvision.train.config import TrainConfig
+
+TRAINING_IMAGES = 128  # of them that are looked at, at most
+SHOWN = 12  # images in the report, the worst
+SHOWN_SIDE = 320  # pixels of the longer side of each
+QUALITY = 80  # of JPEG
+TRUTH = (255, 255, 255)  # the colour of what was to be found
+
+
+def judge_of(samples: BoxedSamples, rows: np.ndarray) -> DetectionJudge:
+    """Who knows the objects of those rows."""
+    return DetectionJudge(
+        objects=samples.objects.take(rows), sizes=samples.sizes[rows], classes=samples.classes
+    )
+
+
+def examine_detector(
+    network: Detector,
+    samples: BoxedSamples,
+    pixels: Pixels,
+    pre: Preprocessing,
+    config: TrainConfig,
+) -> Examination:
+    """Score a trained network on training images and on val."""
+    train = np.random.default_rng(config.seed).permutation(samples.indices("train"))
+    train = train[:TRAINING_IMAGES]
+    judged = [
+        _score(net, samples, rows, pixels, pre, config.batch_size)
+        for net, rows in (
+            (network.eval(), train),
+            (batch_statistics(network), train),
+            (network, samples.indices("val")),
+        )
+    ]
+    alarm = norm_alarm(judged[0], judged[1])
+    return Examination(
+        alarms=() if alarm is None else (alarm,), train_score=judged[0], val_score=judged[2]
+    )
+
+
+def _score(
+    network: torch.nn.Module,
+    samples: BoxedSamples,
+    rows: np.ndarray,
+    pixels: Pixels,
+    pre: Preprocessing,
+    batch_size: int,
+) -> Score:
+    asked = answering(network)  # type: ignore[arg-type]  # a copy with other norms is one too
+    judge, parts = judge_of(samples, rows), np.array_split(rows, -(-len(rows) // batch_size))
+    with torch.inference_mode():
+        answers = [
+            asked(eval_batch(torch.from_numpy(batch), pre))[-1].numpy()
+            for batch in pixels.batches(parts)
+        ]
+    return judge.score(judge.found(np.concatenate(answers)))
+
+
+def detector_evidence(samples: BoxedSamples, rows: np.ndarray, answers: Answers) -> Evidence:
+    """What is recorded of the shipped file's answers for those rows.
+
+    Raises: DataError: an image changed since it was scanned.
+    """
+    judge = judge_of(samples, rows)
+    found = judge.found(answers)
+    words = (found, judge.objects, judge.sizes, judge.classes)
+    scores = detection_scores(*words)
+    order = _worst_first(found, judge.objects)[:SHOWN]
+    return Evidence(
+        detection=DetectionFigures(
+            ap50=scores.ap50,
+            ap75=scores.ap75,
+            ap_small=scores.ap_small,
+            ap_medium=scores.ap_medium,
+            ap_large=scores.ap_large,
+            class_aps=scores.per_class,
+            class_ap50s=scores.per_class_ap50,
+            recall=scores.recall,
+            precisions=precision_recall(*words),
+            images=tuple(
+                DetectedImage(
+                    path=printable(samples.paths[int(rows[k])]),
+                    objects=int((~judge.objects.of(k).ignored).sum()),
+                    found=int((found[k].scores >= SURE).sum()),
+                    picture=_picture(samples, int(rows[k]), judge.objects.of(k), found[k]),
+                )
+                for k in order
+            ),
+        )
+    )
+
+
+def _worst_first(found: Sequence[Detections], objects: Objects) -> list[int]:
+    """Images by how many more or fewer sure boxes there are than objects."""
+    wrong = [
+        abs(int((one.scores >= SURE).sum()) - int((~objects.of(k).ignored).sum()))
+        for k, one in enumerate(found)
+    ]
+    return sorted(range(len(wrong)), key=lambda k: -wrong[k])
+
+
+def _picture(samples: BoxedSamples, row: int, truth: Objects, found: Detections) -> str:
+    """The image with what was to be found in white, and what was found in colours."""
+    with open_image(io.BytesIO(samples.read_unchanged(row))) as opened:
+        image = decode(opened, SHOWN_SIDE)
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BILINEAR)
+    draw = ImageDraw.Draw(image)
+    for box in truth.boxes:
+        draw.rectangle(_in_pixels(box, image.size), outline=TRUTH)
+    _draw(draw, image.size, sure(found))
+    written = io.BytesIO()
+    image.save(written, "JPEG", quality=QUALITY, optimize=True)
+    return base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def sure(found: Detections, least: float = SURE) -> Detections:
+    """The boxes with a score of at least that."""
+    kept = found.scores >= least
+    return Detections(
+        boxes=found.boxes[kept], scores=found.scores[kept], classes=found.classes[kept]
+    )
+
+
+def picture_of(image: Path, found: Detections, names: Sequence[str], out: Path) -> None:
+    """Write a PNG of an image file with boxes and their classes in it, atomically.
+
+    Raises: DataError: it cannot be read.
+    """
+    drawn = Image.fromarray(upright(image))
+    draw = ImageDraw.Draw(drawn)
+    _draw(draw, drawn.size, found, names)
+    written = io.BytesIO()
+    drawn.save(written, "PNG")
+    write_atomic(out, written.getvalue())
+
+
+def _draw(
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    found: Detections,
+    names: Sequence[str] = (),
+) -> None:
+    colours = palette(256)
+    width = max(1, round(max(size) / 320))
+    for box, score, number in zip(
+        found.boxes, found.scores.tolist(), found.classes.tolist(), strict=True
+    ):
+        colour = tuple(colours[number % 256].tolist())
+        corners = _in_pixels(box, size)
+        draw.rectangle(corners, outline=colour, width=width)
+        if names:
+            words = f"{names[number - 1]} {score:.0%}"
+            draw.text((corners[0] + 2, corners[1] + 1), words, fill=colour)
+
+
+def _in_pixels(box: Boxes, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = box.tolist()
+    width, height = size[0] - 1, size[1] - 1
+    return left * width, top * height, right * width, bottom * height

@@ -1,0 +1,165 @@
+"""A segmenter looked at: behind its training, and behind its release."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pocketvision.data.folders import printable
+from pocketvision.data.masks.mask import VOID, Mask, resized_mask
+from pocketvision.data.masks.samples import MaskedSamples
+from pocketvision.data.pixels import decode, open_image
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import Pixels
+from pocketvision.data.transforms import eval_batch
+from pocketvision.fitting.artefact import upright
+from pocketvision.fitting.tasks.task import Evidence, Examination
+from pocketvision.measure.judge import Answers
+from pocketvision.measure.segmentation import (
+    SegmentationJudge,
+    class_ious,
+    iou_score,
+    mean_iou,
+    pixel_accuracy,
+)
+from pocketvision.models.answering import answering
+from pocketvision.models.segmenter import Segmenter
+from pocketvision.record import Score, SegmentationFigures, SegmentedImage
+from pocketvision.storage import write_atomic
+from pocketvision.train.alarms import batch_statistics, norm_alarm
+from pocketvision.train.config import TrainConfig
+
+TRAINING_IMAGES = 128  # of them that are looked at, at most
+SHOWN = 12  # images in the report, the worst
+SHOWN_SIDE = 160  # pixels of the longer side of each of the three pictures
+QUALITY = 80  # of JPEG
+STRENGTH = 0.55  # of the colours over the image
+
+
+def examine_segmenter(
+    network: Segmenter,
+    samples: MaskedSamples,
+    pixels: Pixels,
+    pre: Preprocessing,
+    config: TrainConfig,
+) -> Examination:
+    """Score a trained network on training images and on val, at the size of their masks."""
+    train = np.random.default_rng(config.seed).permutation(samples.indices("train"))
+    train = train[:TRAINING_IMAGES]
+    judged = [
+        _score(net, samples, rows, pixels, pre, config.batch_size)
+        for net, rows in (
+            (network.eval(), train),
+            (batch_statistics(network), train),
+            (network, samples.indices("val")),
+        )
+    ]
+    alarm = norm_alarm(judged[0], judged[1])
+    return Examination(
+        alarms=() if alarm is None else (alarm,), train_score=judged[0], val_score=judged[2]
+    )
+
+
+def _score(
+    network: torch.nn.Module,
+    samples: MaskedSamples,
+    rows: np.ndarray,
+    pixels: Pixels,
+    pre: Preprocessing,
+    batch_size: int,
+) -> Score:
+    asked = answering(network)  # type: ignore[arg-type]  # a copy with other norms is one too
+    judge = SegmentationJudge(read=samples.masks.read, rows=rows, classes=len(samples.classes))
+    parts = np.array_split(rows, -(-len(rows) // batch_size))
+    with torch.inference_mode():
+        answers = [
+            asked(eval_batch(torch.from_numpy(batch), pre))[-1].numpy()
+            for batch in pixels.batches(parts)
+        ]
+    return iou_score(judge.counts(np.concatenate(answers)))
+
+
+def segmenter_evidence(samples: MaskedSamples, rows: np.ndarray, answers: Answers) -> Evidence:
+    """What is recorded of the shipped file's answers for those rows, (n, h, w) uint8.
+
+    Raises: DataError: an image or a mask changed since it was scanned.
+    """
+    classes = len(samples.classes)
+    judge = SegmentationJudge(read=samples.masks.read, rows=rows, classes=classes)
+    counts = judge.counts(answers)
+    whole, each = counts.sum(axis=0), mean_iou(counts)
+    worst = np.argsort(each, kind="stable")[:SHOWN]
+    ious = [None if np.isnan(iou) else float(iou) for iou in class_ious(whole)]
+    return Evidence(
+        confusion=tuple(tuple(row) for row in whole.tolist()),
+        segmentation=SegmentationFigures(
+            pixel_accuracy=pixel_accuracy(whole),
+            class_ious=tuple(ious),
+            images=tuple(
+                SegmentedImage(
+                    path=printable(samples.paths[rows[k]]),
+                    miou=float(each[k]),
+                    picture=_picture(samples, int(rows[k]), answers[k]),
+                )
+                for k in worst
+            ),
+        ),
+    )
+
+
+def _picture(samples: MaskedSamples, row: int, answer: Mask) -> str:
+    """The image, with its mask over it, and with the answer over it, side by side."""
+    with open_image(io.BytesIO(samples.read_unchanged(row))) as opened:
+        image = decode(opened, SHOWN_SIDE)
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BILINEAR)
+    plain = np.asarray(image)
+    size = (image.height, image.width)
+    masks = (samples.masks.read(row), answer)
+    shown = [plain, *(overlaid(plain, resized_mask(mask, size)) for mask in masks)]
+    written = io.BytesIO()
+    joined = Image.fromarray(np.concatenate(shown, axis=1))
+    joined.save(written, "JPEG", quality=QUALITY, optimize=True)
+    return base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def overlaid(image: np.ndarray, classes: Mask) -> np.ndarray:
+    """(H, W, 3) uint8 with the colour of each pixel's class over it; void stays as it is."""
+    colours = palette(256)[classes].astype(np.float32)
+    mixed = (1 - STRENGTH) * image + STRENGTH * colours
+    shown: np.ndarray = np.where((classes == VOID)[..., None], image, mixed.round())
+    return shown.astype(np.uint8)
+
+
+def class_shares(classes: Mask, names: Sequence[str]) -> dict[str, float]:
+    """The share of an image's pixels that each class has, the largest first; absent ones not."""
+    counts = np.bincount(classes.ravel(), minlength=len(names))
+    order = np.argsort(-counts, kind="stable")
+    return {names[k]: float(counts[k] / classes.size) for k in order if counts[k]}
+
+
+def picture_of(image: Path, classes: Mask, out: Path) -> None:
+    """Write a PNG of an image file with the colours of its classes over it, atomically.
+
+    classes: (H, W) uint8, of the upright image. Raises: DataError: it cannot be read.
+    """
+    written = io.BytesIO()
+    Image.fromarray(overlaid(upright(image), classes)).save(written, "PNG")
+    write_atomic(out, written.getvalue())
+
+
+def palette(count: int) -> np.ndarray:
+    """(count, 3) uint8: colours that differ, as Pascal VOC's masks have them (the first black)."""
+    numbers = np.arange(count)
+    colours = np.zeros((count, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((numbers >> (3 * bit + channel)) & 1) << (7 - bit)).astype(
+                np.uint8
+            )
+    return colours

@@ -1,0 +1,139 @@
+"""Detection: where objects are, and of which class, by SSDLite on a compact network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from pocketvision.boxes import Detections
+from pocketvision.data.images import Samples
+from pocketvision.data.objects.samples import BoxedSamples, scan_objects
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import Pixels
+from pocketvision.data.threads import Progress
+from pocketvision.errors import require
+from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.detected import detector_evidence, examine_detector, judge_of
+from pocketvision.fitting.fine_tuning import start_dense_from
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.fitting.tasks.task import Evidence, Examination, Open
+from pocketvision.measure.detection import detection_scores
+from pocketvision.measure.detection_judge import DetectionJudge
+from pocketvision.measure.detection_matches import EXTRA
+from pocketvision.measure.judge import Answers
+from pocketvision.models import registry
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.detector import Detector, DetectorSpec, ssdlite
+from pocketvision.models.networks import AnyNetwork, AnySpec
+from pocketvision.record import Finding, Metric, TaskName
+from pocketvision.train.batches import Source
+from pocketvision.train.config import TrainConfig
+from pocketvision.train.detect import Detection, ObjectSource, rehearsal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detect:
+    """A `Task`."""
+
+    name: TaskName = "detect"
+    metric: Metric = "mAP"
+    batch_size: int = 16
+    resolutions: tuple[int, ...] = (160, 192, 224, 256, 320, 384, 448, 512)
+
+    def scan(self, config: FitConfig, progress: Progress) -> BoxedSamples:
+        require("faster_coco_eval", EXTRA)  # now, not behind the first epoch
+        return scan_objects(
+            config.data,
+            seed=config.seed,
+            skip_bad=config.skip_bad,
+            only=config.only,
+            progress=progress,
+        )
+
+    def find_faults(self, samples: Samples, reporter: Reporter) -> tuple[Finding, ...]:
+        return ()
+
+    def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
+        return registry.spec(name, width=width, resolution=resolution, reduced_tail=True)
+
+    def network(self, backbone: ArchSpec, classes: int) -> DetectorSpec:
+        return ssdlite(backbone, classes + 1)
+
+    def preprocessing(self, resolution: int, shorter_side: int) -> Preprocessing:
+        return Preprocessing.of_whole(resolution)
+
+    def start(self, spec: AnySpec, config: FitConfig, reporter: Reporter) -> tuple[AnyNetwork, str]:
+        return start_dense_from(cast(DetectorSpec, spec), config, reporter)
+
+    def sources(
+        self, samples: Samples, pixels: Pixels, preprocessing: Preprocessing
+    ) -> tuple[ObjectSource, ObjectSource]:
+        objects = cast(BoxedSamples, samples).objects
+        train, val = (
+            ObjectSource(pixels=pixels, objects=objects, indices=samples.indices(split))
+            for split in ("train", "val")
+        )
+        return train, val
+
+    def module(
+        self,
+        network: AnyNetwork,
+        samples: Samples,
+        sources: tuple[Source, Source],
+        preprocessing: Preprocessing,
+        config: TrainConfig,
+        teacher: AnyNetwork | None,
+    ) -> Detection:
+        train, val = cast(tuple[ObjectSource, ObjectSource], sources)
+        return Detection(
+            cast(Detector, network),
+            train=train,
+            val=val,
+            preprocessing=preprocessing,
+            config=config,
+            judged=Mean(judge=self.judge(samples, samples.indices("val"))),
+        )
+
+    def rehearsal(
+        self, network: AnyNetwork, preprocessing: Preprocessing, config: TrainConfig, images: int
+    ) -> Detection:
+        return rehearsal(cast(Detector, network), preprocessing, config, images)
+
+    def examine(
+        self,
+        network: AnyNetwork,
+        samples: Samples,
+        pixels: Pixels,
+        pre: Preprocessing,
+        config: TrainConfig,
+    ) -> Examination:
+        return examine_detector(
+            cast(Detector, network), cast(BoxedSamples, samples), pixels, pre, config
+        )
+
+    def judge(self, samples: Samples, rows: np.ndarray) -> DetectionJudge:
+        return judge_of(cast(BoxedSamples, samples), rows)
+
+    def evidence(
+        self,
+        samples: Samples,
+        rows: np.ndarray,
+        answers: Answers,
+        pre: Preprocessing,
+        open_session: Open,
+    ) -> Evidence:
+        return detector_evidence(cast(BoxedSamples, samples), rows, answers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mean:
+    """mAP of what was found in the images of a judge; 0 where there is nothing to be found."""
+
+    judge: DetectionJudge
+
+    def __call__(self, found: Sequence[Detections]) -> float:
+        judge = self.judge
+        return detection_scores(found, judge.objects, judge.sizes, judge.classes).ap or 0.0

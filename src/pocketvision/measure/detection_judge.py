@@ -1,0 +1,86 @@
+"""Judging detectors as every other network: arrays of answers in, a comparison out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from pocketvision.boxes import Detections, Objects, Selection, select
+from pocketvision.errors import DataError, GateError, check_shape
+from pocketvision.measure.detection import (
+    Sizes,
+    ap_drop_interval,
+    ap_interval,
+    detection_scores,
+    matched_share,
+)
+from pocketvision.measure.judge import Answers, Rows
+from pocketvision.record import Comparison, Metric, Score
+
+SEED = 0  # of the bootstrap
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DetectionJudge:
+    """A `Judge` of boxes with probabilities of N images, (N, M, 4 + K), the background first.
+
+    objects: of the N images. sizes: (N, 2), their width and height in pixels.
+    """
+
+    objects: Objects
+    sizes: Sizes
+    classes: tuple[str, ...]
+    selection: Selection = field(default_factory=Selection)
+    metric: Metric = "mAP"
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def take(self, rows: Rows) -> DetectionJudge:
+        return replace(self, objects=self.objects.take(rows), sizes=self.sizes[rows])
+
+    def found(self, answers: Answers) -> list[Detections]:
+        """What is told of each image. Raises: ConfigError: answers of another shape."""
+        check_shape("answers", answers.shape, (len(self), None, 5 + len(self.classes)))
+        return [select(one[:, :4], one[:, 4:], self.selection) for one in answers]
+
+    def score(self, found: list[Detections]) -> Score:
+        """mAP with its interval. Raises: DataError: no objects to be found."""
+        words = (found, self.objects, self.sizes, self.classes)
+        value, interval = detection_scores(*words).ap, ap_interval(*words, seed=SEED)
+        if value is None or interval is None:
+            raise DataError("there are no objects to be found, so that a detector has no score.")
+        low, high = min(interval[0], value), max(interval[1], value)
+        return Score(value=value, low=low, high=high, n=len(self), metric="mAP")
+
+    def compare(
+        self, answers: Answers, reference: Answers, *, subject: str, reference_name: str, split: str
+    ) -> Comparison:
+        """As `Judge.compare`; agreement is `matched_share`.
+
+        Raises: DataError: no objects to be found. GateError: answers that are not numbers.
+        """
+        for name, given in ((subject, answers), (reference_name, reference)):
+            bad = int((~np.isfinite(given).all(axis=(1, 2))).sum())
+            if bad:
+                raise GateError(
+                    f"{name} gives boxes or scores that are not numbers on {bad} of {len(self)} "
+                    "images."
+                )
+        own, other = self.found(answers), self.found(reference)
+        score, reference_score = self.score(own), self.score(other)
+        interval = ap_drop_interval(own, other, self.objects, self.sizes, self.classes, seed=SEED)
+        assert interval is not None
+        return Comparison(
+            subject=subject,
+            reference=reference_name,
+            split=split,
+            accuracy=score,
+            reference_accuracy=reference_score,
+            drop=reference_score.value - score.value,
+            drop_low=interval[1],
+            drop_high=interval[2],
+            agreement=matched_share(own, other),
+            largest_difference=float(np.abs(answers - reference).max()),
+        )

@@ -1,0 +1,97 @@
+"""Images with boxes, split and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from shapes import HEIGHT, WIDTH, shape_of, write_boxes
+
+from pocketvision.data.objects.samples import scan_objects
+from pocketvision.errors import DataError
+
+
+def test_objects_stay_with_their_images(tmp_path: Path) -> None:
+    samples = scan_objects(write_boxes(tmp_path / "boxes"))
+    assert samples.classes == ("red", "blue")
+    assert samples.split_origins == {
+        "train": "given", "val": "set aside", "test": "set aside"
+    }  # fmt: skip
+    for row in range(len(samples)):
+        seed = int(Path(samples.paths[row]).stem)
+        one = samples.objects.of(row)
+        if seed == 39:
+            assert len(one.labels) == 0
+            continue
+        _, _, boxes = shape_of(seed)
+        assert one.labels.tolist() == [number - 1 for number, *_ in boxes]
+        corners = one.boxes * [WIDTH, HEIGHT, WIDTH, HEIGHT]
+        np.testing.assert_allclose(corners, [box for _, *box in boxes], atol=1e-3)
+    counts = np.array([samples.counts(split) for split in ("train", "val", "test")])
+    assert counts.sum(axis=0).tolist() == [39, 39]
+    assert sum(split.total for split in samples.summary().splits) == 40
+
+
+def test_fingerprint_follows_boxes(tmp_path: Path) -> None:
+    folder = write_boxes(tmp_path / "boxes")
+    first = scan_objects(folder).fingerprint
+    assert scan_objects(folder).fingerprint == first
+    (folder / "labels" / "0.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert scan_objects(folder).fingerprint != first
+
+
+def test_unreadable_images_and_clean_lists(tmp_path: Path) -> None:
+    folder = write_boxes(tmp_path / "boxes")
+    (folder / "images" / "3.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1 of 40 images cannot be read:\n.*images/3\.png"):
+        scan_objects(folder)
+    samples = scan_objects(folder, skip_bad=True)
+    assert len(samples) == 39
+    clean = tmp_path / "clean.txt"
+    clean.write_text("".join(f"images/{number}.png\n" for number in range(4, 20)))
+    assert len(scan_objects(folder, only=clean)) == 16
+    clean.write_text("images/77.png\n")
+    with pytest.raises(DataError, match="names 1 files that are not in"):
+        scan_objects(folder, only=clean)
+
+
+def voc(folder: Path, width: int, height: int) -> Path:
+    """Four photos of 64 x 48 with one box each, whose annotations state that size."""
+    for name in ("JPEGImages", "Annotations"):
+        (folder / name).mkdir(parents=True)
+    for seed in range(4):
+        pixels, _, _ = shape_of(seed)
+        Image.fromarray(pixels).save(folder / "JPEGImages" / f"{seed}.jpg")
+        (folder / "Annotations" / f"{seed}.xml").write_text(
+            f"<annotation><size><width>{width}</width><height>{height}</height></size>"
+            "<object><name>red</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>20</xmax>"
+            "<ymax>20</ymax></bndbox></object></annotation>"
+        )
+    return folder
+
+
+def test_annotation_of_another_size(tmp_path: Path) -> None:
+    assert len(scan_objects(voc(tmp_path / "right", WIDTH, HEIGHT))) == 4
+    with pytest.raises(DataError, match=r"0\.jpg: 64x48, but its annotation says 48x64"):
+        scan_objects(voc(tmp_path / "wrong", HEIGHT, WIDTH))
+
+
+def test_faulty_boxes(tmp_path: Path) -> None:
+    folder = voc(tmp_path / "voc", WIDTH, HEIGHT)
+    path = folder / "Annotations" / "2.xml"
+    path.write_text(path.read_text().replace("<xmax>20</xmax>", "<xmax>2</xmax>"))
+    with pytest.raises(DataError, match="go on without with --skip-bad"):
+        scan_objects(folder)
+    samples = scan_objects(folder, skip_bad=True)
+    assert sum(sum(samples.counts(split)) for split in ("train", "val", "test")) == 3
+    assert len(samples.skipped) == 1
+
+
+def test_too_few_images_for_a_validation_split(tmp_path: Path) -> None:
+    folder = write_boxes(tmp_path / "boxes", 2)
+    (folder / "images" / "1.png").unlink()
+    (folder / "labels" / "1.txt").unlink()
+    with pytest.raises(DataError, match="has too few images to set any aside for validation"):
+        scan_objects(folder)

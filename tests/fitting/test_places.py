@@ -1,0 +1,138 @@
+"""Segmentation and detection through the whole main job, on pictures of rectangles."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from shapes import HEIGHT, NAMES, WIDTH, shape_of, write_boxes, write_masks
+
+from pocketvision.boxes import Selection
+from pocketvision.budget import Budget
+from pocketvision.data.transforms import Augmentation
+from pocketvision.errors import ConfigError, DataError
+from pocketvision.fitting.artefact import Artefact
+from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.pipeline import run_fit
+from pocketvision.fitting.tasks.registry import TASKS
+from pocketvision.fitting.verify import verify
+from pocketvision.record import TaskName
+
+WRITERS = {"segment": write_masks, "detect": write_boxes}
+CONFIG = FitConfig(
+    data="",
+    budget=Budget(latency_ms=50.0, size_bytes=20_000_000),
+    models=("mobilenet_v3_small",),
+    widths=(0.35,),
+    resolutions=(96,),
+    runtimes=("onnxruntime",),
+    epochs=12,
+    batch_size=8,
+    learning_rate=5e-3,
+    augmentation=Augmentation(min_scale=0.8),
+)
+
+
+@pytest.fixture(scope="module", params=["segment", "detect"])
+def fitted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Artefact, Path]:
+    task: TaskName = request.param
+    folder = tmp_path_factory.mktemp(task)
+    data = WRITERS[task](folder / "data")
+    config = replace(CONFIG, data=str(data), task=task)
+    return run_fit(config, folder / "out"), data
+
+
+def test_a_file_ships_that_learned_something(fitted: tuple[Artefact, Path]) -> None:
+    record = fitted[0].record
+    assert record.verdict.met
+    assert record.headline.metric == TASKS[record.task].metric
+    assert record.headline.value > {"segment": 0.4, "detect": 0.01}[record.task]
+    assert record.headline.low <= record.headline.value <= record.headline.high
+    assert record.headline.metric in record.verdict.sentence
+    assert all(found.agreement > 0.9 for found in record.verification)
+    assert {v.precision for v in record.variants} == {"f32", "int8"}
+
+
+def test_the_report_has_what_belongs_to_the_task(fitted: tuple[Artefact, Path]) -> None:
+    artefact = fitted[0]
+    page = (artefact.folder / "report.html").read_text()
+    card = (artefact.folder / "README.md").read_text()
+    metric = artefact.record.headline.metric
+    assert f"({metric}, test)" in page or f"({metric}, val" in page
+    for words in ("Worst images", "Class by class", *NAMES[1:]):
+        assert words in page
+    assert metric in card
+    assert "top-1" not in card
+
+
+def test_it_is_verified_from_image_files(fitted: tuple[Artefact, Path]) -> None:
+    artefact, data = fitted
+    found = verify(artefact.folder, data)
+    assert found.passed, [check for check in found.checks if check.passed is False]
+    accuracy = next(check for check in found.checks if check.name == "accuracy")
+    assert accuracy.recorded == accuracy.found
+    assert accuracy.recorded.startswith(artefact.record.headline.metric)
+
+
+def test_the_shipped_script_says_what_the_library_says(
+    fitted: tuple[Artefact, Path], tmp_path: Path
+) -> None:
+    artefact, data = fitted
+    image = sorted((data / "images").iterdir())[0]
+    script = artefact.folder / "model" / "run.py"
+    ran = subprocess.run(
+        [sys.executable, str(script), str(image)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = ran.stdout.strip().split("\t")
+    if artefact.record.task == "segment":
+        written = np.asarray(Image.open(tmp_path / f"{image.stem}.classes.png"))
+        np.testing.assert_array_equal(written, artefact.segment(image))
+        return
+    found = artefact.detect(image, Selection(least=0.3))
+    assert len(told) - 1 == len(found.scores)
+    scores = sorted((float(line.split()[1]) for line in told[1:]), reverse=True)
+    np.testing.assert_allclose(scores, found.scores, atol=1e-3)
+
+
+def test_python_answers(fitted: tuple[Artefact, Path]) -> None:
+    artefact, data = fitted
+    image = Image.open(data / "images" / "0.png")
+    with pytest.raises(ConfigError, match=r"holds a network for the task .* does not tell classes"):
+        artefact.predict(image)
+    if artefact.record.task == "segment":
+        assert artefact.segment(image).shape == (HEIGHT, WIDTH)
+        with pytest.raises(ConfigError, match="does not tell objects"):
+            artefact.detect(image)
+        return
+    assert artefact.detect(image).boxes.shape[1] == 4
+    with pytest.raises(ConfigError, match="does not tell classes of pixels"):
+        artefact.segment(image)
+
+
+def test_images_that_changed_are_refused(fitted: tuple[Artefact, Path], tmp_path: Path) -> None:
+    artefact, _ = fitted
+    other = WRITERS[artefact.record.task](tmp_path / "other", 30)
+    for image in (other / "images").iterdir():
+        pixels, _, _ = shape_of(1000 + int(image.stem))
+        Image.fromarray(pixels).save(image)
+    with pytest.raises(DataError, match=r"does not hold the \d+ images that carry the recorded"):
+        verify(artefact.folder, other)
+
+
+@pytest.mark.parametrize("task", ["segment", "detect"])
+def test_options_of_other_tasks_are_refused(task: TaskName) -> None:
+    with pytest.raises(ConfigError, match=f"Images of task='{task}' cannot be mixed"):
+        replace(CONFIG, task=task, augmentation=Augmentation(mixup=0.2))
+    with pytest.raises(ConfigError, match=r"void=\(3,\) is of masks; leave it away"):
+        replace(CONFIG, task="detect", void=(3,))

@@ -1,0 +1,134 @@
+"""Learning where objects are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from shapes import HEIGHT, WIDTH, shape_of
+
+from pocketvision.boxes import Detections, Objects
+from pocketvision.data.pixels import load_pixels
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.stream import PixelsInMemory
+from pocketvision.data.transforms import Augmentation
+from pocketvision.measure.detection_judge import DetectionJudge
+from pocketvision.models import registry
+from pocketvision.models.detector import Detector, ssdlite
+from pocketvision.train.alarms import Diverged
+from pocketvision.train.config import TrainConfig
+from pocketvision.train.detect import Detection, ObjectSource, rehearsal
+from pocketvision.train.trainer import fit, seconds_per_image
+
+SIDE, IMAGES = 96, 24
+PRE = Preprocessing.of_whole(SIDE)
+CONFIG = TrainConfig(
+    epochs=20,
+    batch_size=8,
+    warmup_epochs=1,
+    learning_rate=5e-3,
+    ema_decay=0,
+    augmentation=Augmentation(min_scale=0.8),
+)
+
+
+def network() -> Detector:
+    body = registry.spec("mobilenet_v3_small", width=0.35, resolution=SIDE, reduced_tail=True)
+    return ssdlite(body, 3).build(seed=0)
+
+
+def rectangles() -> ObjectSource:
+    """Pictures with a red and a blue rectangle each."""
+    from PIL import Image
+
+    pixels, boxes, labels = [], [], []
+    for seed in range(IMAGES):
+        image, _, found = shape_of(seed)
+        pixels.append(load_pixels(Image.fromarray(image), SIDE, whole=True))
+        for number, *box in found:
+            boxes.append(np.array(box) / [WIDTH, HEIGHT, WIDTH, HEIGHT])
+            labels.append(number - 1)
+    return ObjectSource(
+        pixels=PixelsInMemory(rows=np.stack(pixels)),
+        objects=Objects(
+            boxes=np.array(boxes, np.float32),
+            labels=np.array(labels, np.int32),
+            ignored=np.zeros(len(labels), bool),
+            starts=np.arange(0, len(labels) + 1, 2),
+        ),
+        indices=np.arange(IMAGES),
+    )
+
+
+def judge_of(source: ObjectSource) -> DetectionJudge:
+    sizes = np.tile(np.array([[WIDTH, HEIGHT]], np.int32), (IMAGES, 1))
+    return DetectionJudge(objects=source.objects, sizes=sizes, classes=("red", "blue"))
+
+
+def module_of(config: TrainConfig = CONFIG) -> Detection:
+    source = rectangles()
+    judge = judge_of(source)
+
+    def judged(found: Sequence[Detections]) -> float:
+        return judge.score(list(found)).value
+
+    return Detection(
+        network(), train=source, val=source, preprocessing=PRE, config=config, judged=judged
+    )
+
+
+def test_rectangles_are_found(tmp_path: Path) -> None:
+    result = fit(module_of(), folder=tmp_path / "training")
+    assert result.epochs[-1].val_score > 0.1
+    assert result.epochs[-1].train_loss < 0.5 * result.epochs[0].train_loss
+
+
+def test_training_goes_on_to_the_same(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=2)
+    whole, parts = module_of(config), module_of(config)
+    fit(whole, folder=tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, total: int, note: str) -> None:
+        if done == 4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(parts, folder=tmp_path / "parts", on_step=stop)
+    again = module_of(config)
+    fit(again, folder=tmp_path / "parts")
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name]), name
+
+
+def test_a_batch_without_objects_has_a_loss() -> None:
+    module = module_of()
+    nothing = rectangles().objects.take(np.zeros(0, np.int64))
+    empty = Objects(
+        boxes=nothing.boxes,
+        labels=nothing.labels,
+        ignored=nothing.ignored,
+        starts=np.zeros(3, np.int64),
+    )
+    loss = module.loss(torch.zeros(2, 3, SIDE, SIDE), empty)
+    assert torch.isfinite(loss)
+    assert loss.item() > 0
+
+
+def test_a_loss_far_beyond_guessing_is_a_divergence() -> None:
+    module = module_of()
+    module.check_loss(20.0, "at step 1")
+    with pytest.raises(Diverged, match=r"The training loss became inf at step 3"):
+        module.check_loss(float("inf"), "at step 3")
+
+
+def test_a_step_is_timed_on_noise() -> None:
+    module = rehearsal(network(), PRE, CONFIG, images=4)
+    assert len(module.train_source) == 4
+    assert 0 < seconds_per_image(module) < 60
