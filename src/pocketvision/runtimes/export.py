@@ -28,6 +28,7 @@ from pocketvision.runtimes.onnxfile import (
     set_metadata,
     write_model,
 )
+from pocketvision.runtimes.resizing import classes_last, fix_scales
 from pocketvision.runtimes.runtime import FileCard
 
 BATCH = "batch"
@@ -103,6 +104,9 @@ def finish_export(model: onnx.ModelProto, path: Path, card: Mapping[str, str]) -
     """Tidy what the exporter made and write it, atomically, with its card and its producer."""
     _pool_globally(model.graph)
     _drop_notes(model.graph)
+    fix_scales(model)
+    classes_last(model)
+    drop_unused_constants(model.graph)
     version = importlib.metadata.version("pocketvision")
     model.producer_name, model.producer_version = "pocketvision", version
     set_metadata(model, {**card, "producer": f"pocketvision {version}"})
