@@ -90,24 +90,24 @@ def test_no_epoch_at_all_is_a_budget_error(ranking: list[Candidate], available: 
 
 
 def test_forecast_names_time_and_disk() -> None:
+    planning_s = forecast.planning_seconds(10, ["onnxruntime"])
     sentence = forecast.forecast_sentence(
-        WORK, unknown=10, runtimes=["onnxruntime"], side=64, budget=Budget(time_s=600)
+        WORK, planning_s=planning_s, unknown=10, side=64, budget=Budget(time_s=600)
     )
-    planning = format_time(forecast.planning_seconds(10, ["onnxruntime"]))
+    planning = format_time(planning_s)
     assert sentence == (
         f"Will measure 10 candidates ({planning}), train for about 9 m, then quantize, verify and "
         f"measure ({format_time(WORK.finish_s)}). Disk: up to 14.7 MB of pixel cache."
     )
-    without = forecast.forecast_sentence(
-        WORK, unknown=0, runtimes=["onnxruntime"], side=64, budget=Budget()
-    )
+    without = forecast.forecast_sentence(WORK, planning_s=0.0, unknown=0, side=64, budget=Budget())
     assert without.startswith("Will plan, train for 40 epochs unless --epochs or --time says")
 
 
 def test_forecast_counts_what_measuring_memory_takes() -> None:
-    with_memory = forecast.forecast_sentence(
-        WORK, unknown=10, runtimes=["onnxruntime"], side=64, budget=Budget(memory_bytes=10**7)
-    )
-    planning = forecast.planning_seconds(10, ["onnxruntime"], memory=True)
-    assert planning > forecast.planning_seconds(10, ["onnxruntime"])
-    assert with_memory.startswith(f"Will measure 10 candidates ({format_time(planning)})")
+    plain = forecast.planning_seconds(10, ["onnxruntime"])
+    assert forecast.planning_seconds(10, ["onnxruntime"], memory=True) > plain
+
+
+def test_forecast_counts_what_the_exporter_takes() -> None:
+    plain = forecast.planning_seconds(10, ["onnxruntime"])
+    assert forecast.planning_seconds(10, ["onnxruntime"], cost=4.0) == 4 * plain

@@ -32,6 +32,11 @@ def doctor(
             help="Folder of class folders, or of train/ val/ test/; or a scene: folder or cube."
         ),
     ],
+    task: Annotated[
+        options.PhotoTask,
+        typer.Option(help="What the photos are for: their classes, masks or boxes."),
+    ] = "classify",
+    void: options.Void = None,
     fix: Annotated[
         Path | None,
         typer.Option(
@@ -70,7 +75,7 @@ def doctor(
         )
     else:
         _refuse(context, OF_SCENES, "scenes", f"{data} holds no cube")
-        exit_code = _examine_photos(data, fix, only, json)
+        exit_code = _examine_photos(data, task, tuple(void or ()), fix, only, json)
     if exit_code:
         raise typer.Exit(exit_code)
 
@@ -84,18 +89,21 @@ def _refuse(context: typer.Context, names: tuple[str, ...], others: str, why: st
             raise ConfigError(f"--{option} is an option for {others}, and {why}; leave it away.")
 
 
-def _examine_photos(data: Path, fix: Path | None, only: Path | None, json: bool) -> int:
+def _examine_photos(
+    data: Path,
+    task: options.PhotoTask,
+    void: tuple[int, ...],
+    fix: Path | None,
+    only: Path | None,
+    json: bool,
+) -> int:
     from pocketvision.data.clean import check_new, write_clean_list
-    from pocketvision.data.doctor import examine_index
-    from pocketvision.data.index import read_index
 
     if fix is not None:
         check_new(fix)
-    reporter = display.TerminalReporter()
-    with reporter.progress("Reading images") as advance:
-        index = read_index(data, only=only, progress=lambda done, all_: advance(done, all_, ""))
-    with reporter.progress("Comparing images") as advance:
-        found = examine_index(index, lambda done, all_: advance(done, all_, ""))
+    if void and task != "segment":
+        raise ConfigError("--void is of masks; leave it away, or say --task segment.")
+    index, found = _examined(data, task, void, only)
     if json:
         display.print_json(_as_json(index, found))
     else:
@@ -104,6 +112,40 @@ def _examine_photos(data: Path, fix: Path | None, only: Path | None, json: bool)
         kept = write_clean_list(fix, index, found.left_out)
         _print_fix(fix, index, found, kept)
     return found.exit_code
+
+
+def _examined(
+    data: Path, task: options.PhotoTask, void: tuple[int, ...], only: Path | None
+) -> tuple[Index, PhotoFindings]:
+    """The images, read once, and what was found."""
+    from pocketvision.data.annotated_doctor import examine_annotated
+    from pocketvision.data.doctor import examine_index
+    from pocketvision.data.index import read_index
+    from pocketvision.data.masks.samples import scan_masks
+    from pocketvision.data.objects.samples import scan_objects
+
+    reporter = display.TerminalReporter()
+    with reporter.progress("Reading images") as advance:
+
+        def read(done: int, total: int) -> None:
+            advance(done, total, "")
+
+        samples: Annotated | None = None
+        match task:
+            case "classify":
+                index = read_index(data, only=only, progress=read)
+            case "segment":
+                samples = scan_masks(data, void=void, skip_bad=True, only=only, progress=read)
+            case "detect":
+                samples = scan_objects(data, skip_bad=True, only=only, progress=read)
+    with reporter.progress("Comparing images") as advance:
+
+        def compared(done: int, total: int) -> None:
+            advance(done, total, "")
+
+        if samples is None:
+            return index, examine_index(index, compared)
+        return samples.index, examine_annotated(samples, compared)
 
 
 def _as_json(index: Index, found: PhotoFindings) -> dict[str, object]:
@@ -137,10 +179,11 @@ def _print_fix(fix: Path, index: Index, found: PhotoFindings, kept: int) -> None
 
 def print_photo_findings(found: PhotoFindings) -> None:
     """Images by class and split, and the findings, the gravest first."""
-    totals = ", ".join(f"{name} {sum(row):,}" for name, row in found.counts.items())
+    totals = ", ".join(f"{name} {total:,}" for name, total in found.totals.items())
     line = f"{found.folder}: {found.images:,} images, {len(found.classes):,} classes"
     display.out.print(escape(f"{line}; {totals}." if totals else f"{line}."), highlight=False)
-    grid = display.table("", "class", *(f">{name}" for name in found.counts))
+    told = "" if found.counted == "images" else f", {found.counted}"
+    grid = display.table("", "class", *(f">{name}{told}" for name in found.counts))
     for label, name in enumerate(found.classes):
         shown = name if name.isprintable() else ascii(name)
         grid.add_row(escape(shown), *(f"{row[label]:,}" for row in found.counts.values()))

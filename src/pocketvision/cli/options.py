@@ -11,6 +11,7 @@ from pocketvision.errors import ConfigError
 
 # As in the configurations, whose modules load torch.
 Task = Literal["classify", "segment", "detect", "hyperspectral"]
+PhotoTask = Literal["classify", "segment", "detect"]
 Device = Literal["auto", "cpu", "cuda"]
 SplitKind = Literal["blocks", "random", "given"]
 GuardName = Literal["centre", "full"]

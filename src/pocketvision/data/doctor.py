@@ -34,8 +34,9 @@ Counts = npt.NDArray[np.int64]  # (splits, classes)
 class PhotoFindings:
     """What was found; the gravest findings come first.
 
-    counts: readable images by split that the folder has, and class in the order of `classes`.
-    left_out: what a clean list leaves out of the readable files.
+    counts: readable images by split that the folder has, and class in the order of `classes`, or
+    what `counted` says. totals: images of each split. left_out: what a clean list leaves out of the
+    readable files.
     """
 
     folder: str
@@ -44,6 +45,8 @@ class PhotoFindings:
     counts: dict[str, tuple[int, ...]]
     findings: tuple[FileFinding, ...]
     left_out: tuple[Rule, ...]
+    totals: dict[str, int]
+    counted: str = "images"
 
     @property
     def exit_code(self) -> int:
@@ -66,7 +69,7 @@ def examine_index(index: Index, progress: Progress | None = None) -> PhotoFindin
         *_layout(index, counts),
         *_classes(index, counts, missing),
         *_shortcuts(index),
-        *_files(index),
+        *file_findings(index),
         *_set_aside(index, counts, missing),
     ]
     return PhotoFindings(
@@ -76,6 +79,7 @@ def examine_index(index: Index, progress: Progress | None = None) -> PhotoFindin
         counts={name: tuple(row.tolist()) for name, row in _present(counts)},
         findings=tuple(sorted(found, key=lambda one: SEVERITIES.index(one.finding.severity))),
         left_out=rules(index, copies, set_aside=bool(missing)),
+        totals={name: int(row.sum()) for name, row in _present(counts)},
     )
 
 
@@ -218,7 +222,7 @@ def _shortcuts(index: Index) -> Iterator[FileFinding]:
             yield finding("warning", code, sentence, paths_of(index, rows))
 
 
-def _files(index: Index) -> Iterator[FileFinding]:
+def file_findings(index: Index) -> Iterator[FileFinding]:
     """Peculiar files that are used all the same."""
     kinds = np.bincount(index.modes, minlength=len(MODES))
     if (kinds > 0).sum() > 1:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pocketvision.data.annotated_doctor import as_trained, examine_annotated
 from pocketvision.data.doctor import examine_index
 from pocketvision.data.images import Samples
+from pocketvision.data.masks.samples import MaskedSamples
+from pocketvision.data.objects.samples import BoxedSamples
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.record import Finding
 
@@ -14,9 +17,16 @@ MOST_SAID = 8
 
 def find_faults(samples: Samples, reporter: Reporter) -> tuple[Finding, ...]:
     """Everything found, with the splits as trained on; errors and warnings are said at once."""
-    index = replace(samples.index, splits=samples.split_codes)
     with reporter.progress("Examining images") as advance:
-        found = examine_index(index, lambda done, total: advance(done, total, ""))
+
+        def progress(done: int, total: int) -> None:
+            advance(done, total, "")
+
+        if isinstance(samples, MaskedSamples | BoxedSamples):
+            found = examine_annotated(as_trained(samples), progress)
+        else:
+            index = replace(samples.index, splits=samples.split_codes)
+            found = examine_index(index, progress)
     findings = tuple(one.finding for one in found.findings)
     grave = [one for one in findings if one.severity != "note"]
     for one in grave[:MOST_SAID]:

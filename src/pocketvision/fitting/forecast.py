@@ -92,12 +92,14 @@ class Workload:
         return seconds_per_image * (self.train + self.val / 3) + decoding + overhead
 
 
-def planning_seconds(candidates: int, runtimes: list[str], *, memory: bool = False) -> float:
+def planning_seconds(
+    candidates: int, runtimes: list[str], *, memory: bool = False, cost: float = 1.0
+) -> float:
     """Rough time to export and measure that many candidates for the first time.
 
-    memory: their peak memory is measured too.
+    memory: their peak memory is measured too. cost: of one, beside a classifier.
     """
-    each = sum(SECONDS_PER_CANDIDATE[name] for name in runtimes)
+    each = cost * sum(SECONDS_PER_CANDIDATE[name] for name in runtimes)
     if memory:
         each += sum(MEMORY_SECONDS_PER_CANDIDATE[name] for name in runtimes)
     return candidates * each
@@ -157,21 +159,20 @@ def first_trainable(
 
 
 def forecast_sentence(
-    workload: Workload, *, unknown: int, runtimes: list[str], side: int, budget: Budget
+    workload: Workload, *, planning_s: float, unknown: int, side: int, budget: Budget
 ) -> str:
     """The first line of a run: what will happen, how long it should take, and how much disk."""
-    planning = planning_seconds(unknown, runtimes, memory=budget.memory_bytes is not None)
     finish = workload.finish_s
     disk = format_size(store_bytes(workload.stored, side))
     cache = f"Disk: up to {disk} of pixel cache."
     if workload.streamed:
         reason = workload.streamed
         cache = f"{reason[0].upper()}{reason[1:]}: they are decoded anew every epoch."
-    measuring = f"measure {unknown} candidates ({format_time(planning)})" if unknown else "plan"
+    measuring = f"measure {unknown} candidates ({format_time(planning_s)})" if unknown else "plan"
     if budget.time_s is None:
         training = f"train for {DEFAULT_EPOCHS} epochs unless --epochs or --time says otherwise"
     else:
-        rest = max(0.0, budget.time_s - planning - finish - workload.decode_s)
+        rest = max(0.0, budget.time_s - planning_s - finish - workload.decode_s)
         training = f"train for about {format_time(rest)}"
     return (
         f"Will {measuring}, {training}, then quantize, verify and measure "

@@ -14,7 +14,6 @@ from pocketvision.errors import ArtefactError, BudgetError, ConfigError
 from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import RUN, read_state, refuse_scenes
 from pocketvision.fitting.candidates import (
-    MAX_CANDIDATES,
     Candidate,
     candidates_on,
     list_backbones,
@@ -32,6 +31,7 @@ from pocketvision.fitting.run import Clock, Run, stopwatch
 from pocketvision.fitting.target_plan import covered, weigh_candidates
 from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.fitting.tasks.registry import TASKS
+from pocketvision.fitting.tasks.task import Task
 from pocketvision.fitting.training import base_config, settle, workload_of
 from pocketvision.intervals import wilson
 from pocketvision.measure.device import machine
@@ -249,17 +249,17 @@ def _candidates(
     everything = candidates_on(backbones, lambda one: task.network(one, classes))
     if target is not None:
         everything = covered(everything, target, reporter)
-    return thin(everything, config.budget, _candidate_limit(config, runtimes))
+    return thin(everything, config.budget, _candidate_limit(config, runtimes, task))
 
 
-def _candidate_limit(config: FitConfig, runtimes: list[Runtime]) -> int:
+def _candidate_limit(config: FitConfig, runtimes: list[Runtime], task: Task) -> int:
     if config.budget.time_s is None:
-        return MAX_CANDIDATES
+        return task.most_candidates
     names = [runtime.name for runtime in runtimes]
     with_memory = config.budget.memory_bytes is not None
-    each = forecast.planning_seconds(1, names, memory=with_memory)
+    each = forecast.planning_seconds(1, names, memory=with_memory, cost=task.candidate_cost)
     affordable = int(PLANNING_SHARE * config.budget.time_s / each)
-    return min(MAX_CANDIDATES, max(MIN_CANDIDATES, affordable))
+    return min(task.most_candidates, max(MIN_CANDIDATES, affordable))
 
 
 def _first_state(config: FitConfig, samples: Samples, command: str) -> RunState:
@@ -294,10 +294,16 @@ def _say_forecast(run: Run, candidates: list[Candidate]) -> None:
     if config.weights is None:
         say("No weights given: training starts from scratch. On few photos, --weights helps most.")
     largest = max(c.spec.resolution for c in candidates)
+    unknown = _unmeasured(run, candidates) if run.target is None else 0
     sentence = forecast.forecast_sentence(
         workload_of(run, largest),
-        unknown=_unmeasured(run, candidates) if run.target is None else 0,
-        runtimes=[runtime.name for runtime in run.runtimes],
+        planning_s=forecast.planning_seconds(
+            unknown,
+            [runtime.name for runtime in run.runtimes],
+            memory=config.budget.memory_bytes is not None,
+            cost=run.task.candidate_cost,
+        ),
+        unknown=unknown,
         side=run.task.preprocessing(largest, int(np.median(samples.shorter_sides))).side,
         budget=config.budget,
     )

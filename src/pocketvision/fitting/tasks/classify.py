@@ -11,7 +11,7 @@ from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels
 from pocketvision.data.threads import Progress
-from pocketvision.fitting.candidates import RESOLUTIONS, plain
+from pocketvision.fitting.candidates import MAX_CANDIDATES, RESOLUTIONS, plain
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.data_findings import find_faults
 from pocketvision.fitting.evidence import classifier_evidence
@@ -37,6 +37,8 @@ class Classify:
     metric: Metric = "top-1"
     batch_size: int = 64
     resolutions: tuple[int, ...] = RESOLUTIONS
+    most_candidates: int = MAX_CANDIDATES
+    candidate_cost: float = 1.0
 
     def scan(self, config: FitConfig, progress: Progress) -> Samples:
         return scan(

@@ -16,6 +16,7 @@ from pocketvision.data.stream import Pixels
 from pocketvision.data.threads import Progress
 from pocketvision.errors import require
 from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.data_findings import find_faults
 from pocketvision.fitting.detected import detector_evidence, examine_detector, judge_of
 from pocketvision.fitting.fine_tuning import start_dense_from
 from pocketvision.fitting.reporter import Reporter
@@ -42,6 +43,8 @@ class Detect:
     metric: Metric = "mAP"
     batch_size: int = 16
     resolutions: tuple[int, ...] = (160, 192, 224, 256, 320, 384, 448, 512)
+    most_candidates: int = 12
+    candidate_cost: float = 6.0  # it is written by the exporter
 
     def scan(self, config: FitConfig, progress: Progress) -> BoxedSamples:
         require("faster_coco_eval", EXTRA)  # now, not behind the first epoch
@@ -54,7 +57,7 @@ class Detect:
         )
 
     def find_faults(self, samples: Samples, reporter: Reporter) -> tuple[Finding, ...]:
-        return ()
+        return find_faults(samples, reporter)
 
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return registry.spec(name, width=width, resolution=resolution, reduced_tail=True)

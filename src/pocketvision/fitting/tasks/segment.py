@@ -15,6 +15,7 @@ from pocketvision.data.threads import Progress
 from pocketvision.errors import ConfigError
 from pocketvision.fitting.candidates import plain
 from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.data_findings import find_faults
 from pocketvision.fitting.fine_tuning import start_dense_from
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.segmented import examine_segmenter, segmenter_evidence
@@ -40,6 +41,8 @@ class Segment:
     metric: Metric = "mIoU"
     batch_size: int = 8
     resolutions: tuple[int, ...] = (96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+    most_candidates: int = 12
+    candidate_cost: float = 4.0  # it is written by the exporter
 
     def scan(self, config: FitConfig, progress: Progress) -> MaskedSamples:
         return scan_masks(
@@ -52,7 +55,7 @@ class Segment:
         )
 
     def find_faults(self, samples: Samples, reporter: Reporter) -> tuple[Finding, ...]:
-        return ()
+        return find_faults(samples, reporter)
 
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return plain(name, width, resolution)

@@ -77,6 +77,16 @@ class Task(Protocol):
         """That are tried, unless asked otherwise."""
         ...
 
+    @property
+    def most_candidates(self) -> int:
+        """That are measured, in time without limit."""
+        ...
+
+    @property
+    def candidate_cost(self) -> float:
+        """What measuring one takes, beside one of a classifier."""
+        ...
+
     def scan(self, config: FitConfig, progress: Progress) -> Samples:
         """The images of the run with what belongs to them. Raises: DataError, ConfigError."""
         ...

@@ -1,0 +1,114 @@
+"""What lies behind the raw outputs is cut off and put back as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from pocketvision.boxes import Selection, select
+from pocketvision.data.preprocessing import Preprocessing
+from pocketvision.data.transforms import normalise
+from pocketvision.models import registry
+from pocketvision.models.answering import answering
+from pocketvision.models.detector import ssdlite
+from pocketvision.models.networks import AnyNetwork, task_of
+from pocketvision.models.segmenter import lr_aspp, r_aspp
+from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.onnxfile import ANSWERS, OUTPUT, read_model, write_model
+from pocketvision.runtimes.onnxruntime import OnnxRuntime
+from pocketvision.runtimes.runtime import PLAIN_INT8, Calibration, FileCard
+from pocketvision.runtimes.tail import with_tail, without_tail
+
+SIDE = 96
+
+
+def small(kind: str) -> AnyNetwork:
+    body = registry.spec("mobilenet_v3_small", width=0.35, resolution=SIDE)
+    specs = {
+        "lr_aspp": lambda: lr_aspp(body, 5),
+        "r_aspp": lambda: r_aspp(body, 5),
+        "ssdlite": lambda: ssdlite(body, 4),
+        "classifier": lambda: body.with_classes(5),
+    }
+    return specs[kind]().build(seed=0).eval()
+
+
+@pytest.fixture(scope="module", params=["lr_aspp", "r_aspp", "ssdlite", "classifier"])
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[AnyNetwork, Path]:
+    network = small(request.param)
+    path = tmp_path_factory.mktemp(request.param) / "float.onnx"
+    pre = Preprocessing.of_whole(SIDE)
+    card = FileCard(name="small", preprocessing=pre, task=task_of(network.spec))
+    export_onnx(answering(network), path, card)
+    return network, path
+
+
+def pixels(count: int = 2) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def answers_of(network: AnyNetwork) -> np.ndarray:
+    images = normalise(torch.from_numpy(pixels()), Preprocessing.of_whole(SIDE))
+    with torch.inference_mode():
+        found = answering(network)(images)
+    return np.asarray(found if isinstance(found, torch.Tensor) else found[-1])
+
+
+def test_a_file_answers_as_the_network(exported: tuple[AnyNetwork, Path]) -> None:
+    network, path = exported
+    found = OnnxRuntime().session(path, "f32", 1).run(pixels())
+    expected = answers_of(network)
+    assert found.dtype == expected.dtype
+    if found.dtype == np.uint8:
+        assert (found == expected).mean() > 0.999
+    else:
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_outputs_are_raw_ones_and_answers(exported: tuple[AnyNetwork, Path]) -> None:
+    network, path = exported
+    model = read_model(path)
+    answer = ANSWERS[task_of(network.spec)]
+    assert [value.name for value in model.graph.output] == list(dict.fromkeys((OUTPUT, answer)))
+
+
+def test_cut_and_put_back(exported: tuple[AnyNetwork, Path], tmp_path: Path) -> None:
+    _, path = exported
+    model = read_model(path)
+    cut = without_tail(model)
+    assert [value.name for value in cut.graph.output] == [OUTPUT]
+    whole = with_tail(cut, model)
+    onnx.checker.check_model(whole, full_check=True)
+    write_model(whole, tmp_path / "whole.onnx")
+    runs = [
+        OnnxRuntime().session(p, "f32", 1).run(pixels()) for p in (path, tmp_path / "whole.onnx")
+    ]
+    np.testing.assert_array_equal(*runs)
+
+
+def test_integers_end_where_the_tail_begins(
+    exported: tuple[AnyNetwork, Path], tmp_path: Path
+) -> None:
+    _, path = exported
+    calibration = Calibration(pixels=pixels(8), config=PLAIN_INT8)
+    OnnxRuntime().quantize(path, tmp_path / "int8.onnx", calibration)
+    model = read_model(tmp_path / "int8.onnx")
+    behind = {node.op_type for node in model.graph.node} - {
+        node.op_type for node in without_tail(model).graph.node
+    }
+    assert "QuantizeLinear" not in behind
+    found = OnnxRuntime().session(tmp_path / "int8.onnx", "int8", 1).run(pixels())
+    assert found.shape == OnnxRuntime().session(path, "f32", 1).run(pixels()).shape
+
+
+def test_a_detector_tells_boxes_that_can_be_selected() -> None:
+    answers = answers_of(small("ssdlite"))[0]
+    np.testing.assert_allclose(answers[:, 4:].sum(1), 1, rtol=1e-5)
+    found = select(answers[:, :4], answers[:, 4:], Selection(least=0.0))
+    assert (found.boxes[:, 2:] >= found.boxes[:, :2]).all()
