@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from int8_tables import lost
 from plotting import machine_line, table
@@ -200,8 +201,11 @@ def options() -> Options:
     parser.add_argument("--page", type=Path, required=True)
     given = vars(parser.parse_args())
     given["networks"] = [*given["networks"], *given.pop("weights")]
-    words = {field.name: given[field.name] for field in fields(Options)}
-    return Options(**{k: tuple(v) if isinstance(v, list) else v for k, v in words.items()})
+    words: dict[str, Any] = {
+        field.name: tuple(value) if isinstance(value := given[field.name], list) else value
+        for field in fields(Options)
+    }
+    return Options(**words)
 
 
 def main() -> None:

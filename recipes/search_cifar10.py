@@ -176,7 +176,9 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
         "Does an architecture that was searched for on the images and the machine beat the best "
         "MobileNetV3 with a width multiplier, trained for the same total time (search included), "
         f"within the same measured latency? Both have inputs of {asked.resolution} px: what was "
-        f"published says too little of small inputs to choose their side by it. {RULE}",
+        "published says too little of small inputs to choose their side by it. The rival is the "
+        "best of MobileNetV3-Large and -Small by published accuracy; their minimalistic forms, "
+        f"whose blocks the space has, are not among the rivals. {RULE}",
         "",
         "```",
         command("search_cifar10", asked),

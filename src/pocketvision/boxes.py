@@ -133,6 +133,10 @@ class Selection:
         at_least("most", self.most, 1)
 
 
+# What a user is told: shipped scripts and files with the selection inside tell these.
+TOLD = Selection(least=0.3, candidates=100, overlap=0.55, most=100)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Detections:
     """What was found in one image, the surest first. classes: (n,) int64, the background 0."""

@@ -114,7 +114,7 @@ def test_forecast_counts_decoding_in_every_epoch_of_a_stream() -> None:
     assert stored.decode_s > streamed.decode_s == 0
     assert streamed.epoch_s(0.001) - stored.epoch_s(0.001) == pytest.approx(1100 * 0.004)
     said = [
-        forecast_sentence(work, unknown=0, runtimes=[], side=96, budget=Budget())
+        forecast_sentence(work, planning_s=0.0, unknown=0, side=96, budget=Budget())
         for work in (stored, streamed)
     ]
     assert said[0].endswith("Disk: up to 33.2 MB of pixel cache.")

@@ -35,7 +35,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def chosen(config: FitConfig, search: Any, out: Path) -> type:
-    found = run_searched_fit(config, search, out, told := Told())
+    found: object = run_searched_fit(config, search, out, told := Told())
     if isinstance(found, FitConfig) and search == "auto":
         assert told.sentences[-1].startswith("No search: ")
     return type(found)

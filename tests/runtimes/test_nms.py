@@ -18,20 +18,15 @@ from pocketvision.runtimes.nms import with_selection
 OPSET, IR_VERSION = 18, 10
 
 
-def detector(
-    anchors: int | str, classes: int, names: tuple[str, str] = ("boxes", "scores")
-) -> onnx.ModelProto:
-    """A graph that gives what it takes. classes: the background counts."""
-    shapes = (1, anchors, 4), (1, anchors, classes)
-    inputs, outputs = (
-        [
-            helper.make_tensor_value_info(name + end, TensorProto.FLOAT, shape)
-            for name, shape in zip(names, shapes, strict=True)
-        ]
-        for end in ("_in", "")
-    )
-    nodes = [helper.make_node("Identity", [f"{name}_in"], [name]) for name in names]
-    graph = helper.make_graph(nodes, "graph", inputs, outputs)
+def detector(anchors: int | str, classes: int, output: str = "found") -> onnx.ModelProto:
+    """A graph that gives what it takes, side by side. classes: the background counts."""
+    inputs = [
+        helper.make_tensor_value_info(f"{name}_in", TensorProto.FLOAT, ("N", anchors, size))
+        for name, size in (("boxes", 4), ("scores", classes))
+    ]
+    nodes = [helper.make_node("Concat", ["boxes_in", "scores_in"], [output], axis=2)]
+    found = helper.make_tensor_value_info(output, TensorProto.FLOAT, ("N", anchors, 4 + classes))
+    graph = helper.make_graph(nodes, "graph", inputs, [found])
     opset = helper.make_opsetid("", OPSET)
     return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
 
@@ -47,8 +42,8 @@ def told(
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    assert [output.name for output in session.get_outputs()] == ["detections"]
-    (found,) = session.run(None, {"boxes_in": boxes[None], "scores_in": scores[None]})
+    assert [output.name for output in session.get_outputs()] == ["found", "detections"]
+    (found,) = session.run(["detections"], {"boxes_in": boxes[None], "scores_in": scores[None]})
     assert found.dtype == np.float32
     assert found.shape[1:] == (6,)
     return Detections(boxes=found[:, :4], scores=found[:, 4], classes=found[:, 5].astype(np.int64))
@@ -130,6 +125,30 @@ def test_model_is_not_changed() -> None:
     assert model.SerializeToString(deterministic=True) == before
 
 
+def test_of_several_images_the_first_is_selected_from() -> None:
+    boxes, scores = some_boxes(0, 9, 3)
+    model = with_selection(detector(9, 3), Selection())
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    feeds = {"boxes_in": np.stack([boxes, boxes * 0]), "scores_in": np.stack([scores, scores])}
+    found, detections = session.run(None, feeds)
+    assert found.shape == (2, 9, 7)
+    np.testing.assert_array_equal(detections[:, :4], select(boxes, scores, Selection()).boxes)
+
+
+def test_of_several_images_the_first_is_selected_from() -> None:
+    boxes, scores = some_boxes(0, 9, 3)
+    model = with_selection(detector(9, 3), Selection())
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    feeds = {"boxes_in": np.stack([boxes, boxes * 0]), "scores_in": np.stack([scores, scores])}
+    found, detections = session.run(None, feeds)
+    assert found.shape == (2, 9, 7)
+    np.testing.assert_array_equal(detections[:, :4], select(boxes, scores, Selection()).boxes)
+
+
 def test_graph_of_something_else_is_refused() -> None:
-    with pytest.raises(ArtefactError, match=r"gives \['boxes', 'logits'\]; expected \['boxes', 's"):
-        with_selection(detector(5, 3, ("boxes", "logits")), Selection())
+    with pytest.raises(ArtefactError, match=r"gives \['boxes'\]; expected 'found', as a detector"):
+        with_selection(detector(5, 3, "boxes"), Selection())

@@ -37,7 +37,7 @@ def as_exported(classes: int, before: int, after: int) -> onnx.ModelProto:
         helper.make_node("ArgMax", ["resized"], ["named"], axis=1, keepdims=0),
         helper.make_node("Cast", ["named"], ["classes"], to=TensorProto.UINT8),
     ]
-    shape = ["batch", classes, before, before]
+    shape: list[str | int | None] = ["batch", classes, before, before]
     graph = helper.make_graph(
         nodes,
         "graph",

@@ -15,11 +15,12 @@ from pocketvision.data.transforms import normalise
 from pocketvision.models import registry
 from pocketvision.models.answering import answering
 from pocketvision.models.detector import ssdlite
-from pocketvision.models.networks import AnyNetwork, task_of
+from pocketvision.models.networks import AnyNetwork, AnySpec, task_of
 from pocketvision.models.segmenter import lr_aspp, r_aspp
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxfile import ANSWERS, OUTPUT, read_model, write_model
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
+from pocketvision.runtimes.openvino import OpenVino, _behind_raw_outputs, _read
 from pocketvision.runtimes.runtime import PLAIN_INT8, Calibration, FileCard
 from pocketvision.runtimes.tail import with_tail, without_tail
 
@@ -28,13 +29,13 @@ SIDE = 96
 
 def small(kind: str) -> AnyNetwork:
     body = registry.spec("mobilenet_v3_small", width=0.35, resolution=SIDE)
-    specs = {
-        "lr_aspp": lambda: lr_aspp(body, 5),
-        "r_aspp": lambda: r_aspp(body, 5),
-        "ssdlite": lambda: ssdlite(body, 4),
-        "classifier": lambda: body.with_classes(5),
+    specs: dict[str, AnySpec] = {
+        "lr_aspp": lr_aspp(body, 5),
+        "r_aspp": r_aspp(body, 5),
+        "ssdlite": ssdlite(body, 4),
+        "classifier": body.with_classes(5),
     }
-    return specs[kind]().build(seed=0).eval()
+    return specs[kind].build(seed=0).eval()
 
 
 @pytest.fixture(scope="module", params=["lr_aspp", "r_aspp", "ssdlite", "classifier"])
@@ -86,10 +87,9 @@ def test_cut_and_put_back(exported: tuple[AnyNetwork, Path], tmp_path: Path) -> 
     whole = with_tail(cut, model)
     onnx.checker.check_model(whole, full_check=True)
     write_model(whole, tmp_path / "whole.onnx")
-    runs = [
-        OnnxRuntime().session(p, "f32", 1).run(pixels()) for p in (path, tmp_path / "whole.onnx")
-    ]
-    np.testing.assert_array_equal(*runs)
+    files = (path, tmp_path / "whole.onnx")
+    one, other = (OnnxRuntime().session(file, "f32", 1).run(pixels()) for file in files)
+    np.testing.assert_array_equal(one, other)
 
 
 def test_integers_end_where_the_tail_begins(
@@ -112,3 +112,28 @@ def test_a_detector_tells_boxes_that_can_be_selected() -> None:
     np.testing.assert_allclose(answers[:, 4:].sum(1), 1, rtol=1e-5)
     found = select(answers[:, :4], answers[:, 4:], Selection(least=0.0))
     assert (found.boxes[:, 2:] >= found.boxes[:, :2]).all()
+
+
+@pytest.mark.slow
+def test_openvino_answers_alike_and_leaves_the_tail_in_float(
+    exported: tuple[AnyNetwork, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    network, path = exported
+    runtime = OpenVino()
+    runtime.convert(path, tmp_path / "float.xml")
+    expected = answers_of(network)
+    found = runtime.session(tmp_path / "float.xml", "f32", 1).run(pixels())
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    if found.dtype == np.uint8:
+        assert (found == expected).mean() > 0.99
+    else:
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    calibration = Calibration(pixels=pixels(4), config=PLAIN_INT8)
+    runtime.quantize(path, tmp_path / "int8.xml", calibration)
+    model = _read(tmp_path / "int8.xml")
+    behind = set(_behind_raw_outputs(model))
+    kinds = {op.get_type_name() for op in model.get_ops() if op.get_friendly_name() in behind}
+    assert "FakeQuantize" not in kinds
+    assert runtime.session(tmp_path / "int8.xml", "int8", 1).run(pixels()).shape == expected.shape

@@ -118,7 +118,7 @@ def _examined(
     data: Path, task: options.PhotoTask, void: tuple[int, ...], only: Path | None
 ) -> tuple[Index, PhotoFindings]:
     """The images, read once, and what was found."""
-    from pocketvision.data.annotated_doctor import examine_annotated
+    from pocketvision.data.annotated_doctor import AnnotatedSamples, examine_annotated
     from pocketvision.data.doctor import examine_index
     from pocketvision.data.index import read_index
     from pocketvision.data.masks.samples import scan_masks
@@ -130,7 +130,7 @@ def _examined(
         def read(done: int, total: int) -> None:
             advance(done, total, "")
 
-        samples: Annotated | None = None
+        samples: AnnotatedSamples | None = None
         match task:
             case "classify":
                 index = read_index(data, only=only, progress=read)

@@ -156,6 +156,13 @@ Nodes = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+Nms = Annotated[
+    Literal["outside", "inside"],
+    typer.Option(
+        help="Where boxes are selected: by run.py, or in the file, as one more output.",
+        rich_help_panel=CHOICE,
+    ),
+]
 Void = Annotated[
     list[int] | None,
     typer.Option(help="Value of masks that is no class, beside 255; may be repeated."),

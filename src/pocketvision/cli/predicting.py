@@ -14,8 +14,6 @@ from pocketvision.errors import ConfigError
 if TYPE_CHECKING:
     from pocketvision.fitting.artefact import Artefact
 
-SHOWN_FROM = 0.3  # score of a box
-
 
 def predict(
     folder: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
@@ -93,13 +91,13 @@ def _segment(
 
 
 def _detect(artefact: Artefact, images: list[Path], out: Path | None, json: bool) -> None:
-    from pocketvision.boxes import Selection
+    from pocketvision.boxes import TOLD
     from pocketvision.fitting.artefact import upright
     from pocketvision.fitting.detected import picture_of
 
     told: dict[str, list[dict[str, object]]] = {}
     for image in images:
-        found = artefact.detect(image, Selection(least=SHOWN_FROM))
+        found = artefact.detect(image, TOLD)
         height, width, _ = upright(image).shape
         corners = (found.boxes * [width, height, width, height]).round(1).tolist()
         rows = zip(found.classes.tolist(), found.scores.tolist(), corners, strict=True)

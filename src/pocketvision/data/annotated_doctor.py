@@ -24,10 +24,10 @@ FEW = 20  # images or objects of a class in train
 IMBALANCE = 100  # the commonest class of train over the rarest, in pixels or objects
 DOUBLED = 0.9  # IoU of two boxes of a class that mark one object
 
-Annotated = MaskedSamples | BoxedSamples
+AnnotatedSamples = MaskedSamples | BoxedSamples
 
 
-def examine_annotated(samples: Annotated, progress: Progress | None = None) -> PhotoFindings:
+def examine_annotated(samples: AnnotatedSamples, progress: Progress | None = None) -> PhotoFindings:
     """Everything that can be known before training; the gravest findings come first.
 
     samples: scanned with skip_bad, so that what cannot be used is among the findings. progress:
@@ -56,7 +56,7 @@ def examine_annotated(samples: Annotated, progress: Progress | None = None) -> P
     )
 
 
-def _unusable(samples: Annotated) -> Iterator[FileFinding]:
+def _unusable(samples: AnnotatedSamples) -> Iterator[FileFinding]:
     """What `fit` stops at."""
     skipped = samples.index.skipped
     if skipped:
@@ -68,7 +68,7 @@ def _unusable(samples: Annotated) -> Iterator[FileFinding]:
         yield finding("error", "unusable", sentence, [entry.path for entry in skipped])
 
 
-def _classes(samples: Annotated) -> Iterator[FileFinding]:
+def _classes(samples: AnnotatedSamples) -> Iterator[FileFinding]:
     """Classes that cannot be learned, or hardly."""
     unit = "object" if isinstance(samples, BoxedSamples) else "image"
     train = np.array(samples.counts("train"))
@@ -132,7 +132,7 @@ def _has_doubled(samples: BoxedSamples, row: int) -> bool:
     return bool((overlaps & same).any())
 
 
-def _set_aside(samples: Annotated) -> Iterator[FileFinding]:
+def _set_aside(samples: AnnotatedSamples) -> Iterator[FileFinding]:
     """What `fit` does about splits that are not there."""
     missing = [name for name, origin in samples.split_origins.items() if origin == "set aside"]
     if missing:
@@ -141,7 +141,7 @@ def _set_aside(samples: Annotated) -> Iterator[FileFinding]:
         yield finding("note", "set-aside", sentence)
 
 
-def as_trained(samples: Annotated) -> Annotated:
+def as_trained(samples: AnnotatedSamples) -> AnnotatedSamples:
     """The same with the splits of the index as trained on."""
     index = replace(samples.index, splits=samples.split_codes)
     return replace(samples, index=index)

@@ -56,6 +56,7 @@ class FitConfig:
     devices: int = 1  # of each node
     nodes: int = 1
     skip_bad: bool = False
+    nms: Literal["outside", "inside"] = "outside"  # of detection: where boxes are selected
     void: tuple[int, ...] = ()  # of segmentation: values of masks that are no class, beside 255
     only: str | None = None  # clean list, as `doctor --fix` writes: other images are left out
     target: str | None = None  # latency table of a device, that of the budget
@@ -69,16 +70,7 @@ class FitConfig:
                 f"target={self.target!r} is a table of latencies, and no latency is asked for; "
                 "give --latency, or leave --target away."
             )
-        choice("task", self.task, get_args(TaskName))
-        if self.void and self.task != "segment":
-            raise ConfigError(
-                f"void={self.void} is of masks; leave it away with task={self.task!r}."
-            )
-        mixed = max(self.augmentation.mixup, self.augmentation.cutmix)
-        if mixed > 0 and self.task != "classify":
-            raise ConfigError(
-                f"Images of task={self.task!r} cannot be mixed; leave mixup and cutmix at 0."
-            )
+        self._check_task()
         for pattern in self.models:
             find_models(pattern)
         for name in self.runtimes:
@@ -100,6 +92,30 @@ class FitConfig:
             in_range("width", width, 0.1, 4.0)
         for resolution in self.resolutions:
             in_range("resolution", resolution, 32, 1024)
+
+    def _check_task(self) -> None:
+        """Raises: ConfigError: an unknown task, or options that it has no meaning for."""
+        choice("task", self.task, get_args(TaskName))
+        if self.void and self.task != "segment":
+            raise ConfigError(
+                f"void={self.void} is of masks; leave it away with task={self.task!r}."
+            )
+        choice("nms", self.nms, ("outside", "inside"))
+        if self.nms == "inside" and self.task != "detect":
+            raise ConfigError(
+                f"nms={self.nms!r} is of boxes; leave it away with task={self.task!r}."
+            )
+        for name in ("target", "teacher"):
+            if getattr(self, name) is not None and self.task != "classify":
+                raise ConfigError(
+                    f"{name}={getattr(self, name)!r} is for classification; leave it away with "
+                    f"task={self.task!r}."
+                )
+        mixed = max(self.augmentation.mixup, self.augmentation.cutmix)
+        if mixed > 0 and self.task != "classify":
+            raise ConfigError(
+                f"Images of task={self.task!r} cannot be mixed; leave mixup and cutmix at 0."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""A detector looked at: behind its training, and behind its release."""
+"""What a detector finds: scored, recorded and drawn."""
 
 from __future__ import annotations
 
@@ -8,30 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
 from pocketvision.boxes import Boxes, Detections, Objects
 from pocketvision.data.folders import printable
 from pocketvision.data.objects.samples import BoxedSamples
 from pocketvision.data.pixels import decode, open_image
-from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.data.stream import Pixels
-from pocketvision.data.transforms import eval_batch
 from pocketvision.fitting.artefact import upright
 from pocketvision.fitting.segmented import palette
-from pocketvision.fitting.tasks.task import Evidence, Examination
+from pocketvision.fitting.tasks.task import Evidence
 from pocketvision.measure.detection import SURE, detection_scores, precision_recall
 from pocketvision.measure.detection_judge import DetectionJudge
 from pocketvision.measure.judge import Answers
-from pocketvision.models.answering import answering
-from pocketvision.models.detector import Detector
 from pocketvision.record import DetectedImage, DetectionFigures, Score
 from pocketvision.storage import write_atomic
-from pocketvision.train.alarms import batch_statistics, norm_alarm
-from pocketvision.train.config import TrainConfig
 
-TRAINING_IMAGES = 128  # of them that are looked at, at most
 SHOWN = 12  # images in the report, the worst
 SHOWN_SIDE = 320  # pixels of the longer side of each
 QUALITY = 80  # of JPEG
@@ -45,46 +36,10 @@ def judge_of(samples: BoxedSamples, rows: np.ndarray) -> DetectionJudge:
     )
 
 
-def examine_detector(
-    network: Detector,
-    samples: BoxedSamples,
-    pixels: Pixels,
-    pre: Preprocessing,
-    config: TrainConfig,
-) -> Examination:
-    """Score a trained network on training images and on val."""
-    train = np.random.default_rng(config.seed).permutation(samples.indices("train"))
-    train = train[:TRAINING_IMAGES]
-    judged = [
-        _score(net, samples, rows, pixels, pre, config.batch_size)
-        for net, rows in (
-            (network.eval(), train),
-            (batch_statistics(network), train),
-            (network, samples.indices("val")),
-        )
-    ]
-    alarm = norm_alarm(judged[0], judged[1])
-    return Examination(
-        alarms=() if alarm is None else (alarm,), train_score=judged[0], val_score=judged[2]
-    )
-
-
-def _score(
-    network: torch.nn.Module,
-    samples: BoxedSamples,
-    rows: np.ndarray,
-    pixels: Pixels,
-    pre: Preprocessing,
-    batch_size: int,
-) -> Score:
-    asked = answering(network)  # type: ignore[arg-type]  # a copy with other norms is one too
-    judge, parts = judge_of(samples, rows), np.array_split(rows, -(-len(rows) // batch_size))
-    with torch.inference_mode():
-        answers = [
-            asked(eval_batch(torch.from_numpy(batch), pre))[-1].numpy()
-            for batch in pixels.batches(parts)
-        ]
-    return judge.score(judge.found(np.concatenate(answers)))
+def score_of(samples: BoxedSamples, rows: np.ndarray, answers: Answers) -> Score:
+    """mAP of the answers for those rows."""
+    judge = judge_of(samples, rows)
+    return judge.score(judge.found(answers))
 
 
 def detector_evidence(samples: BoxedSamples, rows: np.ndarray, answers: Answers) -> Evidence:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -12,13 +14,18 @@ from pocketvision.data.stream import Pixels
 from pocketvision.data.transforms import eval_batch
 from pocketvision.fitting.tasks.task import Examination
 from pocketvision.measure.accuracy import accuracy
+from pocketvision.measure.judge import Answers
+from pocketvision.models.answering import answering
 from pocketvision.models.arch import Network
+from pocketvision.models.detector import Detector
+from pocketvision.models.segmenter import Segmenter
 from pocketvision.record import Score
 from pocketvision.train.alarms import batch_statistics, majority_alarm, norm_alarm
 from pocketvision.train.batches import num_batches
 from pocketvision.train.config import TrainConfig
 
 TRAINING_IMAGES = 1024  # of them that are looked at, at most
+TRAINING_PLACES = 128  # of those whose places are judged, which takes longer
 
 
 def examine_classifier(
@@ -43,6 +50,36 @@ def examine_classifier(
         alarms=tuple(alarm for alarm in (norm_alarm(running, batch), majority) if alarm),
         train_score=running,
         val_score=_score(named, samples.labels[val]),
+    )
+
+
+def examine_places(
+    network: Segmenter | Detector,
+    samples: Samples,
+    pixels: Pixels,
+    pre: Preprocessing,
+    config: TrainConfig,
+    score: Callable[[np.ndarray, Answers], Score],
+) -> Examination:
+    """The same of a network that tells places. score: of its answers for (n,) rows."""
+
+    def scored(asked: nn.Module, rows: np.ndarray) -> Score:
+        parts = np.array_split(rows, num_batches(len(rows), config.batch_size))
+        with torch.inference_mode():
+            answers = [
+                asked(eval_batch(torch.from_numpy(batch), pre))[-1].numpy()
+                for batch in pixels.batches(parts)
+            ]
+        return score(rows, np.concatenate(answers))
+
+    generator = np.random.default_rng(config.seed)
+    train = generator.permutation(samples.indices("train"))[:TRAINING_PLACES]
+    running = scored(answering(network.eval()), train)
+    alarm = norm_alarm(running, scored(batch_statistics(answering(network)), train))
+    return Examination(
+        alarms=() if alarm is None else (alarm,),
+        train_score=running,
+        val_score=scored(answering(network), samples.indices("val")),
     )
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.errors import ConfigError
+from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting.candidates import select_names
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.models import pretrained, registry
 from pocketvision.models.arch import ArchSpec, Network
-from pocketvision.models.dense_weights import start_dense
+from pocketvision.models.dense_weights import source_of, start_dense
 from pocketvision.models.detector import Detector
 from pocketvision.models.download import Progress
 from pocketvision.models.foreign import adapted, style_for
@@ -46,6 +46,28 @@ def weights_specs(config: FitConfig, num_classes: int, reporter: Reporter) -> li
             "leave those options away."
         )
     return [with_channels(spec, IN_CHANS).with_classes(num_classes) for spec in asked]
+
+
+def dense_weights_specs(
+    config: FitConfig,
+    num_classes: int,
+    network: Callable[[ArchSpec, int], DenseSpec],
+    reporter: Reporter,
+) -> list[DenseSpec]:
+    """As `weights_specs`, of a task whose `network` stands on a backbone.
+
+    Raises: also ArtefactError: the weights are of another task.
+    """
+    assert config.weights is not None
+    if not pretrained.is_published(config.weights):
+        path = weights_file(config.weights, reporter)
+        found = source_of(path)
+        if not isinstance(found, ArchSpec):
+            expected = network(found.backbone, num_classes)
+            if type(expected) is not type(found):
+                raise ArtefactError(f"{path} is of {found.label}, which is for another task.")
+            return [found.with_classes(expected.num_classes)]
+    return [network(spec, num_classes) for spec in weights_specs(config, num_classes, reporter)]
 
 
 def weights_file(weights: str, reporter: Reporter) -> Path:

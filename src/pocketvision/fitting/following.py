@@ -17,13 +17,14 @@ from pathlib import Path
 
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
-from pocketvision.data.images import Samples, scan
+from pocketvision.data.images import Samples
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import BudgetError, ConfigError, GateError, PocketvisionError
 from pocketvision.fitting.artefact import RUN, TRAINING, Artefact, read_state
 from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import Clock, Run
+from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.training import base_config, preprocessing_for, teacher_of
 from pocketvision.storage import from_json, sha256_file, to_json
 from pocketvision.train.alarms import Diverged
@@ -184,13 +185,7 @@ def follow(config: FitConfig, out: Path, reporter: Reporter) -> Artefact:
     with _connection(node, reporter) as lead:
         reporter.say(f"Node {node.rank} of {node.nodes} trains when node 0 does, in {out}.")
         with reporter.progress("Reading images") as advance:
-            samples = scan(
-                config.data,
-                seed=config.seed,
-                skip_bad=config.skip_bad,
-                only=config.only,
-                progress=lambda done, total: advance(done, total, ""),
-            )
+            samples = TASKS[config.task].scan(config, lambda done, total: advance(done, total, ""))
         check_devices(base_config(config), len(samples.indices("train")))
         told = _news(lead)
         while told.port:

@@ -100,6 +100,7 @@ def shipped_peak_bytes(artefact: Artefact) -> int | None:
         classes=artefact.classes,
         preprocessing=artefact.preprocessing,
         task=artefact.record.task,
+        selects=artefact.state.config.nms == "inside",
     )
     footprints = Footprints(shipped.threads)
     return footprints.measure(

@@ -6,6 +6,7 @@ No step goes back up, each writes its result atomically, and run.json says how f
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pocketvision.budget import (
     Budget,
@@ -35,6 +36,7 @@ from pocketvision.fitting.training import (
     time_for_another,
 )
 from pocketvision.fitting.variants import build_variants, forget_latencies
+from pocketvision.record import TaskName
 from pocketvision.train.nodes import this_node
 
 
@@ -42,6 +44,7 @@ def fit(
     data: str | Path,
     out: str | Path,
     *,
+    task: TaskName = "classify",
     latency: str | None = None,
     size: str | None = None,
     time: str | None = None,
@@ -55,14 +58,20 @@ def fit(
     epochs: int | None = None,
     weights: str | None = None,
     augmentation: Augmentation | None = None,
+    void: tuple[int, ...] = (),
+    nms: Literal["outside", "inside"] = "outside",
+    skip_bad: bool = False,
     seed: int = 0,
 ) -> Artefact:
     """Fit a network to labelled images and a budget; the Python face of `pocketvision fit`.
 
-    data: a folder of class folders, or of train/ val/ (test/). out: the folder to write.
+    data: a folder of class folders, or of train/ val/ (test/); of "segment", images and masks; of
+    "detect", images and boxes (docs/places.md). out: the folder to write.
     latency "5ms", size "4MB", time "30m", memory "20MB"; models: name patterns; resolutions in
     pixels; max_drop: points of top-1 that a file may lose against the float network. target: the
-    latency table of another device, that of the budget; threads: None: one, or the table's.
+    latency table of another device, that of the budget; threads: None: one, or the table's. void:
+    values of masks that are no class, beside 255. nms: whether a detector's file selects boxes
+    itself, as one more output. skip_bad: leave out what cannot be used.
     `FitConfig` has every option.
 
     Raises: ConfigError, DataError: unusable input. BudgetError: nothing meets the budget.
@@ -70,6 +79,7 @@ def fit(
     """
     config = FitConfig(
         data=str(data),
+        task=task,
         budget=parse_budget(latency, size, time, memory),
         models=models,
         resolutions=resolutions,
@@ -80,6 +90,9 @@ def fit(
         epochs=epochs,
         weights=weights,
         augmentation=augmentation or Augmentation(),
+        void=void,
+        nms=nms,
+        skip_bad=skip_bad,
         seed=seed,
     )
     command = f"pocketvision.fit({str(data)!r}, {str(out)!r}, ...)  # options: run.json"

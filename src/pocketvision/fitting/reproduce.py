@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from pocketvision.budget import Budget, format_size
-from pocketvision.data.images import scan
 from pocketvision.errors import ArtefactError, DataError
 from pocketvision.fitting.artefact import MODEL, RUN, Artefact, read_state
 from pocketvision.fitting.checks import (
@@ -28,6 +27,7 @@ from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.recorded import recorded_images
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.seal import broken_seals
+from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.measure.device import machine
 from pocketvision.models.pretrained import is_published
 from pocketvision.record import Epoch, Step
@@ -171,7 +171,7 @@ def _begin(plan: RunState, out: Path, folder: Path) -> None:
         return
     config, images = plan.config, plan.config.data
     _refuse_absent(config)
-    found = scan(images, seed=config.seed, skip_bad=config.skip_bad, only=config.only)
+    found = TASKS[config.task].scan(config, lambda done, total: None)
     if found.fingerprint != plan.fingerprint:
         raise DataError(
             f"{images} does not hold the images that {folder} was fitted to (compared by content, "

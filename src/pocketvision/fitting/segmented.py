@@ -1,4 +1,4 @@
-"""A segmenter looked at: behind its training, and behind its release."""
+"""What a segmenter says of pixels: scored, recorded and drawn."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from pocketvision.data.folders import printable
 from pocketvision.data.masks.mask import VOID, Mask, resized_mask
 from pocketvision.data.masks.samples import MaskedSamples
 from pocketvision.data.pixels import decode, open_image
-from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.data.stream import Pixels
-from pocketvision.data.transforms import eval_batch
 from pocketvision.fitting.artefact import upright
-from pocketvision.fitting.tasks.task import Evidence, Examination
+from pocketvision.fitting.tasks.task import Evidence
 from pocketvision.measure.judge import Answers
 from pocketvision.measure.segmentation import (
     SegmentationJudge,
@@ -28,61 +24,23 @@ from pocketvision.measure.segmentation import (
     mean_iou,
     pixel_accuracy,
 )
-from pocketvision.models.answering import answering
-from pocketvision.models.segmenter import Segmenter
 from pocketvision.record import Score, SegmentationFigures, SegmentedImage
 from pocketvision.storage import write_atomic
-from pocketvision.train.alarms import batch_statistics, norm_alarm
-from pocketvision.train.config import TrainConfig
 
-TRAINING_IMAGES = 128  # of them that are looked at, at most
 SHOWN = 12  # images in the report, the worst
 SHOWN_SIDE = 160  # pixels of the longer side of each of the three pictures
 QUALITY = 80  # of JPEG
 STRENGTH = 0.55  # of the colours over the image
 
 
-def examine_segmenter(
-    network: Segmenter,
-    samples: MaskedSamples,
-    pixels: Pixels,
-    pre: Preprocessing,
-    config: TrainConfig,
-) -> Examination:
-    """Score a trained network on training images and on val, at the size of their masks."""
-    train = np.random.default_rng(config.seed).permutation(samples.indices("train"))
-    train = train[:TRAINING_IMAGES]
-    judged = [
-        _score(net, samples, rows, pixels, pre, config.batch_size)
-        for net, rows in (
-            (network.eval(), train),
-            (batch_statistics(network), train),
-            (network, samples.indices("val")),
-        )
-    ]
-    alarm = norm_alarm(judged[0], judged[1])
-    return Examination(
-        alarms=() if alarm is None else (alarm,), train_score=judged[0], val_score=judged[2]
-    )
+def judge_of(samples: MaskedSamples, rows: np.ndarray) -> SegmentationJudge:
+    """Who knows the masks of those rows."""
+    return SegmentationJudge(read=samples.masks.read, rows=rows, classes=len(samples.classes))
 
 
-def _score(
-    network: torch.nn.Module,
-    samples: MaskedSamples,
-    rows: np.ndarray,
-    pixels: Pixels,
-    pre: Preprocessing,
-    batch_size: int,
-) -> Score:
-    asked = answering(network)  # type: ignore[arg-type]  # a copy with other norms is one too
-    judge = SegmentationJudge(read=samples.masks.read, rows=rows, classes=len(samples.classes))
-    parts = np.array_split(rows, -(-len(rows) // batch_size))
-    with torch.inference_mode():
-        answers = [
-            asked(eval_batch(torch.from_numpy(batch), pre))[-1].numpy()
-            for batch in pixels.batches(parts)
-        ]
-    return iou_score(judge.counts(np.concatenate(answers)))
+def score_of(samples: MaskedSamples, rows: np.ndarray, answers: Answers) -> Score:
+    """mIoU of the answers for those rows, at the size of their masks."""
+    return iou_score(judge_of(samples, rows).counts(answers))
 
 
 def segmenter_evidence(samples: MaskedSamples, rows: np.ndarray, answers: Answers) -> Evidence:
@@ -90,9 +48,7 @@ def segmenter_evidence(samples: MaskedSamples, rows: np.ndarray, answers: Answer
 
     Raises: DataError: an image or a mask changed since it was scanned.
     """
-    classes = len(samples.classes)
-    judge = SegmentationJudge(read=samples.masks.read, rows=rows, classes=classes)
-    counts = judge.counts(answers)
+    counts = judge_of(samples, rows).counts(answers)
     whole, each = counts.sum(axis=0), mean_iou(counts)
     worst = np.argsort(each, kind="stable")[:SHOWN]
     ious = [None if np.isnan(iou) else float(iou) for iou in class_ious(whole)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 
+from pocketvision.boxes import TOLD
 from pocketvision.data import pixels
 from pocketvision.record import Precision
 from pocketvision.runtimes.runtime import FileCard
@@ -36,7 +37,7 @@ CARD = json.loads({card!r})
 
 
 def open_session():
-    """A function from (1, H, W, 3) uint8 pixels to the answers of one image, first axis 1."""
+    """A function from (1, H, W, 3) uint8 pixels to the answers of the one image."""
 {session}
 {answer}
 
@@ -52,7 +53,7 @@ def main(files):
             print(f"{{file}} cannot be read as an image: {{error}}", file=sys.stderr)
             return 2
         image = centre_crop(pixels, CARD["resolution"])
-        print(file, *told(file, run(image[None])[0]), sep="\\t")
+        print(file, *told(file, run(image[None])), sep="\\t")
     return 0
 
 
@@ -86,7 +87,7 @@ def told(file, classes):
 
 _DETECTED = """
 
-LEAST, MOST, OVERLAP = 0.3, 100, 0.55  # score, boxes of a class, IoU of two of them
+LEAST, CANDIDATES, OVERLAP, MOST = {least}, {candidates}, {overlap}, {most}
 
 
 def told(file, found):
@@ -97,14 +98,14 @@ def told(file, found):
     lines = []
     for k, name in enumerate(CARD["classes"], 1):
         able = np.flatnonzero(scores[:, k] > LEAST)
-        rows = able[np.argsort(-scores[able, k])][:MOST]
+        rows = able[np.argsort(-scores[able, k])][:CANDIDATES]
         while len(rows):
             best, rows = rows[0], rows[1:]
             left, top, right, bottom = boxes[best] * (width, height, width, height)
             where = f"{left:.0f} {top:.0f} {right:.0f} {bottom:.0f}"
-            lines.append(f"{name} {scores[best, k]:.4f} {where}")
+            lines.append((scores[best, k], f"{name} {scores[best, k]:.4f} {where}"))
             rows = rows[iou(boxes[best], boxes[rows]) <= OVERLAP]
-    return lines
+    return [line for _, line in sorted(lines, key=lambda one: -one[0])[:MOST]]
 
 
 def iou(box, others):
@@ -113,6 +114,20 @@ def iou(box, others):
     shared = np.prod(np.maximum(sides, 0), axis=1)
     areas = np.prod(others[:, 2:] - others[:, :2], axis=1) + np.prod(box[2:] - box[:2])
     return shared / np.maximum(areas - shared, 1e-12)
+"""
+
+_SELECTED = """
+
+def told(file, rows):
+    \"\"\"Class, score, left, top, right and bottom in pixels of what the file selects.\"\"\"
+    with open_image(file) as image:
+        width, height = to_rgb(image).size
+    lines = []
+    for *box, score, number in rows:
+        left, top, right, bottom = np.array(box) * (width, height, width, height)
+        where = f"{left:.0f} {top:.0f} {right:.0f} {bottom:.0f}"
+        lines.append(f"{CARD['classes'][int(number) - 1]} {score:.4f} {where}")
+    return lines
 """
 
 _ANSWERS = {"classify": _CLASSIFIED, "segment": _SEGMENTED, "detect": _DETECTED}
@@ -125,7 +140,7 @@ _ONNXRUNTIME = """    import onnxruntime
     path = Path(__file__).with_name("model.onnx")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     answer = session.get_outputs()[-1].name
-    return lambda pixels: session.run([answer], {{"input": pixels}})[0]
+    return lambda pixels: session.run([answer], {{"input": pixels}})[0]{first}
 """
 
 _OPENVINO = """    import openvino
@@ -140,7 +155,7 @@ _OPENVINO = """    import openvino
     model = core.read_model(Path(__file__).with_name("model.xml"))
     model.reshape([1, CARD["resolution"], CARD["resolution"], 3])
     request = core.compile_model(model, "CPU", options).create_infer_request()
-    return lambda pixels: request.infer([pixels])[len(model.outputs) - 1]
+    return lambda pixels: request.infer([pixels])[len(model.outputs) - 1]{first}
 """
 
 _SESSIONS = {
@@ -153,7 +168,7 @@ def standalone_script(runtime: str, precision: Precision, threads: int, card: Fi
     """The text of run.py for one shipped file."""
     template, files = _SESSIONS[runtime]
     hint = "bf16" if precision == "bf16" else "f32"
-    session = template.format(threads=threads, hint=hint)
+    session = template.format(threads=threads, hint=hint, first="" if card.selects else "[0]")
     facts = {
         "classes": card.classes,
         "side": card.preprocessing.side,
@@ -161,6 +176,8 @@ def standalone_script(runtime: str, precision: Precision, threads: int, card: Fi
         "whole": card.preprocessing.whole,
     }
     head = _HEAD.format(does=_DOES[card.task], package=runtime, files=files)
-    answer = _ANSWERS[card.task]
+    answer = _SELECTED if card.selects else _ANSWERS[card.task]
+    for name in ("least", "candidates", "overlap", "most"):
+        answer = answer.replace(f"{{{name}}}", repr(getattr(TOLD, name)))
     tail = _TAIL.format(card=json.dumps(facts), session=session, answer=answer)
     return head + inspect.getsource(pixels) + tail

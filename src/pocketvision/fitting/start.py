@@ -15,6 +15,7 @@ from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import RUN, read_state, refuse_scenes
 from pocketvision.fitting.candidates import (
     Candidate,
+    as_candidate,
     candidates_on,
     list_backbones,
     resolutions_for,
@@ -22,7 +23,6 @@ from pocketvision.fitting.candidates import (
     thin,
 )
 from pocketvision.fitting.config import FitConfig, RunState
-from pocketvision.fitting.fine_tuning import weights_specs
 from pocketvision.fitting.folder import check_room, is_free, make_folder, taken
 from pocketvision.fitting.plan import MeasuredCache, measure_candidates
 from pocketvision.fitting.ranking import HEADROOM, rank
@@ -241,12 +241,12 @@ def _candidates(
     resolutions = resolutions_for(shorter_side, config.resolutions, task.resolutions)
     if config.weights is not None:
         refuse_scenes(Path(config.weights))
-        specs = weights_specs(config, classes, reporter)
-        backbones = [spec.at(side) for spec in specs for side in resolutions]
+        specs = task.weights_specs(config, classes, reporter)
+        everything = [as_candidate(spec.at(side)) for spec in specs for side in resolutions]
     else:
         names = select_names(config.models)
         backbones = list_backbones(names, config.widths, resolutions, task.backbone)
-    everything = candidates_on(backbones, lambda one: task.network(one, classes))
+        everything = candidates_on(backbones, lambda one: task.network(one, classes))
     if target is not None:
         everything = covered(everything, target, reporter)
     return thin(everything, config.budget, _candidate_limit(config, runtimes, task))

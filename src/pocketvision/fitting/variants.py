@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pocketvision.boxes import TOLD
 from pocketvision.data.pixels import centre_crop
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, open_pixels
@@ -37,6 +38,8 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Latency, Precision, Step, Variant
 from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.nms import with_selection
+from pocketvision.runtimes.onnxfile import read_model, write_model
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Calibration, FileCard, Runtime, Session
 from pocketvision.storage import sha256_file
@@ -73,6 +76,7 @@ def card_of(run: Run, network: AnyNetwork) -> FileCard:
         classes=run.samples.classes,
         preprocessing=pre,
         task=run.config.task,
+        selects=run.config.nms == "inside",
     )
 
 
@@ -111,6 +115,8 @@ def _make_files(run: Run, network: AnyNetwork, pixels: Pixels, pre: Preprocessin
     with stopwatch() as export_s:
         exported = folder / "float.onnx"
         export_onnx(answering(network), exported, card_of(run, network))
+        if run.config.nms == "inside":
+            write_model(with_selection(read_model(exported), TOLD), exported)
     size = exported.stat().st_size
     with stopwatch() as quantize_s, run.reporter.progress("Quantizing"):
         calibration = Calibration(pixels=_calibration_pixels(run, pixels, pre))

@@ -9,7 +9,7 @@ from pathlib import Path
 from pocketvision.errors import ArtefactError
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.checkpoint import Checkpoint, Difference, read_checkpoint
-from pocketvision.models.detector import Detector, DetectorSpec
+from pocketvision.models.detector import Detector, DetectorSpec, ssdlite
 from pocketvision.models.download import Progress
 from pocketvision.models.foreign import V3_NORM, norm_of, renamed, with_norm
 from pocketvision.models.foreign_dense import (
@@ -19,12 +19,14 @@ from pocketvision.models.foreign_dense import (
     torchvision_lr_aspp,
     torchvision_ssdlite,
 )
+from pocketvision.models.mobilenet_v3 import mobilenet_v3_large
 from pocketvision.models.networks import DenseSpec
-from pocketvision.models.segmenter import Segmenter, SegmenterSpec
+from pocketvision.models.segmenter import Segmenter, SegmenterSpec, lr_aspp
 from pocketvision.models.weights import (
     WeightsReport,
     described,
     load_checkpoint,
+    spec_of,
     weights_path,
 )
 from pocketvision.nn.dense_heads import LrAsppSpec
@@ -60,6 +62,23 @@ def start_dense(
         _check_same(spec, file.spec, path)
         return _whole(spec, checkpoint, {}, "pocketvision", seed)
     return _on_backbone(spec, checkpoint, seed)
+
+
+def source_of(path: Path) -> ArchSpec | SegmenterSpec | DetectorSpec:
+    """What a file of weights is of: one that tells places, saved here or by torchvision, or a
+    classifier.
+
+    Raises: ArtefactError: as `weights.spec_of`.
+    """
+    file = described(path)
+    if file is not None:
+        return file.spec
+    state = read_checkpoint(path).state
+    if is_torchvision_lr_aspp(state):
+        return lr_aspp(mobilenet_v3_large(), 21)
+    if is_torchvision_ssdlite(state):
+        return ssdlite(mobilenet_v3_large(reduced_tail=True), 91)
+    return spec_of(path)
 
 
 def _lr_aspp_there(spec: DenseSpec, path: Path) -> tuple[SegmenterSpec, dict[str, str]]:

@@ -30,6 +30,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "accuracy_line": text.accuracy_line,
+        "counted_per_class": text.counted_per_class,
         "decibels": text.decibels,
         "duration": format_time,
         "fence": text.markdown_fence,

@@ -139,6 +139,11 @@ def task_noun(task: TaskName) -> str:
     }[task]
 
 
+def counted_per_class(task: TaskName) -> str:
+    """What `SplitSummary.counts` count."""
+    return {"classify": "Images", "segment": "Images", "detect": "Objects"}[task]
+
+
 def accuracy_split(record: Record) -> str:
     """The split of the headline figure, with the warning that a reused split needs."""
     return {"test": "test", "val": "val, used for selection"}[record.data.headline_split]

@@ -14,39 +14,38 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketvision.boxes import Selection
 from pocketvision.errors import ArtefactError
+from pocketvision.runtimes.onnxfile import ANSWERS
 
-BOXES, SCORES = "boxes", "scores"  # outputs that go into the selection
+FOUND = ANSWERS["detect"]
 DETECTIONS = "detections"
+BOXES, SCORES = "select_given_boxes", "select_given_scores"
 FACTS = 6  # x0, y0, x1, y1, score, class
 
 
 def with_selection(model: onnx.ModelProto, selection: Selection) -> onnx.ModelProto:
-    """A copy of a detector's graph for one image that ends in the selection.
+    """A copy of a detector's graph with the selection of the first image as one more output.
 
-    model: outputs "boxes" (1, M, 4) float32, corners in fractions of the image, and "scores"
-    (1, M, K + 1) float32 probabilities, the background first; opset 13 or later. The copy has one
-    output, "detections" (n, 6) float32, n <= selection.most: x0, y0, x1, y1, score and class as in
-    `Detections`, the surest first.
+    model: its output "found" is (N, M, 4 + K + 1) float32, corners in fractions of the image and
+    probabilities, the background first; opset 13 or later. The output that is added, "detections",
+    is (n, 6) float32, n <= selection.most: x0, y0, x1, y1, score and class as in `Detections`, the
+    surest first.
 
     `NonMaxSuppression` limits the boxes of a class that it keeps, `Selection.candidates` those that
     are looked at: so the best of each class are taken by `TopK` first. They are other boxes for
     each class, hence classes go in as images of a batch. Boxes of equal scores may come in another
     order than by `select`.
 
-    Raises: ArtefactError: other outputs.
+    Raises: ArtefactError: no output of that name.
     """
     given = [output.name for output in model.graph.output]
-    if sorted(given) != [BOXES, SCORES]:
-        raise ArtefactError(
-            f"the graph gives {given}; expected {[BOXES, SCORES]}, boxes of a detector before they "
-            "are selected."
-        )
+    if FOUND not in given:
+        raise ArtefactError(f"the graph gives {given}; expected {FOUND!r}, as a detector's file.")
     ended = onnx.ModelProto()
     ended.CopyFrom(model)
     tail = _Tail(ended.graph)
+    _first_image(tail)
     scores, boxes = _candidates(tail, selection)
     _best(tail, *_kept(tail, scores, boxes, selection), selection)
-    del ended.graph.output[:]
     ended.graph.output.append(
         helper.make_tensor_value_info(DETECTIONS, TensorProto.FLOAT, ("found", FACTS))
     )
@@ -77,6 +76,19 @@ class _Tail:
         """Store a constant; returns its name."""
         self.graph.initializer.append(numpy_helper.from_array(np.array(value, dtype), name))
         return name
+
+
+def _first_image(tail: _Tail) -> None:
+    """Boxes (1, M, 4) and scores (1, M, K + 1) of the first image."""
+    for name, axis, start, end in (
+        ("select_one_image", 0, 0, 1),
+        (BOXES, 2, 0, 4),
+        (SCORES, 2, 4, 2**31 - 1),
+    ):
+        words = {"start": start, "end": end, "axis": axis}
+        places = [tail.constant(f"{name}_{word}", [value]) for word, value in words.items()]
+        source = FOUND if axis == 0 else "select_one_image"
+        tail.node("Slice", f"{source} {' '.join(places)}", name)
 
 
 def _candidates(tail: _Tail, selection: Selection) -> tuple[str, str]:

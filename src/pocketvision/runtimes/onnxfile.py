@@ -18,8 +18,8 @@ from pocketvision.runtimes.runtime import FileCard
 from pocketvision.storage import write_into
 
 INPUT, OUTPUT = "input", "logits"  # of the files we export
-# What a user reads, the last output: (N, K) float32 logits; (N, H, W) uint8 classes of the pixels;
-# (N, M, 4 + K) float32 boxes and probabilities.
+# What a user reads, the second output if there is one: (N, K) float32 logits; (N, H, W) uint8
+# classes of the pixels; (N, M, 4 + K) float32 boxes and probabilities.
 ANSWERS: Mapping[TaskName, str] = {"classify": OUTPUT, "segment": "classes", "detect": "found"}
 
 # Sizes of an axis: a number, the name of a symbol, or "" where the file says nothing.

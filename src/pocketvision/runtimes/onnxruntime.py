@@ -108,7 +108,7 @@ class OnnxSession:
         threads: int,
     ) -> None:
         self._session = session
-        self._answer = session.get_outputs()[-1].name
+        self._answer = [output.name for output in session.get_outputs()][:2][-1]
         self._shape = shape
         self._options = session_options(precision, threads)
 

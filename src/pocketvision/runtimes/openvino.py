@@ -48,7 +48,8 @@ class OpenVino:
 
     quantize: NNCF chooses ranges in its own way, the mean of the extremes of single images, unless
     "minmax" asks for the extremes of all. It corrects biases where that is asked for, and has its
-    own equalisation. Squeeze-and-excitation, which NNCF would leave in float, becomes integers too.
+    own equalisation. Squeeze-and-excitation, which NNCF would leave in float, becomes integers too;
+    what lies behind the raw outputs does not.
     """
 
     name = "openvino"
@@ -96,6 +97,7 @@ class OpenVino:
                 nncf.Dataset(single),
                 target_device=nncf.TargetDevice.CPU,
                 subset_size=len(single),
+                ignored_scope=nncf.IgnoredScope(names=_behind_raw_outputs(model), validate=False),
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
                     activations_range_estimator_params=ranges.MINMAX if keeps_extremes else None,
                     disable_bias_correction=not config.correct_biases,
@@ -157,7 +159,7 @@ class OpenVinoSession:
         if batch not in self._requests:
             self._requests[batch] = self._compile(batch)
         outputs = self._requests[batch].infer([pixels], share_inputs=True)
-        answers: Answers = outputs[len(outputs) - 1]
+        answers: Answers = outputs[min(1, len(outputs) - 1)]
         return answers
 
     def profile(self, pixels: Pixels, runs: int) -> tuple[OperatorRuns, ...]:
@@ -253,6 +255,19 @@ def _from_onnx(path: Path) -> tuple[Any, tuple[int, int, int]]:
     for key, value in metadata(source).items():
         model.set_rt_info(value, [RT_INFO, key])
     return model, _image_shape(model)
+
+
+def _behind_raw_outputs(model: Any) -> list[str]:
+    """The names of the operators that answers are made by, of a file that has such."""
+    names: dict[str, None] = {}
+    waiting = [model.outputs[0].get_node().input_value(0)]
+    while waiting:
+        for reader in waiting.pop().get_target_inputs():
+            node = reader.get_node()
+            if node.get_type_name() != "Result" and node.get_friendly_name() not in names:
+                names[node.get_friendly_name()] = None
+                waiting += node.outputs()
+    return list(names)
 
 
 def _read(path: Path) -> Any:

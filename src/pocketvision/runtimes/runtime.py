@@ -29,13 +29,15 @@ class FileCard:
     """What an exported file says about itself: network, classes in the order of the logits, input.
 
     A file exported before its classes are known (a candidate being timed) has none. task: what its
-    answers are (`onnxfile.ANSWERS`).
+    answers are (`onnxfile.ANSWERS`). selects: a detector's file that selects boxes itself
+    (`nms.with_selection`).
     """
 
     name: str
     classes: tuple[str, ...] = ()
     preprocessing: Preprocessing
     task: TaskName = "classify"
+    selects: bool = False
 
     def to_metadata(self) -> dict[str, str]:
         """Flat text pairs, lists as JSON: what ONNX and OpenVINO files can carry."""
@@ -48,6 +50,7 @@ class FileCard:
             "side": str(self.preprocessing.side),
             "whole": json.dumps(self.preprocessing.whole),
             "task": self.task,
+            "selects": json.dumps(self.selects),
             "format_version": str(FORMAT_VERSION),
         }
 
@@ -84,7 +87,11 @@ class FileCard:
         except ConfigError as error:
             raise ArtefactError(f"the metadata of {source} are unusable: {error}") from error
         return cls(
-            name=flat.name, classes=flat.classes, preprocessing=preprocessing, task=flat.task
+            name=flat.name,
+            classes=flat.classes,
+            preprocessing=preprocessing,
+            task=flat.task,
+            selects=flat.selects,
         )
 
 
@@ -101,6 +108,7 @@ class _Flat:
     format_version: int
     whole: bool = False  # files of before know of centres and classes alone
     task: TaskName = "classify"
+    selects: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,7 +17,7 @@ from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.data_findings import find_faults
 from pocketvision.fitting.evidence import classifier_evidence
 from pocketvision.fitting.examination import examine_classifier
-from pocketvision.fitting.fine_tuning import start_from
+from pocketvision.fitting.fine_tuning import start_from, weights_specs
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.tasks.task import Evidence, Examination, Open
 from pocketvision.measure.accuracy import LabelJudge
@@ -57,6 +58,11 @@ class Classify:
 
     def network(self, backbone: ArchSpec, classes: int) -> ArchSpec:
         return backbone.with_classes(classes)
+
+    def weights_specs(
+        self, config: FitConfig, classes: int, reporter: Reporter
+    ) -> Sequence[ArchSpec]:
+        return weights_specs(config, classes, reporter)
 
     def preprocessing(self, resolution: int, shorter_side: int) -> Preprocessing:
         return Preprocessing.for_resolution(resolution, shorter_side)

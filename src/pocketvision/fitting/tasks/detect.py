@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -17,8 +18,9 @@ from pocketvision.data.threads import Progress
 from pocketvision.errors import require
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.data_findings import find_faults
-from pocketvision.fitting.detected import detector_evidence, examine_detector, judge_of
-from pocketvision.fitting.fine_tuning import start_dense_from
+from pocketvision.fitting.detected import detector_evidence, judge_of, score_of
+from pocketvision.fitting.examination import examine_places
+from pocketvision.fitting.fine_tuning import dense_weights_specs, start_dense_from
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.tasks.task import Evidence, Examination, Open
 from pocketvision.measure.detection import detection_scores
@@ -28,7 +30,7 @@ from pocketvision.measure.judge import Answers
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.detector import Detector, DetectorSpec, ssdlite
-from pocketvision.models.networks import AnyNetwork, AnySpec
+from pocketvision.models.networks import AnyNetwork, AnySpec, DenseSpec
 from pocketvision.record import Finding, Metric, TaskName
 from pocketvision.train.batches import Source
 from pocketvision.train.config import TrainConfig
@@ -64,6 +66,11 @@ class Detect:
 
     def network(self, backbone: ArchSpec, classes: int) -> DetectorSpec:
         return ssdlite(backbone, classes + 1)
+
+    def weights_specs(
+        self, config: FitConfig, classes: int, reporter: Reporter
+    ) -> Sequence[DenseSpec]:
+        return dense_weights_specs(config, classes, self.network, reporter)
 
     def preprocessing(self, resolution: int, shorter_side: int) -> Preprocessing:
         return Preprocessing.of_whole(resolution)
@@ -113,8 +120,13 @@ class Detect:
         pre: Preprocessing,
         config: TrainConfig,
     ) -> Examination:
-        return examine_detector(
-            cast(Detector, network), cast(BoxedSamples, samples), pixels, pre, config
+        return examine_places(
+            cast(Detector, network),
+            samples,
+            pixels,
+            pre,
+            config,
+            partial(score_of, cast(BoxedSamples, samples)),
         )
 
     def judge(self, samples: Samples, rows: np.ndarray) -> DetectionJudge:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -16,14 +18,15 @@ from pocketvision.errors import ConfigError
 from pocketvision.fitting.candidates import plain
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.data_findings import find_faults
-from pocketvision.fitting.fine_tuning import start_dense_from
+from pocketvision.fitting.examination import examine_places
+from pocketvision.fitting.fine_tuning import dense_weights_specs, start_dense_from
 from pocketvision.fitting.reporter import Reporter
-from pocketvision.fitting.segmented import examine_segmenter, segmenter_evidence
+from pocketvision.fitting.segmented import judge_of, score_of, segmenter_evidence
 from pocketvision.fitting.tasks.task import Evidence, Examination, Open
 from pocketvision.measure.judge import Answers
 from pocketvision.measure.segmentation import SegmentationJudge
 from pocketvision.models.arch import ArchSpec
-from pocketvision.models.networks import AnyNetwork, AnySpec
+from pocketvision.models.networks import AnyNetwork, AnySpec, DenseSpec
 from pocketvision.models.segmenter import Segmenter, SegmenterSpec, lr_aspp
 from pocketvision.record import Finding, Metric, TaskName
 from pocketvision.train.batches import Source
@@ -65,6 +68,11 @@ class Segment:
             return lr_aspp(backbone, classes, output_stride=STRIDES[0])
         except ConfigError:
             return lr_aspp(backbone, classes, output_stride=STRIDES[1])
+
+    def weights_specs(
+        self, config: FitConfig, classes: int, reporter: Reporter
+    ) -> Sequence[DenseSpec]:
+        return dense_weights_specs(config, classes, self.network, reporter)
 
     def preprocessing(self, resolution: int, shorter_side: int) -> Preprocessing:
         return Preprocessing.of_whole(resolution)
@@ -119,13 +127,17 @@ class Segment:
         pre: Preprocessing,
         config: TrainConfig,
     ) -> Examination:
-        return examine_segmenter(
-            cast(Segmenter, network), cast(MaskedSamples, samples), pixels, pre, config
+        return examine_places(
+            cast(Segmenter, network),
+            samples,
+            pixels,
+            pre,
+            config,
+            partial(score_of, cast(MaskedSamples, samples)),
         )
 
     def judge(self, samples: Samples, rows: np.ndarray) -> SegmentationJudge:
-        masked = cast(MaskedSamples, samples)
-        return SegmentationJudge(read=masked.masks.read, rows=rows, classes=len(masked.classes))
+        return judge_of(cast(MaskedSamples, samples), rows)
 
     def evidence(
         self,

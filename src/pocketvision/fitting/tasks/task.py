@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,6 +101,12 @@ class Task(Protocol):
 
     def network(self, backbone: ArchSpec, classes: int) -> AnySpec:
         """The network of the task that stands on a classifier. Raises: ConfigError: none can."""
+        ...
+
+    def weights_specs(
+        self, config: FitConfig, classes: int, reporter: Reporter
+    ) -> Sequence[AnySpec]:
+        """The networks that the weights asked for can start. Raises: ArtefactError, ConfigError."""
         ...
 
     def preprocessing(self, resolution: int, shorter_side: int) -> Preprocessing:
