@@ -137,18 +137,6 @@ def test_of_several_images_the_first_is_selected_from() -> None:
     np.testing.assert_array_equal(detections[:, :4], select(boxes, scores, Selection()).boxes)
 
 
-def test_of_several_images_the_first_is_selected_from() -> None:
-    boxes, scores = some_boxes(0, 9, 3)
-    model = with_selection(detector(9, 3), Selection())
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    feeds = {"boxes_in": np.stack([boxes, boxes * 0]), "scores_in": np.stack([scores, scores])}
-    found, detections = session.run(None, feeds)
-    assert found.shape == (2, 9, 7)
-    np.testing.assert_array_equal(detections[:, :4], select(boxes, scores, Selection()).boxes)
-
-
 def test_graph_of_something_else_is_refused() -> None:
     with pytest.raises(ArtefactError, match=r"gives \['boxes'\]; expected 'found', as a detector"):
         with_selection(detector(5, 3, "boxes"), Selection())
