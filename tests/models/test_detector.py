@@ -109,7 +109,9 @@ def test_code_of_zero_is_the_anchor_and_none_explodes() -> None:
 
 def test_specification_travels_as_json() -> None:
     spec = ssdlite(small("mobilenet_v3_small"), 3)
-    file = NetworkFile(spec=spec, classes=("background", "a", "b"))
+    file = NetworkFile(spec=spec, classes=("a", "b"))
+    with pytest.raises(ConfigError, match=r"3 class names for 2 logits; .* \(the background has n"):
+        NetworkFile(spec=spec, classes=("background", "a", "b"))
     assert from_json(NetworkFile, to_json(file), source="x") == file
     assert spec.label == "ssdlite_mobilenet_v3_small x0.25 @96"
     assert spec.with_classes(7).num_classes == 7
