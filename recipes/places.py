@@ -83,7 +83,7 @@ def row(record: Record) -> tuple[str, ...]:
     return (
         _name(record),
         f"{record.network.parameters / 1e6:.2f} M, {record.network.macs / 1e6:,.0f} M",
-        str(len(record.epochs)),
+        f"{len(record.epochs)}, {record.spent_s / 60:.1f}",
         _score(_comparison(record, files["f32"])),
         format_latency(files["f32"].latency.median_ms),
         _score(found),
@@ -142,12 +142,14 @@ def size_lines(records: Sequence[Record]) -> list[str]:
 
 def command(asked: Options) -> str:
     """As it was given, but for paths."""
-    files = sum(Path(name).is_file() for name in asked.networks)
-    weights = f"--weights {' '.join(['WEIGHTS'] * files)} " if files else ""
+    names = [name for name in asked.networks if not Path(name).is_file()]
+    files = len(asked.networks) - len(names)
+    networks = f"--networks {' '.join(names)} " if names != list(NETWORKS) else ""
+    networks += f"--weights {' '.join(['WEIGHTS'] * files)} " if files else ""
     void = f"--void {' '.join(map(str, asked.void))} " if asked.void else ""
     return (
         f"python recipes/places.py {asked.task} DATA --resolution {asked.resolution} "
-        f"--minutes {asked.minutes:g} {weights}{void}--page PAGE"
+        f"--minutes {asked.minutes:g} {networks}{void}--page PAGE"
     )
 
 
@@ -157,7 +159,7 @@ def page(asked: Options, records: Sequence[Record], notes: Sequence[str]) -> lis
     metric, split = first.headline.metric, first.data.headline_split
     images = ", ".join(f"{one.name} {one.total}" for one in first.data.splits)
     titles = (
-        *("network", "parameters, MACs", "epochs", f"{metric}, float", "ms, float"),
+        *("network", "parameters, MACs", "epochs, min in all", f"{metric}, float", "ms, float"),
         *(f"{metric}, INT8", "ms, INT8", "lost by INT8, agreement", "shipped"),
     )
     return [
@@ -169,8 +171,8 @@ def page(asked: Options, records: Sequence[Record], notes: Sequence[str]) -> lis
         "",
         f"{metric_name(metric)} ({metric}) of the files on the {first.headline.n} images of "
         f"{split}, read from image files, in points with a 95 % bootstrap interval over images. "
-        f"**Shortened**: each network had {asked.minutes:g} minutes on the processor below, with "
-        "measuring and shipping; more epochs would give more. What INT8 loses is compared in "
+        f"**Shortened**: {asked.minutes:g} minutes were asked for each network on the processor "
+        "below, with measuring and shipping; more epochs would give more. What INT8 loses is compared in "
         "pairs, image by image.",
         "",
         *table(titles, [row(record) for record in records]),

@@ -45,6 +45,8 @@ from pocketvision.runtimes.runtime import Calibration, FileCard, Runtime, Sessio
 from pocketvision.storage import sha256_file
 
 CALIBRATION_IMAGES = 256
+# Of images that are seen whole, and at more pixels, fewer do: each has values of many places.
+CALIBRATION_PIXELS = CALIBRATION_IMAGES * 192 * 192
 BATCH = 64
 GATE_PROCESSES = 7  # whose highest peak must be within a budget of memory
 CHECKED_FILES = 64  # of val, read again from their files
@@ -172,7 +174,8 @@ def _calibration_pixels(run: Run, pixels: Pixels, pre: Preprocessing) -> np.ndar
     """Training images, chosen by the seed, as the network sees them at test time."""
     rows = run.samples.indices("train")
     generator = np.random.default_rng(run.config.seed)
-    chosen = generator.permutation(rows)[:CALIBRATION_IMAGES]
+    enough = CALIBRATION_PIXELS // pre.resolution**2 if pre.whole else CALIBRATION_IMAGES
+    chosen = generator.permutation(rows)[: min(CALIBRATION_IMAGES, enough)]
     return np.ascontiguousarray(centre_crop(pixels.take(np.sort(chosen)), pre.resolution))
 
 
