@@ -172,8 +172,8 @@ def page(asked: Options, records: Sequence[Record], notes: Sequence[str]) -> lis
         f"{metric_name(metric)} ({metric}) of the files on the {first.headline.n} images of "
         f"{split}, read from image files, in points with a 95 % bootstrap interval over images. "
         f"**Shortened**: {asked.minutes:g} minutes were asked for each network on the processor "
-        "below, with measuring and shipping; more epochs would give more. What INT8 loses is compared in "
-        "pairs, image by image.",
+        "below, with measuring and shipping; more epochs would give more. What INT8 loses is "
+        "compared in pairs, image by image.",
         "",
         *table(titles, [row(record) for record in records]),
         *size_lines(records),
