@@ -23,6 +23,7 @@ from pocketvision.fitting.candidates import (
     thin,
 )
 from pocketvision.fitting.config import FitConfig, RunState
+from pocketvision.fitting.data_findings import find_faults
 from pocketvision.fitting.folder import check_room, is_free, make_folder, taken
 from pocketvision.fitting.plan import MeasuredCache, measure_candidates
 from pocketvision.fitting.ranking import HEADROOM, rank
@@ -147,7 +148,7 @@ def _begin(
     command: str,
     target: TargetTable | None,
 ) -> Run:
-    findings = TASKS[config.task].find_faults(samples, reporter)
+    findings = find_faults(samples, reporter)
     candidates = _candidates(config, samples, runtimes, reporter, target)
     if config.weights is not None and not is_published(config.weights):
         # Weights of another network are refused now, not after the measurements. (Published ones

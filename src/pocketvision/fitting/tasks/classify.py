@@ -14,7 +14,6 @@ from pocketvision.data.stream import Pixels
 from pocketvision.data.threads import Progress
 from pocketvision.fitting.candidates import MAX_CANDIDATES, RESOLUTIONS, plain
 from pocketvision.fitting.config import FitConfig
-from pocketvision.fitting.data_findings import find_faults
 from pocketvision.fitting.evidence import classifier_evidence
 from pocketvision.fitting.examination import examine_classifier
 from pocketvision.fitting.fine_tuning import start_from, weights_specs
@@ -24,7 +23,7 @@ from pocketvision.measure.accuracy import LabelJudge
 from pocketvision.measure.judge import Answers
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.networks import AnyNetwork, AnySpec
-from pocketvision.record import Finding, Metric, TaskName
+from pocketvision.record import Metric, TaskName
 from pocketvision.train.batches import PixelSource, Source, training_sources
 from pocketvision.train.classify import Classification, rehearsal
 from pocketvision.train.config import TrainConfig
@@ -49,9 +48,6 @@ class Classify:
             only=config.only,
             progress=progress,
         )
-
-    def find_faults(self, samples: Samples, reporter: Reporter) -> tuple[Finding, ...]:
-        return find_faults(samples, reporter)
 
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return plain(name, width, resolution)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -17,12 +16,9 @@ from pocketvision.data.stream import Pixels
 from pocketvision.data.threads import Progress
 from pocketvision.errors import require
 from pocketvision.fitting.config import FitConfig
-from pocketvision.fitting.data_findings import find_faults
 from pocketvision.fitting.detected import detector_evidence, judge_of, score_of
-from pocketvision.fitting.examination import examine_places
-from pocketvision.fitting.fine_tuning import dense_weights_specs, start_dense_from
-from pocketvision.fitting.reporter import Reporter
-from pocketvision.fitting.tasks.task import Evidence, Examination, Open
+from pocketvision.fitting.tasks.places import Places
+from pocketvision.fitting.tasks.task import Evidence, Open
 from pocketvision.measure.detection import detection_scores
 from pocketvision.measure.detection_judge import DetectionJudge
 from pocketvision.measure.detection_matches import EXTRA
@@ -30,15 +26,15 @@ from pocketvision.measure.judge import Answers
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.detector import Detector, DetectorSpec, ssdlite
-from pocketvision.models.networks import AnyNetwork, AnySpec, DenseSpec
-from pocketvision.record import Finding, Metric, TaskName
+from pocketvision.models.networks import AnyNetwork
+from pocketvision.record import Metric, Score, TaskName
 from pocketvision.train.batches import Source
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.detect import Detection, ObjectSource, rehearsal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Detect:
+class Detect(Places):
     """A `Task`."""
 
     name: TaskName = "detect"
@@ -58,25 +54,11 @@ class Detect:
             progress=progress,
         )
 
-    def find_faults(self, samples: Samples, reporter: Reporter) -> tuple[Finding, ...]:
-        return find_faults(samples, reporter)
-
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return registry.spec(name, width=width, resolution=resolution, reduced_tail=True)
 
     def network(self, backbone: ArchSpec, classes: int) -> DetectorSpec:
         return ssdlite(backbone, classes + 1)
-
-    def weights_specs(
-        self, config: FitConfig, classes: int, reporter: Reporter
-    ) -> Sequence[DenseSpec]:
-        return dense_weights_specs(config, classes, self.network, reporter)
-
-    def preprocessing(self, resolution: int, shorter_side: int) -> Preprocessing:
-        return Preprocessing.of_whole(resolution)
-
-    def start(self, spec: AnySpec, config: FitConfig, reporter: Reporter) -> tuple[AnyNetwork, str]:
-        return start_dense_from(cast(DetectorSpec, spec), config, reporter)
 
     def sources(
         self, samples: Samples, pixels: Pixels, preprocessing: Preprocessing
@@ -112,22 +94,8 @@ class Detect:
     ) -> Detection:
         return rehearsal(cast(Detector, network), preprocessing, config, images)
 
-    def examine(
-        self,
-        network: AnyNetwork,
-        samples: Samples,
-        pixels: Pixels,
-        pre: Preprocessing,
-        config: TrainConfig,
-    ) -> Examination:
-        return examine_places(
-            cast(Detector, network),
-            samples,
-            pixels,
-            pre,
-            config,
-            partial(score_of, cast(BoxedSamples, samples)),
-        )
+    def score(self, samples: Samples, rows: np.ndarray, answers: Answers) -> Score:
+        return score_of(cast(BoxedSamples, samples), rows, answers)
 
     def judge(self, samples: Samples, rows: np.ndarray) -> DetectionJudge:
         return judge_of(cast(BoxedSamples, samples), rows)

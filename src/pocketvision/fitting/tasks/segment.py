@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -17,18 +15,15 @@ from pocketvision.data.threads import Progress
 from pocketvision.errors import ConfigError
 from pocketvision.fitting.candidates import plain
 from pocketvision.fitting.config import FitConfig
-from pocketvision.fitting.data_findings import find_faults
-from pocketvision.fitting.examination import examine_places
-from pocketvision.fitting.fine_tuning import dense_weights_specs, start_dense_from
-from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.segmented import judge_of, score_of, segmenter_evidence
-from pocketvision.fitting.tasks.task import Evidence, Examination, Open
+from pocketvision.fitting.tasks.places import Places
+from pocketvision.fitting.tasks.task import Evidence, Open
 from pocketvision.measure.judge import Answers
 from pocketvision.measure.segmentation import SegmentationJudge
 from pocketvision.models.arch import ArchSpec
-from pocketvision.models.networks import AnyNetwork, AnySpec, DenseSpec
+from pocketvision.models.networks import AnyNetwork
 from pocketvision.models.segmenter import Segmenter, SegmenterSpec, lr_aspp
-from pocketvision.record import Finding, Metric, TaskName
+from pocketvision.record import Metric, Score, TaskName
 from pocketvision.train.batches import Source
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.segment import MaskSource, Segmentation, rehearsal
@@ -37,7 +32,7 @@ STRIDES = (16, 32)  # of the last map; the second where a backbone cannot be dil
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Segment:
+class Segment(Places):
     """A `Task`."""
 
     name: TaskName = "segment"
@@ -57,9 +52,6 @@ class Segment:
             progress=progress,
         )
 
-    def find_faults(self, samples: Samples, reporter: Reporter) -> tuple[Finding, ...]:
-        return find_faults(samples, reporter)
-
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return plain(name, width, resolution)
 
@@ -68,17 +60,6 @@ class Segment:
             return lr_aspp(backbone, classes, output_stride=STRIDES[0])
         except ConfigError:
             return lr_aspp(backbone, classes, output_stride=STRIDES[1])
-
-    def weights_specs(
-        self, config: FitConfig, classes: int, reporter: Reporter
-    ) -> Sequence[DenseSpec]:
-        return dense_weights_specs(config, classes, self.network, reporter)
-
-    def preprocessing(self, resolution: int, shorter_side: int) -> Preprocessing:
-        return Preprocessing.of_whole(resolution)
-
-    def start(self, spec: AnySpec, config: FitConfig, reporter: Reporter) -> tuple[AnyNetwork, str]:
-        return start_dense_from(cast(SegmenterSpec, spec), config, reporter)
 
     def sources(
         self, samples: Samples, pixels: Pixels, preprocessing: Preprocessing
@@ -119,22 +100,8 @@ class Segment:
     ) -> Segmentation:
         return rehearsal(cast(Segmenter, network), preprocessing, config, images)
 
-    def examine(
-        self,
-        network: AnyNetwork,
-        samples: Samples,
-        pixels: Pixels,
-        pre: Preprocessing,
-        config: TrainConfig,
-    ) -> Examination:
-        return examine_places(
-            cast(Segmenter, network),
-            samples,
-            pixels,
-            pre,
-            config,
-            partial(score_of, cast(MaskedSamples, samples)),
-        )
+    def score(self, samples: Samples, rows: np.ndarray, answers: Answers) -> Score:
+        return score_of(cast(MaskedSamples, samples), rows, answers)
 
     def judge(self, samples: Samples, rows: np.ndarray) -> SegmentationJudge:
         return judge_of(cast(MaskedSamples, samples), rows)

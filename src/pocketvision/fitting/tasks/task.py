@@ -91,10 +91,6 @@ class Task(Protocol):
         """The images of the run with what belongs to them. Raises: DataError, ConfigError."""
         ...
 
-    def find_faults(self, samples: Samples, reporter: Reporter) -> tuple[Finding, ...]:
-        """What is wrong with the data, said and returned."""
-        ...
-
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         """A classifier of the registry, as the task stands on it."""
         ...
