@@ -51,6 +51,13 @@ def test_predict_says_and_draws_what_it_sees(
         assert all(set(one) == {"class", "score", "box"} for one in found)
 
 
+def test_a_picture_is_a_png(fitted: tuple[str, Path, Path], run: Run) -> None:
+    _, out, data = fitted
+    said = run("predict", out, data / "images" / "0.png", "--out", "seen.jpg")
+    assert said.code == 2
+    assert "--out writes a PNG, and seen.jpg is named otherwise; end it in .png." in said.err
+
+
 def test_one_image_is_drawn_at_a_time(fitted: tuple[str, Path, Path], run: Run) -> None:
     _, out, data = fitted
     images = (data / "images" / "0.png", data / "images" / "1.png")

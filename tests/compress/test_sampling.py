@@ -36,12 +36,12 @@ def work_of(member: Member) -> float:
 
 
 LIMIT = Limit(latency_of=work_of, limit_ms=6.0)
-Way = Callable[[], Sampler]
+Way = Callable[[Limit], Sampler]
 WAYS: dict[str, Way] = {
-    "evolution": lambda: Evolution(SPACE, LIMIT, 0),
-    "reward": lambda: Evolution(SPACE, LIMIT, 0, EvolutionConfig(objective="reward")),
-    "front": lambda: Evolution(SPACE, LIMIT, 0, EvolutionConfig(objective="front")),
-    "random": lambda: RandomSearch(SPACE, LIMIT, 0),
+    "evolution": lambda limit: Evolution(SPACE, limit, 0),
+    "reward": lambda limit: Evolution(SPACE, limit, 0, EvolutionConfig(objective="reward")),
+    "front": lambda limit: Evolution(SPACE, limit, 0, EvolutionConfig(objective="front")),
+    "random": lambda limit: RandomSearch(SPACE, limit, 0),
 }
 
 
@@ -75,7 +75,7 @@ def searched(way: Sampler, generations: int, count: int = 12) -> list[Scored]:
 
 @pytest.mark.parametrize("name", WAYS)
 def test_all_that_is_asked_for_is_new_and_within_the_limit(name: str) -> None:
-    log = searched(WAYS[name](), 4)
+    log = searched(WAYS[name](LIMIT), 4)
     assert len({one.member for one in log}) == len(log)
     assert all(one.latency_ms <= LIMIT.limit_ms for one in log)
     for one in log:
@@ -84,7 +84,7 @@ def test_all_that_is_asked_for_is_new_and_within_the_limit(name: str) -> None:
 
 @pytest.mark.parametrize("name", WAYS)
 def test_told_its_log_again_it_goes_on_as_before(name: str) -> None:
-    first, again = WAYS[name](), WAYS[name]()
+    first, again = WAYS[name](LIMIT), WAYS[name](LIMIT)
     log = searched(first, 3)
     for generation in range(3):
         again.tell([one for one in log if one.generation == generation])
@@ -116,8 +116,8 @@ def under_the_front(log: list[Scored]) -> float:
 def test_evolution_finds_more_than_chance_at_equal_evaluations(
     name: str, merit: Callable[[list[Scored]], float]
 ) -> None:
-    by_chance = merit(searched(WAYS["random"](), 12))
-    assert merit(searched(WAYS[name](), 12)) > by_chance + 0.05
+    by_chance = merit(searched(WAYS["random"](LIMIT), 12))
+    assert merit(searched(WAYS[name](LIMIT), 12)) > by_chance + 0.05
 
 
 def test_evolution_begins_with_what_is_known_and_fast_enough() -> None:
@@ -257,8 +257,6 @@ def test_a_limit_near_the_smallest_member_leaves_more_than_that(name: str) -> No
     limit = Limit(latency_of=work_of, limit_ms=1.25 * smallest_ms)
     generator = random.Random(0)
     assert not any(limit.holds(SPACE.sample(generator)) for _ in range(300))
-    way = WAYS[name]()
-    way.limit = limit  # type: ignore[attr-defined]
-    members = way.ask(8)
+    members = WAYS[name](limit).ask(8)
     assert len(set(members)) == 8
     assert all(limit.holds(member) for member in members)

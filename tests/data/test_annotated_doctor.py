@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +90,8 @@ def test_boxes_that_are_doubled_or_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("writer", [write_masks, write_boxes])
-def test_near_copies_are_told(tmp_path: Path, writer: object) -> None:
-    folder = writer(tmp_path / "data")  # type: ignore[operator]
+def test_near_copies_are_told(tmp_path: Path, writer: Callable[[Path], Path]) -> None:
+    folder = writer(tmp_path / "data")
     image = folder / "images" / "3.png"
     Image.open(image).resize((128, 96)).save(folder / "images" / "copy.png")
     if (folder / "masks").exists():

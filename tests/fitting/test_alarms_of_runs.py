@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_training_that_diverges_once_goes_on_slower_and_the_record_says_so(
     """Killed between the two trainings, it does not forget the first."""
     lives: list[float] = []
 
-    def diverge_once(*args: object, **named: object) -> TrainResult:
+    def diverge_once(*args: Any, **named: Any) -> TrainResult:
         module = args[0]
         assert isinstance(module, TaskModule)
         config = module.config
@@ -80,7 +81,7 @@ def test_training_that_diverges_once_goes_on_slower_and_the_record_says_so(
             raise Diverged("The training loss became nan at step 1.")
         if len(lives) == 2:
             raise KeyboardInterrupt
-        return trainer.fit(*args, **named)  # type: ignore[arg-type]
+        return trainer.fit(*args, **named)
 
     monkeypatch.setattr(training, "fit", diverge_once)
     config, out = replace(BRIEF, data=str(photos), learning_rate=0.01), tmp_path / "out"

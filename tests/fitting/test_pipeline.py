@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -266,8 +267,8 @@ def lose_half(monkeypatch: pytest.MonkeyPatch, subjects: str) -> None:
 
     real = LabelJudge.compare
 
-    def worse(judge: LabelJudge, *answers: Logits, subject: str, **named: str) -> Comparison:
-        found = real(judge, *answers, subject=subject, **named)  # type: ignore[arg-type]
+    def worse(judge: LabelJudge, *answers: Logits, subject: str, **named: Any) -> Comparison:
+        found = real(judge, *answers, subject=subject, **named)
         at_the_gate = (named["reference_name"], named["split"]) == ("float network", "val")
         return replace(found, drop=0.5) if at_the_gate and subject.startswith(subjects) else found
 
@@ -344,10 +345,10 @@ def test_file_without_numbers_is_left_out_and_the_other_shipped(
 ) -> None:
     real = LabelJudge.compare
 
-    def broken(*args: object, **named: object) -> object:
+    def broken(*args: Any, **named: Any) -> Comparison:
         if str(named["subject"]).startswith("f32"):
             raise GateError("f32 on onnxruntime gives numbers that are none.")
-        return real(*args, **named)  # type: ignore[arg-type]
+        return real(*args, **named)
 
     monkeypatch.setattr(LabelJudge, "compare", broken)
     told = Told()

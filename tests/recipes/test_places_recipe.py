@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from scripts import load
 from shapes import write_boxes, write_masks
-
-RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-def load(name: str) -> ModuleType:
-    """A recipe as a module: its folder is no package, as scripts run from it."""
-    sys.path.insert(0, str(RECIPES))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(RECIPES))
-
 
 places = load("places")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 import statistics
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scripts import load
 
 from pocketvision.data.samples import write_sample
 from pocketvision.data.scene.leakage import leakage
@@ -28,17 +28,7 @@ from pocketvision.storage import to_json
 from pocketvision.train.crops import SceneSource
 from pocketvision.train.scene_config import SceneTrainConfig
 
-ROOT = Path(__file__).parents[2]
 WINDOW, BANDS = "9", "13"  # the smallest that HybridSN takes
-
-
-def load(name: str, folder: str) -> ModuleType:
-    """A script as a module: its folder is no package, as scripts run from it."""
-    sys.path.insert(0, str(ROOT / folder))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(ROOT / folder))
 
 
 kept = load("kept", "recipes")

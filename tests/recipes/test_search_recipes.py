@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scripts import load
 from tiny_space import TINY_SPACE
 
 from pocketvision.errors import GateError
@@ -27,18 +27,8 @@ from pocketvision.models.width_groups import width_groups
 from pocketvision.record import Latency, Prior
 from pocketvision.runtimes.runtime import PLAIN_INT8
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 SPEC = registry.spec("mobilenet_v3_small", resolution=64, num_classes=10)
 CLASSES = ("blue", "green", "red")
-
-
-def load(name: str) -> ModuleType:
-    """A recipe as a module: its folder is no package, as scripts run from it."""
-    sys.path.insert(0, str(RECIPES))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(RECIPES))
 
 
 paired = load("paired")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from scripts import ROOT, load
 from torch import nn
 
 from pocketvision.measure.latency import LatencyProtocol
@@ -22,18 +20,8 @@ from pocketvision.models import registry
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.record import Latency
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPES = ROOT / "recipes"
 QUICK = LatencyProtocol(warmup_runs=1, rounds=2, min_runs=1, max_runs=1, seconds=0, retries=0)
-
-
-def load(name: str) -> ModuleType:
-    """A recipe as a module: its folder is no package, as scripts run from it."""
-    sys.path.insert(0, str(RECIPES))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(RECIPES))
-
 
 relu = load("relu_information")
 separable = load("separable_arithmetic")

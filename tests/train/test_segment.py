@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from resumed import check_goes_on_to_the_same
 
 from pocketvision.data.masks.mask import VOID
 from pocketvision.data.preprocessing import Preprocessing
@@ -68,22 +69,7 @@ def test_colours_are_learned(tmp_path: Path) -> None:
 
 def test_training_goes_on_to_the_same(tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=3)
-    whole, parts = module_of(config), module_of(config)
-    fit(whole, folder=tmp_path / "whole")
-
-    class Stop(Exception):
-        pass
-
-    def stop(done: int, total: int, note: str) -> None:
-        if done == 4:
-            raise Stop
-
-    with pytest.raises(Stop):
-        fit(parts, folder=tmp_path / "parts", on_step=stop)
-    again = module_of(config)
-    fit(again, folder=tmp_path / "parts")
-    for name, tensor in whole.network.state_dict().items():
-        assert torch.equal(tensor, again.network.state_dict()[name]), name
+    check_goes_on_to_the_same(lambda: module_of(config), tmp_path)
 
 
 def test_void_teaches_nothing() -> None:

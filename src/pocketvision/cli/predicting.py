@@ -49,6 +49,8 @@ def _refuse_picture(artefact: Artefact, images: list[Path], out: Path) -> None:
         )
     if len(images) != 1:
         raise ConfigError(f"--out takes one image, {len(images)} were given; draw them in turn.")
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"--out writes a PNG, and {out} is named otherwise; end it in .png.")
     if out.exists():
         raise ConfigError(f"{out} exists; give another name, or remove it.")
 
@@ -95,27 +97,29 @@ def _detect(artefact: Artefact, images: list[Path], out: Path | None, json: bool
     from pocketvision.fitting.artefact import upright
     from pocketvision.fitting.detected import picture_of
 
-    told: dict[str, list[dict[str, object]]] = {}
+    told: dict[str, list[tuple[str, float, list[float]]]] = {}  # class, score, box in pixels
     for image in images:
         found = artefact.detect(image, TOLD)
         height, width, _ = upright(image).shape
         corners = (found.boxes * [width, height, width, height]).round(1).tolist()
         rows = zip(found.classes.tolist(), found.scores.tolist(), corners, strict=True)
         told[str(image)] = [
-            {"class": artefact.classes[number - 1], "score": round(score, 4), "box": box}
-            for number, score, box in rows
+            (artefact.classes[number - 1], round(score, 4), box) for number, score, box in rows
         ]
         if out is not None:
             picture_of(image, found, artefact.classes, out)
     if json:
-        display.print_json(told)
+        names = ("class", "score", "box")
+        display.print_json(
+            {path: [dict(zip(names, line, strict=True)) for line in told[path]] for path in told}
+        )
         return
     grid = display.table("", "image", "class", ">score", ">left, top, right, bottom, px")
     for path, lines in told.items():
-        for number, line in enumerate(lines):
+        for number, (name, score, box) in enumerate(lines):
             shown = escape(display.printable(path)) if number == 0 else ""
-            box = ", ".join(f"{side:.0f}" for side in line["box"])  # type: ignore[attr-defined]
-            grid.add_row(shown, escape(str(line["class"])), f"{line['score']:.2f}", box)
+            corners_px = ", ".join(f"{side:.0f}" for side in box)
+            grid.add_row(shown, escape(name), f"{score:.2f}", corners_px)
         if not lines:
             grid.add_row(escape(display.printable(path)), "nothing", "", "")
     display.show(grid)

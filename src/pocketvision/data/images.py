@@ -201,6 +201,19 @@ def _split(index: Index, seed: int) -> Samples:
     return Samples(index=index, split_codes=splits, split_origins=origins)
 
 
+def check_learned(samples: Samples, thing: str, way_out: str) -> None:
+    """Raises: DataError: val or test has a `thing` of a class that train, as set aside, lacks."""
+    learned = np.array(samples.counts("train"))
+    for split in ("val", "test"):
+        lacking = np.flatnonzero((learned == 0) & (np.array(samples.counts(split)) > 0))
+        if len(lacking):
+            names = ", ".join(repr(samples.classes[k]) for k in lacking)
+            raise DataError(
+                f"Train has no {thing} of {names}, which {split} has, so it cannot be learned; add "
+                f"images of it to train, or {way_out}."
+            )
+
+
 def set_aside(index: Index, seed: int) -> tuple[npt.NDArray[np.int8], dict[str, Origin]]:
     """The split of every image, and whose choice it was, as `scan` says it.
 

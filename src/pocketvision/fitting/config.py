@@ -43,7 +43,7 @@ class FitConfig:
     runtimes: tuple[str, ...] = ()  # names; default: every runtime that is installed
     precisions: tuple[str, ...] = ()
     threads: int = 1
-    max_drop_points: float = 1.0  # of top-1 on val, float network to exported file
+    max_drop_points: float = 1.0  # of the score on val, float network to exported file
     weights: str | None = None  # file, folder, address or published name to fine-tune from
     teacher: str | None = None  # folder of a network whose answers are half of what is learned
     epochs: int | None = None  # None: as many as the time allows

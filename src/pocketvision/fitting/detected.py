@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +11,8 @@ from PIL import Image, ImageDraw
 from pocketvision.boxes import Boxes, Detections, Objects
 from pocketvision.data.folders import printable
 from pocketvision.data.objects.samples import BoxedSamples
-from pocketvision.data.pixels import decode, open_image
 from pocketvision.fitting.artefact import upright
-from pocketvision.fitting.segmented import palette
+from pocketvision.fitting.pictures import as_jpeg, as_png, small_image, voc_colours
 from pocketvision.fitting.tasks.task import Evidence
 from pocketvision.measure.detection import SURE, detection_scores, precision_recall
 from pocketvision.measure.detection_judge import DetectionJudge
@@ -25,7 +22,6 @@ from pocketvision.storage import write_atomic
 
 SHOWN = 12  # images in the report, the worst
 SHOWN_SIDE = 320  # pixels of the longer side of each
-QUALITY = 80  # of JPEG
 TRUTH = (255, 255, 255)  # the colour of what was to be found
 
 
@@ -87,21 +83,16 @@ def _worst_first(found: Sequence[Detections], objects: Objects) -> list[int]:
 
 def _picture(samples: BoxedSamples, row: int, truth: Objects, found: Detections) -> str:
     """The image with what was to be found in white, and what was found in colours."""
-    with open_image(io.BytesIO(samples.read_unchanged(row))) as opened:
-        image = decode(opened, SHOWN_SIDE)
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BILINEAR)
+    image = small_image(samples.read_unchanged(row), SHOWN_SIDE)
     draw = ImageDraw.Draw(image)
     for box in truth.boxes:
         draw.rectangle(_in_pixels(box, image.size), outline=TRUTH)
-    _draw(draw, image.size, sure(found))
-    written = io.BytesIO()
-    image.save(written, "JPEG", quality=QUALITY, optimize=True)
-    return base64.b64encode(written.getvalue()).decode("ascii")
+    _draw(draw, image.size, _sure(found))
+    return as_jpeg(image)
 
 
-def sure(found: Detections, least: float = SURE) -> Detections:
-    """The boxes with a score of at least that."""
-    kept = found.scores >= least
+def _sure(found: Detections) -> Detections:
+    kept = found.scores >= SURE
     return Detections(
         boxes=found.boxes[kept], scores=found.scores[kept], classes=found.classes[kept]
     )
@@ -115,9 +106,7 @@ def picture_of(image: Path, found: Detections, names: Sequence[str], out: Path) 
     drawn = Image.fromarray(upright(image))
     draw = ImageDraw.Draw(drawn)
     _draw(draw, drawn.size, found, names)
-    written = io.BytesIO()
-    drawn.save(written, "PNG")
-    write_atomic(out, written.getvalue())
+    write_atomic(out, as_png(drawn))
 
 
 def _draw(
@@ -126,7 +115,7 @@ def _draw(
     found: Detections,
     names: Sequence[str] = (),
 ) -> None:
-    colours = palette(256)
+    colours = voc_colours(256)
     width = max(1, round(max(size) / 320))
     for box, score, number in zip(
         found.boxes, found.scores.tolist(), found.classes.tolist(), strict=True

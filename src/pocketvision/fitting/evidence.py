@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
-from PIL import Image
 
 from pocketvision.data.folders import printable
 from pocketvision.data.images import Samples
-from pocketvision.data.pixels import centre_crop, decode, open_image
+from pocketvision.data.pixels import centre_crop
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
+from pocketvision.fitting.pictures import as_jpeg, small_image
 from pocketvision.fitting.tasks.task import Evidence, Open
 from pocketvision.measure.accuracy import confusion
 from pocketvision.measure.calibration import calibration, softmax
@@ -21,7 +18,6 @@ from pocketvision.runtimes.runtime import Session
 
 MISTAKES = 24
 THUMBNAIL_SIDE = 96
-THUMBNAIL_QUALITY = 80  # of JPEG
 TEMPERATURE_IMAGES = 2048  # of val: one number needs no more
 BATCH = 64
 
@@ -76,12 +72,7 @@ def worst_mistakes(samples: Samples, rows: np.ndarray, logits: np.ndarray) -> tu
 
 def thumbnail(content: bytes) -> str:
     """The whole image of a file as a JPEG of at most `THUMBNAIL_SIDE` pixels a side, base64."""
-    with open_image(io.BytesIO(content)) as image:
-        small = decode(image, THUMBNAIL_SIDE)
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
-    written = io.BytesIO()
-    small.save(written, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
-    return base64.b64encode(written.getvalue()).decode("ascii")
+    return as_jpeg(small_image(content, THUMBNAIL_SIDE))
 
 
 def _stored_logits(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +11,8 @@ from PIL import Image
 from pocketvision.data.folders import printable
 from pocketvision.data.masks.mask import VOID, Mask, resized_mask
 from pocketvision.data.masks.samples import MaskedSamples
-from pocketvision.data.pixels import decode, open_image
 from pocketvision.fitting.artefact import upright
+from pocketvision.fitting.pictures import as_jpeg, as_png, small_image, voc_colours
 from pocketvision.fitting.tasks.task import Evidence
 from pocketvision.measure.judge import Answers
 from pocketvision.measure.segmentation import (
@@ -29,7 +27,6 @@ from pocketvision.storage import write_atomic
 
 SHOWN = 12  # images in the report, the worst
 SHOWN_SIDE = 160  # pixels of the longer side of each of the three pictures
-QUALITY = 80  # of JPEG
 STRENGTH = 0.55  # of the colours over the image
 
 
@@ -71,22 +68,17 @@ def segmenter_evidence(samples: MaskedSamples, rows: np.ndarray, answers: Answer
 
 def _picture(samples: MaskedSamples, row: int, answer: Mask) -> str:
     """The image, with its mask over it, and with the answer over it, side by side."""
-    with open_image(io.BytesIO(samples.read_unchanged(row))) as opened:
-        image = decode(opened, SHOWN_SIDE)
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BILINEAR)
+    image = small_image(samples.read_unchanged(row), SHOWN_SIDE)
     plain = np.asarray(image)
     size = (image.height, image.width)
     masks = (samples.masks.read(row), answer)
     shown = [plain, *(overlaid(plain, resized_mask(mask, size)) for mask in masks)]
-    written = io.BytesIO()
-    joined = Image.fromarray(np.concatenate(shown, axis=1))
-    joined.save(written, "JPEG", quality=QUALITY, optimize=True)
-    return base64.b64encode(written.getvalue()).decode("ascii")
+    return as_jpeg(Image.fromarray(np.concatenate(shown, axis=1)))
 
 
 def overlaid(image: np.ndarray, classes: Mask) -> np.ndarray:
     """(H, W, 3) uint8 with the colour of each pixel's class over it; void stays as it is."""
-    colours = palette(256)[classes].astype(np.float32)
+    colours = voc_colours(256)[classes].astype(np.float32)
     mixed = (1 - STRENGTH) * image + STRENGTH * colours
     shown: np.ndarray = np.where((classes == VOID)[..., None], image, mixed.round())
     return shown.astype(np.uint8)
@@ -104,18 +96,4 @@ def picture_of(image: Path, classes: Mask, out: Path) -> None:
 
     classes: (H, W) uint8, of the upright image. Raises: DataError: it cannot be read.
     """
-    written = io.BytesIO()
-    Image.fromarray(overlaid(upright(image), classes)).save(written, "PNG")
-    write_atomic(out, written.getvalue())
-
-
-def palette(count: int) -> np.ndarray:
-    """(count, 3) uint8: colours that differ, as Pascal VOC's masks have them (the first black)."""
-    numbers = np.arange(count)
-    colours = np.zeros((count, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (((numbers >> (3 * bit + channel)) & 1) << (7 - bit)).astype(
-                np.uint8
-            )
-    return colours
+    write_atomic(out, as_png(Image.fromarray(overlaid(upright(image), classes))))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pocketvision.data.columns import Texts
 from pocketvision.data.folders import SPLITS, Listing, Skipped, printable, read_image_file
-from pocketvision.data.images import Samples, set_aside, unreadable_message
+from pocketvision.data.images import Samples, check_learned, set_aside, unreadable_message
 from pocketvision.data.index import index_of, read_clean_list
 from pocketvision.data.masks.layout import Pair, list_pairs
 from pocketvision.data.masks.mask import (
@@ -90,7 +90,7 @@ class StretchedMasks:
         return key.hexdigest()
 
     def row(self, row: int) -> npt.NDArray[np.uint8]:
-        return resized_mask(self.masks.read(row), self.shape)  # type: ignore[arg-type]
+        return resized_mask(self.masks.read(row), (self.side, self.side))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -270,12 +270,4 @@ def _check(samples: MaskedSamples) -> None:
             f"{str(samples.root)!r} has too few images to set any aside for validation; expected "
             "at least 2 different ones."
         )
-    learned = np.array(samples.counts("train"))
-    for split in ("val", "test"):
-        lacking = np.flatnonzero((learned == 0) & (np.array(samples.counts(split)) > 0))
-        if len(lacking):
-            names = ", ".join(repr(samples.classes[k]) for k in lacking)
-            raise DataError(
-                f"Train has no pixel of {names}, which {split} has, so it cannot be learned; add "
-                "images of it to train, or declare its value void (--void)."
-            )
+    check_learned(samples, "pixel", "declare its value void (--void)")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pocketvision.boxes import Objects
 from pocketvision.data.columns import Texts
 from pocketvision.data.folders import SPLITS, Listing, Skipped, printable, read_image_file
-from pocketvision.data.images import Samples, set_aside, unreadable_message
+from pocketvision.data.images import Samples, check_learned, set_aside, unreadable_message
 from pocketvision.data.index import Index, index_of, read_clean_list
 from pocketvision.data.masks.mask import upright_size
 from pocketvision.data.objects.listing import ObjectListing, refuse_faults
@@ -97,7 +97,7 @@ def scan_objects(
         objects=listing.objects.take(rows),
         sizes=sizes,
     )
-    _refuse_unlearned(samples)
+    check_learned(samples, "object", "remove the class")
     return samples
 
 
@@ -142,16 +142,3 @@ def _upright(
                 )
             )
     return sizes, tuple(unlike)
-
-
-def _refuse_unlearned(samples: BoxedSamples) -> None:
-    """Raises: DataError: a class of val or test that train, as set aside, lacks."""
-    learned = np.array(samples.counts("train"))
-    for split in ("val", "test"):
-        lacking = np.flatnonzero((learned == 0) & (np.array(samples.counts(split)) > 0))
-        if len(lacking):
-            names = ", ".join(repr(samples.classes[k]) for k in lacking)
-            raise DataError(
-                f"Train has no object of {names}, which {split} has, so it cannot be learned; add "
-                "images of it to train, or remove the class."
-            )
