@@ -108,6 +108,10 @@ class Samples:
         label: int = self.labels[row]
         return self.classes[label]
 
+    def telling(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Those of the rows that have a score by themselves: here, all."""
+        return rows
+
     def counts(self, split: str) -> tuple[int, ...]:
         """Images of each class in one split."""
         labels = self.labels[self.indices(split)]
@@ -202,10 +206,16 @@ def _split(index: Index, seed: int) -> Samples:
 
 
 def check_learned(samples: Samples, thing: str, way_out: str) -> None:
-    """Raises: DataError: val or test has a `thing` of a class that train, as set aside, lacks."""
+    """Raises: DataError: val or test has no `thing` at all, or one of a class that train lacks."""
     learned = np.array(samples.counts("train"))
-    for split in ("val", "test"):
-        lacking = np.flatnonzero((learned == 0) & (np.array(samples.counts(split)) > 0))
+    for split in [name for name in ("val", "test") if name in samples.split_origins]:
+        there = np.array(samples.counts(split))
+        if not there.any():
+            raise DataError(
+                f"The {len(samples.indices(split))} images of {split} have no {thing} of any "
+                f"class, so that nothing can be scored on them; put images with one into {split}."
+            )
+        lacking = np.flatnonzero((learned == 0) & (there > 0))
         if len(lacking):
             names = ", ".join(repr(samples.classes[k]) for k in lacking)
             raise DataError(

@@ -73,7 +73,7 @@ def examine_places(
         return score(rows, np.concatenate(answers))
 
     generator = np.random.default_rng(config.seed)
-    train = generator.permutation(samples.indices("train"))[:TRAINING_PLACES]
+    train = generator.permutation(samples.telling(samples.indices("train")))[:TRAINING_PLACES]
     running = scored(answering(network.eval()), train)
     alarm = norm_alarm(running, scored(batch_statistics(answering(network)), train))
     return Examination(

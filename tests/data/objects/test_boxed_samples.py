@@ -95,3 +95,39 @@ def test_too_few_images_for_a_validation_split(tmp_path: Path) -> None:
     (folder / "labels" / "1.txt").unlink()
     with pytest.raises(DataError, match="has too few images to set any aside for validation"):
         scan_objects(folder)
+
+
+def in_splits(folder: Path, empty: str) -> Path:
+    """Ten pictures for train and ten for val, one of which has no objects at all."""
+    write_boxes(folder, 21)
+    for kind, ending in (("images", "png"), ("labels", "txt")):
+        for number in range(20):
+            split = "train" if number < 10 else "val"
+            target = folder / kind / split / f"{number}.{ending}"
+            target.parent.mkdir(exist_ok=True)
+            (folder / kind / f"{number}.{ending}").rename(target)
+            if kind == "labels" and split == empty:
+                target.write_text("")
+        (folder / kind / f"20.{ending}").unlink()
+    return folder
+
+
+def test_val_without_any_object(tmp_path: Path) -> None:
+    folder = in_splits(tmp_path / "boxes", "val")
+    message = "The 10 images of val have no object of any class, so that nothing can be scored"
+    with pytest.raises(DataError, match=message):
+        scan_objects(folder)
+
+
+def test_train_without_any_object(tmp_path: Path) -> None:
+    folder = in_splits(tmp_path / "boxes", "train")
+    with pytest.raises(DataError, match="has no object in train that could be learned, in 10 images"):
+        scan_objects(folder)
+
+
+def test_images_that_tell(tmp_path: Path) -> None:
+    samples = scan_objects(write_boxes(tmp_path / "boxes"))
+    rows = np.arange(len(samples))
+    telling = samples.telling(rows)
+    assert len(telling) == len(rows) - 1
+    assert all(len(samples.objects.of(row).labels) for row in telling.tolist())

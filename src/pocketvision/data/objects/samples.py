@@ -38,6 +38,11 @@ class BoxedSamples(Samples):
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
+    def telling(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Those with an object to be found: without one there is no mAP."""
+        kept = [row for row in rows.tolist() if not self.objects.of(row).ignored.all()]
+        return np.array(kept, np.int64)
+
     def counts(self, split: str) -> tuple[int, ...]:
         """Objects of each class in one split."""
         there = self.objects.take(self.indices(split))
