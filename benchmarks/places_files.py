@@ -21,6 +21,7 @@ from typing import Any
 import onnxruntime
 import torch
 from other import import_other
+from shipped_file import ratio
 from torch import Tensor, nn
 
 from pocketvision.measure.device import machine
@@ -32,7 +33,6 @@ from pocketvision.models.detector import ssdlite
 from pocketvision.models.mobilenet_v3 import mobilenet_v3_large
 from pocketvision.models.networks import AnyNetwork, DenseSpec
 from pocketvision.models.segmenter import lr_aspp
-from pocketvision.record import Latency
 from pocketvision.runtimes.export import export_onnx, quiet_exporter
 from pocketvision.runtimes.registry import installed_runtimes
 
@@ -98,12 +98,6 @@ def ours_of(network: AnyNetwork, folder: Path, threads: int) -> dict[str, Run]:
             session = runtime.session(path, precision, threads)
             runs[f"{runtime.name} {precision}"] = partial(session.run, pixels)
     return runs
-
-
-def ratio(peer: Latency, latency: Latency) -> str:
-    """How many times as fast as the peer, and the range that both intervals leave."""
-    low, high = peer.low_ms / latency.high_ms, peer.high_ms / latency.low_ms
-    return f"{peer.median_ms / latency.median_ms:.2f} ({low:.2f} to {high:.2f})"
 
 
 def compare(task: str, resolution: int, threads: int) -> None:

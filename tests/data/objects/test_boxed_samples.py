@@ -121,7 +121,8 @@ def test_val_without_any_object(tmp_path: Path) -> None:
 
 def test_train_without_any_object(tmp_path: Path) -> None:
     folder = in_splits(tmp_path / "boxes", "train")
-    with pytest.raises(DataError, match="has no object in train that could be learned, in 10 images"):
+    message = "has no object in train that could be learned, in 10 images"
+    with pytest.raises(DataError, match=message):
         scan_objects(folder)
 
 
