@@ -73,7 +73,7 @@ def pair_of(task: str, resolution: int, folder: Path) -> tuple[nn.Module, AnyNet
         spec = ssdlite(mobilenet_v3_large(resolution=resolution, reduced_tail=True), 91)
     torch.save(theirs.state_dict(), folder / "theirs.pth")
     ours, _ = start_dense(spec, folder / "theirs.pth")
-    return _Maps(theirs.eval()), ours.eval()
+    return _Maps(theirs).eval(), ours.eval()
 
 
 def peer(theirs: nn.Module, resolution: int, folder: Path, threads: int) -> Run:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pocketvision.boxes import Boxes, Objects, Selection, areas, iou, select, suppressed
+from pocketvision.boxes import Boxes, Objects, Scores, Selection, areas, iou, select, suppressed
 from pocketvision.errors import ConfigError
 
 corners = arrays.arrays(np.float32, (6, 4), elements=st.floats(0, 1, width=32))
@@ -69,6 +69,36 @@ def test_selection_is_by_class_and_leaves_the_background() -> None:
     assert every.boxes.max() == 1
     assert len(select(boxes, scores, Selection(least=0.01, most=2)).classes) == 2
     assert len(select(boxes, scores, Selection(least=0.01, candidates=1)).classes) == 2
+
+
+def by_definition(boxes: Boxes, scores: Scores, selection: Selection) -> list[tuple[int, int]]:
+    """Class and row of what is told: each class for itself and whole, then the surest of all."""
+    told: list[tuple[float, int, int]] = []
+    for label in range(1, scores.shape[1]):
+        rows = [row for row in range(len(boxes)) if scores[row, label] > selection.least]
+        rows = sorted(rows, key=lambda row: -scores[row, label])[: selection.candidates]
+        kept: list[int] = []
+        for row in rows:
+            if all(iou(boxes[[row]], boxes[[k]])[0, 0] <= selection.overlap for k in kept):
+                kept.append(row)
+        told += [(-float(scores[row, label]), label, row) for row in kept]
+    return [
+        (label, row) for _, label, row in sorted(told, key=lambda one: one[0])[: selection.most]
+    ]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 8), st.integers(1, 8))
+def test_looking_at_the_surest_alone_tells_the_same(
+    seed: int, classes: int, candidates: int, most: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    boxes = boxes_of((generator.integers(0, 5, (12, 4)) / 4).astype(np.float32))
+    scores = (generator.integers(0, 6, (12, classes + 1)) / 5).astype(np.float32)  # many are equal
+    selection = Selection(least=0.1, overlap=0.3, candidates=candidates, most=most)
+    found, expected = select(boxes, scores, selection), by_definition(boxes, scores, selection)
+    assert found.classes.tolist() == [label for label, _ in expected]
+    np.testing.assert_array_equal(found.boxes, boxes[[row for _, row in expected]])
+    np.testing.assert_array_equal(found.scores, [scores[row, label] for label, row in expected])
 
 
 def test_nothing_found_is_empty() -> None:

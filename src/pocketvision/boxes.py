@@ -86,9 +86,11 @@ def areas(boxes: Boxes) -> npt.NDArray[np.float32]:
 
 def iou(first: Boxes, second: Boxes) -> npt.NDArray[np.float32]:
     """Intersection over union of each with each: (N, 4), (M, 4) -> (N, M); 0 of empty boxes."""
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = areas(np.concatenate([corner, opposite], axis=-1))
+    # One coordinate at a time: numpy is slow along axes of two.
+    (left, top, right, bottom), (x0, y0, x1, y1) = first.T[:, :, None], second.T[:, None]
+    widths = np.minimum(right, x1) - np.maximum(left, x0)
+    heights = np.minimum(bottom, y1) - np.maximum(top, y0)
+    shared = np.maximum(widths, 0) * np.maximum(heights, 0)
     union = areas(first)[:, None] + areas(second)[None] - shared
     found: npt.NDArray[np.float32] = np.zeros_like(shared)
     np.divide(shared, union, out=found, where=union > 0)
@@ -149,15 +151,24 @@ class Detections:
 def select(boxes: Boxes, scores: Scores, selection: Selection) -> Detections:
     """The boxes that are told, of (M, 4) boxes and (M, K) probabilities, class 0 the background."""
     clipped = np.clip(boxes, 0, 1)
-    rows: list[Rows] = []
-    classes: list[Rows] = []
-    for label in range(1, scores.shape[1]):
-        able = np.flatnonzero(scores[:, label] > selection.least)
-        best = able[np.argsort(-scores[able, label], kind="stable")][: selection.candidates]
-        kept = best[suppressed(clipped[best], scores[best, label], selection.overlap)]
-        rows.append(kept)
-        classes.append(np.full(len(kept), label, np.int64))
-    row, named = np.concatenate(rows), np.concatenate(classes)
-    order = np.argsort(-scores[row, named], kind="stable")[: selection.most]
-    row, named = row[order], named[order]
-    return Detections(boxes=clipped[row], scores=scores[row, named], classes=named)
+    label, row = np.nonzero(scores.T[1:] > selection.least)
+    order = np.argsort(-scores[row, label + 1], kind="stable")
+    row, label = row[order], label[order] + 1
+    # A box can only be suppressed by surer ones: the first few tell all that will be told.
+    looked, alive = 0, np.zeros(0, np.int64)
+    while looked < len(row) and len(alive) < selection.most:
+        looked = max(2 * looked, 2 * selection.most)
+        alive = _alive(
+            clipped[row[:looked]], scores[row[:looked], label[:looked]], label[:looked], selection
+        )
+    row, label = row[alive[: selection.most]], label[alive[: selection.most]]
+    return Detections(boxes=clipped[row], scores=scores[row, label], classes=label)
+
+
+def _alive(boxes: Boxes, scores: Scores, classes: Rows, selection: Selection) -> Rows:
+    """Places, rising, of the boxes that no surer one of their class suppresses; surest first."""
+    kept = [np.zeros(0, np.int64)]
+    for label in np.unique(classes):
+        of_class = np.flatnonzero(classes == label)[: selection.candidates]
+        kept.append(of_class[suppressed(boxes[of_class], scores[of_class], selection.overlap)])
+    return np.sort(np.concatenate(kept))

@@ -62,6 +62,11 @@ def test_a_shared_constant_is_copied_before_it_is_changed(
     assert graph.own(first, 2) == "b"
 
 
+def test_what_no_product_follows(model: onnx.ModelProto) -> None:
+    behind = [node.name for node in Graph(model).behind_products()]
+    assert behind == ["r", "sum", "z", "logits"]
+
+
 def test_readers_and_makers_follow_every_edit(model: onnx.ModelProto) -> None:
     graph = Graph(model)
     assert [node.name for node in graph.readers("x")] == ["y", "r", "z"]

@@ -18,6 +18,7 @@ from pocketvision.models.detector import ssdlite
 from pocketvision.models.networks import AnyNetwork, AnySpec, task_of
 from pocketvision.models.segmenter import lr_aspp, r_aspp
 from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.graph import Graph
 from pocketvision.runtimes.onnxfile import ANSWERS, OUTPUT, read_model, write_model
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.openvino import OpenVino, _behind_raw_outputs, _read
@@ -92,17 +93,26 @@ def test_cut_and_put_back(exported: tuple[AnyNetwork, Path], tmp_path: Path) -> 
     np.testing.assert_array_equal(one, other)
 
 
-def test_integers_end_where_the_tail_begins(
+def test_the_tail_is_all_that_makes_answers(exported: tuple[AnyNetwork, Path]) -> None:
+    network, path = exported
+    model = read_model(path)
+    tail = [node.op_type for node in model.graph.node][len(without_tail(model).graph.node) :]
+    expected = {"classify": [], "segment": ["ArgMax", "Cast"], "detect": ["Softmax", "Concat"]}
+    assert tail[-2:] == expected[task_of(network.spec)]
+
+
+def test_integers_end_with_the_last_convolutions(
     exported: tuple[AnyNetwork, Path], tmp_path: Path
 ) -> None:
     _, path = exported
     calibration = Calibration(pixels=pixels(8), config=PLAIN_INT8)
     OnnxRuntime().quantize(path, tmp_path / "int8.onnx", calibration)
-    model = read_model(tmp_path / "int8.onnx")
-    behind = {node.op_type for node in model.graph.node} - {
-        node.op_type for node in without_tail(model).graph.node
-    }
-    assert "QuantizeLinear" not in behind
+    graph = Graph(read_model(tmp_path / "int8.onnx"))
+    behind = {node.name for node in graph.behind_products()}
+    rounded = [node.input[0] for node in graph.proto.node if node.op_type == "QuantizeLinear"]
+    makers = [graph.maker(name) for name in rounded]
+    assert len(makers) > 20
+    assert not [maker for maker in makers if maker is not None and maker.name in behind]
     found = OnnxRuntime().session(tmp_path / "int8.onnx", "int8", 1).run(pixels())
     assert found.shape == OnnxRuntime().session(path, "f32", 1).run(pixels()).shape
 

@@ -32,7 +32,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Hits:
-    """The D boxes of a class that count at one overlap, best first.
+    """The D boxes of a class that count at one overlap, best first, up to the last that hits.
 
     images: (D,) the image of each. places: (H,) the rows of them that hit, rising.
     """
@@ -136,10 +136,12 @@ class _Collected:
         images = np.concatenate(self.images)[order]
         hit = np.concatenate(self.hit, axis=1)[:, order]
         counts = ~np.concatenate(self.ignored, axis=1)[:, order]
-        return tuple(
-            Hits(images=images[kept], places=np.flatnonzero(right[kept]))
-            for right, kept in zip(hit, counts, strict=True)
-        )
+        found = []
+        for right, kept in zip(hit, counts, strict=True):
+            places = np.flatnonzero(right[kept])
+            read = places[-1] + 1 if len(places) else 0  # boxes behind it change no precision
+            found.append(Hits(images=images[kept][:read], places=places))
+        return tuple(found)
 
 
 def _hits(boxes: Floats, wanted: Floats, ignored: Floats) -> tuple[Flags, Flags]:

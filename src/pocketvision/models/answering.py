@@ -54,6 +54,7 @@ class DetectorAnswers(nn.Module):
         self.register_buffer("anchors", network.spec.anchors(), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, codes = self.network(images)
-        boxes = decoded(codes, self.anchors)
-        return torch.cat([logits, codes], 2), torch.cat([boxes, logits.softmax(2)], 2)
+        raw = torch.cat(self.network(images), 2)
+        # From the raw output, not beside it: what makes the answers is then behind it in a file.
+        logits, codes = raw[..., :-4], raw[..., -4:]
+        return raw, torch.cat([decoded(codes, self.anchors), logits.softmax(2)], 2)

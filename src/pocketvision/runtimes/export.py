@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.runtimes.graph import copied
 from pocketvision.runtimes.onnxfile import (
     ANSWERS,
     INPUT,
@@ -77,7 +78,7 @@ def at_resolution(
     ConfigError: a resolution or side outside what is allowed.
     """
     where = str(source) if isinstance(source, Path) else "the model"
-    model = read_model(source) if isinstance(source, Path) else _copy(source)
+    model = read_model(source) if isinstance(source, Path) else copied(source)
     pairs = metadata(model)
     FileCard.from_metadata(pairs, source=where)
     side = Preprocessing.for_resolution(resolution).side if side is None else side
@@ -92,12 +93,12 @@ def at_resolution(
 
 def frozen_copy(network: Net) -> Net:
     """The network as it is exported: a copy on the CPU in float32, in eval mode."""
-    copied = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
-    for tensor in (*copied.parameters(), *copied.buffers()):
+    frozen = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+    for tensor in (*frozen.parameters(), *frozen.buffers()):
         # Weights in channels-last order would leave shuffling nodes. Cloned, as contiguous()
         # keeps the strides of 1x1 kernels, which satisfy both orders.
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
-    return copied
+    return frozen
 
 
 def finish_export(model: onnx.ModelProto, path: Path, card: Mapping[str, str]) -> None:
@@ -198,7 +199,7 @@ def _pool_globally(graph: onnx.GraphProto) -> None:
 
 def _check_shapes(model: onnx.ModelProto, where: str, resolution: int) -> None:
     """Infer every shape for one image: a graph with its resolution written into it fails."""
-    single = _copy(model)
+    single = copied(model)
     single.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     try:
         onnx.shape_inference.infer_shapes(single, check_type=True, strict_mode=True, data_prop=True)
@@ -208,9 +209,3 @@ def _check_shapes(model: onnx.ModelProto, where: str, resolution: int) -> None:
             f"{where} cannot work at resolution {resolution}; export the network again at that "
             f"resolution ({reason})"
         ) from error
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    duplicate = onnx.ModelProto()
-    duplicate.CopyFrom(model)
-    return duplicate

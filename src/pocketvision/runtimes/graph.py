@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -17,6 +17,8 @@ CHANNELWISE = frozenset(
     | {"GlobalAveragePool"}
 )
 PRODUCTS = ("Conv", "Gemm", "MatMul")
+
+Proto = TypeVar("Proto", onnx.ModelProto, onnx.NodeProto)
 
 
 class Graph:
@@ -50,6 +52,17 @@ class Graph:
         """The one node that takes a tensor; None where there are several, or it is an output."""
         readers = self.readers(tensor)
         return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
+
+    def behind_products(self) -> list[onnx.NodeProto]:
+        """The nodes that no convolution or matrix product follows, and that are none."""
+        read_by_products: set[str] = set()
+        behind: list[onnx.NodeProto] = []
+        for node in reversed(self.proto.node):
+            if node.op_type in PRODUCTS or read_by_products & set(node.output):
+                read_by_products.update(node.input)
+            else:
+                behind.append(node)
+        return behind[::-1]
 
     def own(self, node: onnx.NodeProto, position: int) -> str:
         """The name of a constant input that no other node reads; a shared one is copied first."""
@@ -89,7 +102,7 @@ class Graph:
         first = min(index for index, node in enumerate(nodes) if id(node) in gone)
         kept = [node for node in nodes[:first] if id(node) not in gone]
         after = [node for node in nodes[first:] if id(node) not in gone]
-        copies = [_copy(node) for node in (*kept, *new, *after)]
+        copies = [copied(node) for node in (*kept, *new, *after)]
         del self.proto.node[:]
         self.proto.node.extend(copies)
         self._map()
@@ -109,10 +122,11 @@ class Graph:
         self._map()
 
 
-def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
-    copied = onnx.NodeProto()
-    copied.CopyFrom(node)
-    return copied
+def copied(message: Proto) -> Proto:
+    """A copy of a model or of a part of one."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -144,8 +158,7 @@ def upto(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
             todo += node.input
     nodes = [node for node in model.graph.node if id(node) in wanted]
     read = {name for node in nodes for name in node.input}
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
+    part = copied(model)
     for items in (part.graph.node, part.graph.initializer, part.graph.output):
         del items[:]
     part.graph.node.extend(nodes)
@@ -155,8 +168,7 @@ def upto(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
 
 def tensor_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors for one image; open axes are 0."""
-    single = onnx.ModelProto()
-    single.CopyFrom(model)
+    single = copied(model)
     single.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     del single.graph.value_info[:]
     inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph

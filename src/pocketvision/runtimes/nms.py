@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketvision.boxes import Selection
 from pocketvision.errors import ArtefactError
+from pocketvision.runtimes.graph import copied
 from pocketvision.runtimes.onnxfile import ANSWERS
 
 FOUND = ANSWERS["detect"]
@@ -40,8 +41,7 @@ def with_selection(model: onnx.ModelProto, selection: Selection) -> onnx.ModelPr
     given = [output.name for output in model.graph.output]
     if FOUND not in given:
         raise ArtefactError(f"the graph gives {given}; expected {FOUND!r}, as a detector's file.")
-    ended = onnx.ModelProto()
-    ended.CopyFrom(model)
+    ended = copied(model)
     tail = _Tail(ended.graph)
     _first_image(tail)
     scores, boxes = _candidates(tail, selection)

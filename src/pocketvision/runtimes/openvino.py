@@ -18,13 +18,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnx
 from rich.console import Console
 
 from pocketvision.cpu import cpu
 from pocketvision.errors import ArtefactError, check_shape, choice, in_range, require
 from pocketvision.record import Precision
 from pocketvision.runtimes.onnxfile import check_exported, metadata, read_model, write_model
-from pocketvision.runtimes.openvino_graph import transpose_shuffles
+from pocketvision.runtimes.openvino_graph import name_by_pixel, resize_maps, transpose_shuffles
 from pocketvision.runtimes.profiling import openvino_operators
 from pocketvision.runtimes.runtime import (
     MAX_THREADS,
@@ -84,7 +85,7 @@ class OpenVino:
             _save(model, target)
 
     def quantize(self, float_onnx: Path, target: Path, calibration: Calibration) -> None:
-        model, shape = _from_onnx(float_onnx)
+        model, shape = _from_onnx(float_onnx, name_by_pixel)
         check_shape("calibration pixels", calibration.pixels.shape, (None, *shape))
         nncf = _nncf()
         config = calibration.config
@@ -246,11 +247,14 @@ def _gates_included() -> Iterator[None]:
             table[names.SE_BLOCK] = held
 
 
-def _from_onnx(path: Path) -> tuple[Any, tuple[int, int, int]]:
+def _from_onnx(
+    path: Path, *rewrites: Callable[[onnx.ModelProto], object]
+) -> tuple[Any, tuple[int, int, int]]:
     """An exported file as an OpenVINO model that carries its card, and its image shape."""
     source = read_model(path)
     check_exported(source, path)
-    transpose_shuffles(source)
+    for rewrite in (transpose_shuffles, resize_maps, *rewrites):
+        rewrite(source)
     model = _openvino().Core().read_model(source.SerializeToString())
     for key, value in metadata(source).items():
         model.set_rt_info(value, [RT_INFO, key])

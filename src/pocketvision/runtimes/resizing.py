@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from pocketvision.runtimes.graph import Graph, attributes, set_attribute, tensor_shapes
+from pocketvision.runtimes.graph import Graph, attributes, copied, set_attribute, tensor_shapes
 
 NHWC = [0, 2, 3, 1]  # the axes of NCHW, the channels last
 
@@ -54,8 +54,7 @@ def classes_last(model: onnx.ModelProto) -> None:
         transpose = helper.make_node(
             "Transpose", [source], [turned], name=f"{resize.name}_last", perm=NHWC
         )
-        moved = onnx.NodeProto()
-        moved.CopyFrom(resize)
+        moved = copied(resize)
         factors = f"{moved.input[2]}_last"
         moved.input[0] = turned
         moved.input[2] = graph.set_constant(factors, graph.constants[moved.input[2]][NHWC])

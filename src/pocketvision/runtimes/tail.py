@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import onnx
 
+from pocketvision.runtimes.graph import copied
 from pocketvision.runtimes.onnxfile import OUTPUT, drop_unused_constants
 
 
 def without_tail(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that ends with the raw outputs; a classifier's ends there anyway."""
-    cut = _copy(model)
+    cut = copied(model)
     nodes = _behind(model)
     for place in reversed(nodes):
         del cut.graph.node[place]
@@ -24,7 +25,7 @@ def without_tail(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def with_tail(model: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model`, which ends with the raw outputs, that goes on as `source` does."""
-    whole = _copy(model)
+    whole = copied(model)
     constants = {tensor.name: tensor for tensor in source.graph.initializer}
     there = {tensor.name for tensor in whole.graph.initializer}
     for place in _behind(source):
@@ -41,16 +42,12 @@ def with_tail(model: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProt
 
 
 def _behind(model: onnx.ModelProto) -> Sequence[int]:
-    """Places of the nodes that the raw outputs lead to, in the order of the graph."""
-    reached, places = {OUTPUT}, []
-    for place, node in enumerate(model.graph.node):
-        if reached & set(node.input):
+    """Places of the nodes that the raw outputs do without, in the order of the graph."""
+    needed, places = {OUTPUT}, []
+    for place in reversed(range(len(model.graph.node))):
+        node = model.graph.node[place]
+        if needed & set(node.output):
+            needed.update(node.input)
+        else:
             places.append(place)
-            reached.update(node.output)
-    return places
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    duplicate = onnx.ModelProto()
-    duplicate.CopyFrom(model)
-    return duplicate
+    return places[::-1]

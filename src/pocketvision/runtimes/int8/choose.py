@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from pocketvision.runtimes.graph import PRODUCTS, Graph
+from pocketvision.runtimes.graph import PRODUCTS, Graph, copied
 from pocketvision.runtimes.int8.ranges import LEVELS, METHODS, Method, Range, range_of
 from pocketvision.runtimes.int8.rounding import Scale, apply_product
 from pocketvision.runtimes.int8.statistics import TINY, Batches, Observed, few, watched, whole
@@ -100,12 +100,11 @@ class _LogitNoise:
 
 def rounded(model: onnx.ModelProto, tensor: str, scale: Scale) -> onnx.ModelProto:
     """A copy of a float graph in which one tensor takes only the values of its integers."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    graph = Graph(copied)
+    changed = copied(model)
+    graph = Graph(changed)
     readers, maker = graph.readers(tensor), graph.maker(tensor)
     if maker is None or tensor in graph.outputs:
-        return copied
+        return changed
     step = graph.set_constant(f"{tensor}_step", np.float32(scale.scale))
     zero = graph.set_constant(f"{tensor}_zero", np.uint8(scale.zero))
     graph.rename_input(tensor, f"{tensor}_rounded", of=readers)
@@ -116,7 +115,7 @@ def rounded(model: onnx.ModelProto, tensor: str, scale: Scale) -> onnx.ModelProt
         ),
     ]
     graph.replace([maker], [maker, *made])
-    return copied
+    return changed
 
 
 Effect = Callable[[NDArray[np.float32], NDArray[np.float32]], float]

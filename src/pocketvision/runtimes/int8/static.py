@@ -29,7 +29,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pocketvision.cpu import cpu
 from pocketvision.errors import ConfigError, did_you_mean
-from pocketvision.runtimes.graph import PRODUCTS, Graph
+from pocketvision.runtimes.graph import PRODUCTS, Graph, copied
 from pocketvision.runtimes.int8.channels import fill_channels
 from pocketvision.runtimes.int8.choose import choose_ranges
 from pocketvision.runtimes.int8.equalise import equalise
@@ -161,6 +161,8 @@ def with_float_layers(begun: Quantized, config: Int8Config, batches: Batches) ->
     entry, graph = begun.entry, Graph(begun.prepared)
     ranges = {name: found for name, (_, found) in begun.ranges.items()}
     left_out = [*begun.left_out, *nodes_of(begun.prepared, config.float_layers)]
+    # The maps of a detector have scales of their own until they stand in one tensor.
+    left_out += [node.name for node in graph.behind_products()]
     left_out += [] if entry is None else entry.nodes
     bits = weight_bits()
     model = _integers(begun.prepared, ranges | _before_caps(graph, ranges), left_out, bits)
@@ -286,9 +288,7 @@ def _integers(
     prepared: onnx.ModelProto, ranges: Mapping[str, Range], left_out: Sequence[str], bits: int
 ) -> onnx.ModelProto:
     """What ONNX Runtime's quantizer makes of a graph with these ranges."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(prepared)
-    inferred = onnx.shape_inference.infer_shapes(copied)
+    inferred = onnx.shape_inference.infer_shapes(copied(prepared))
     data = {
         name: TensorData(lowest=np.float32(low), highest=np.float32(high))
         for name, (low, high) in ranges.items()

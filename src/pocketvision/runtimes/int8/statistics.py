@@ -13,6 +13,7 @@ from onnx import helper
 
 from pocketvision.cpu import available_cores
 from pocketvision.errors import ConfigError
+from pocketvision.runtimes.graph import copied
 from pocketvision.runtimes.onnxfile import INPUT
 from pocketvision.runtimes.onnxsession import open_session
 
@@ -81,14 +82,13 @@ def watched(
     """A call that runs a graph on a batch and gives the named tensors, all of one type."""
     if not names:  # for ONNX Runtime no names means all
         return lambda _: {}
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    del copied.graph.value_info[:]
-    given = {value.name for value in copied.graph.output}
-    copied.graph.output.extend(
+    seen = copied(model)
+    del seen.graph.value_info[:]
+    given = {value.name for value in seen.graph.output}
+    seen.graph.output.extend(
         helper.make_tensor_value_info(name, kind, None) for name in names if name not in given
     )
-    session = open_session(copied, "the network", available_cores())
+    session = open_session(seen, "the network", available_cores())
 
     def run(batch: NDArray[Any]) -> Tensors:
         found = session.run(list(names), {INPUT: np.ascontiguousarray(batch)})
