@@ -152,17 +152,25 @@ def select(boxes: Boxes, scores: Scores, selection: Selection) -> Detections:
     """The boxes that are told, of (M, 4) boxes and (M, K) probabilities, class 0 the background."""
     clipped = np.clip(boxes, 0, 1)
     label, row = np.nonzero(scores.T[1:] > selection.least)
-    order = np.argsort(-scores[row, label + 1], kind="stable")
-    row, label = row[order], label[order] + 1
+    label += 1
+    chances = scores[row, label]
     # A box can only be suppressed by surer ones: the first few tell all that will be told.
     looked, alive = 0, np.zeros(0, np.int64)
-    while looked < len(row) and len(alive) < selection.most:
+    while looked < len(chances) and len(alive) < selection.most:
         looked = max(2 * looked, 2 * selection.most)
-        alive = _alive(
-            clipped[row[:looked]], scores[row[:looked], label[:looked]], label[:looked], selection
-        )
-    row, label = row[alive[: selection.most]], label[alive[: selection.most]]
-    return Detections(boxes=clipped[row], scores=scores[row, label], classes=label)
+        first = _surest(chances, looked)
+        alive = first[_alive(clipped[row[first]], chances[first], label[first], selection)]
+    told = alive[: selection.most]
+    return Detections(boxes=clipped[row[told]], scores=chances[told], classes=label[told])
+
+
+def _surest(chances: Scores, count: int) -> Rows:
+    """Places of so many at least, the surest first; of equal ones all, in their order."""
+    if count < len(chances):
+        places = np.flatnonzero(chances >= np.partition(chances, -count)[-count])
+    else:
+        places = np.arange(len(chances))
+    return places[np.argsort(-chances[places], kind="stable")]
 
 
 def _alive(boxes: Boxes, scores: Scores, classes: Rows, selection: Selection) -> Rows:

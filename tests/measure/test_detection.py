@@ -15,11 +15,10 @@ from pocketvision.boxes import Detections, Objects
 from pocketvision.errors import ConfigError, DataError, GateError, MissingExtraError
 from pocketvision.measure.detection import (
     Sizes,
-    ap_drop_interval,
-    ap_interval,
+    ap_draws,
     detection_scores,
     matched_share,
-    precision_recall,
+    percentile_interval,
 )
 from pocketvision.measure.detection_matches import match
 
@@ -86,7 +85,7 @@ def test_scores_on_paper() -> None:
 
 @needs_extra
 def test_curve_on_paper() -> None:
-    cats, dogs = precision_recall(FOUND, ON_PAPER, square(2), ("cat", "dog"))
+    cats, dogs = detection_scores(FOUND, ON_PAPER, square(2), ("cat", "dog")).precisions
     assert cats == pytest.approx([1] * 34 + [2 / 3] * 33 + [0] * 34)
     assert dogs == ()
 
@@ -105,13 +104,14 @@ def test_nothing_found_and_nothing_there_are_legal(capsys: pytest.CaptureFixture
     empty, nothing = objects_of([], []), (told(), told())
     missed = detection_scores(nothing, ON_PAPER, square(2), ("cat",))
     assert (missed.ap, missed.recall, missed.ap_large) == (0, 0, None)
-    assert ap_interval(nothing, ON_PAPER, square(2), ("cat",), seed=0) == (0, 0)
+    assert not ap_draws(nothing, ON_PAPER, square(2), ("cat",), seed=0).any()
     for found in (nothing, FOUND):
         scores = detection_scores(found, empty, square(2), ("cat",))
         assert (scores.ap, scores.recall, scores.per_class) == (None, None, (None,))
-        assert precision_recall(found, empty, square(2), ("cat",)) == ((),)
-        assert ap_interval(found, empty, square(2), ("cat",), seed=0) is None
-        assert ap_drop_interval(found, found, empty, square(2), ("cat",), seed=0) is None
+        assert scores.precisions == ((),)
+        draws = ap_draws(found, empty, square(2), ("cat",), seed=0)
+        assert np.isnan(draws).all()
+        assert percentile_interval(draws) is None
     assert capsys.readouterr() == ("", "")  # the evaluator likes to talk
 
 
@@ -154,8 +154,7 @@ def test_every_image_once_gives_the_evaluator_s_ap(seed: int, images: int, boxes
     ap = match(found, objects, sizes, 3).ap(np.ones(images, np.int64))
     scores = detection_scores(found, objects, sizes, NAMES)
     assert ap == pytest.approx(scores.ap, abs=1e-9)
-    curve = precision_recall(found, objects, sizes, NAMES)
-    assert [np.mean(one) for one in curve] == pytest.approx(scores.per_class_ap50)
+    assert [np.mean(one) for one in scores.precisions] == pytest.approx(scores.per_class_ap50)
 
 
 @needs_extra
@@ -173,31 +172,26 @@ def test_weights_are_images_taken_several_times(seed: int, order: list[int]) -> 
 @needs_extra
 def test_interval_holds_the_value_and_repeats() -> None:
     found, objects, sizes = some_images(3)
-    scores = detection_scores(found, objects, sizes, NAMES)
-    interval = ap_interval(found, objects, sizes, NAMES, seed=1)
+    draws, other = (ap_draws(found, objects, sizes, NAMES, seed=seed) for seed in (1, 2))
+    interval = percentile_interval(draws)
+    assert len(draws) == 201
+    assert draws[0] == pytest.approx(detection_scores(found, objects, sizes, NAMES).ap, abs=1e-9)
     assert interval is not None
-    assert scores.ap is not None
-    assert 0 < interval[0] < scores.ap < interval[1] < 1
-    assert ap_interval(found, objects, sizes, NAMES, seed=1) == interval
-    assert ap_interval(found, objects, sizes, NAMES, seed=2) != interval
+    assert 0 < interval[0] < draws[0] < interval[1] < 1
+    np.testing.assert_array_equal(draws, ap_draws(found, objects, sizes, NAMES, seed=1))
+    assert (draws[1:] != other[1:]).any()
 
 
 @needs_extra
-def test_drop_is_paired() -> None:
+def test_draws_of_two_detectors_are_of_the_same_images() -> None:
     found, objects, sizes = some_images(3)
     fewer = [replace(one, classes=np.where(one.scores > 0.9, 1, one.classes)) for one in found]
-    told_drop = ap_drop_interval(fewer, found, objects, sizes, NAMES, seed=1)
-    assert told_drop is not None
-    drop, low, high = told_drop
-    own, other = (detection_scores(part, objects, sizes, NAMES).ap for part in (fewer, found))
-    assert own is not None
-    assert other is not None
-    assert drop == pytest.approx(other - own, abs=1e-9)
-    assert low < drop < high
-    interval = ap_interval(found, objects, sizes, NAMES, seed=1)
-    assert interval is not None
-    assert high - low < interval[1] - interval[0]  # what images have in common cancels
-    assert ap_drop_interval(found, found, objects, sizes, NAMES, seed=1) == (0, 0, 0)
+    own, other = (ap_draws(part, objects, sizes, NAMES, seed=1) for part in (fewer, found))
+    drop, alone = percentile_interval(other - own), percentile_interval(other)
+    assert drop is not None
+    assert alone is not None
+    assert drop[0] < other[0] - own[0] < drop[1]
+    assert drop[1] - drop[0] < alone[1] - alone[0]  # what images have in common cancels
 
 
 def test_agreement_is_of_class_place_and_about_the_score() -> None:
@@ -235,12 +229,12 @@ def broken(scores: Sequence[float]) -> tuple[Detections, Detections]:
             "found is 1; expected 2",
         ),
         (
-            lambda: ap_interval(FOUND, ON_PAPER, square(3), ("a",), seed=0),
+            lambda: ap_draws(FOUND, ON_PAPER, square(3), ("a",), seed=0),
             ConfigError,
             "sizes is 3x2; expected 2x2",
         ),
         (
-            lambda: precision_recall(
+            lambda: detection_scores(
                 FOUND, replace(ON_PAPER, labels=ON_PAPER.labels + 1), square(2), "a"
             ),
             DataError,
@@ -252,14 +246,12 @@ def broken(scores: Sequence[float]) -> tuple[Detections, Detections]:
             "found: classes go from 0 to 0, but there are 1: 1 to 1",
         ),
         (
-            lambda: ap_drop_interval(
-                FOUND, broken([0.1, float("nan")]), ON_PAPER, square(2), ("a",), seed=0
-            ),
+            lambda: ap_draws(broken([0.1, float("nan")]), ON_PAPER, square(2), ("a",), seed=0),
             GateError,
             "not numbers on 1 of 2 images",
         ),
         (
-            lambda: ap_interval(FOUND, ON_PAPER, square(2), ("a",), seed=0, draws=0),
+            lambda: ap_draws(FOUND, ON_PAPER, square(2), ("a",), seed=0, draws=0),
             ConfigError,
             "draws=0 is not allowed",
         ),
@@ -281,4 +273,4 @@ def test_absent_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtraError, match=sentence):
         detection_scores(FOUND, ON_PAPER, square(2), ("cat",))
     with pytest.raises(MissingExtraError, match=sentence):
-        ap_interval(FOUND, ON_PAPER, square(2), ("cat",), seed=0)
+        ap_draws(FOUND, ON_PAPER, square(2), ("cat",), seed=0)

@@ -14,7 +14,7 @@ from pocketvision.data.objects.samples import BoxedSamples
 from pocketvision.fitting.artefact import upright
 from pocketvision.fitting.pictures import as_jpeg, as_png, small_image, voc_colours
 from pocketvision.fitting.tasks.task import Evidence
-from pocketvision.measure.detection import SURE, detection_scores, precision_recall
+from pocketvision.measure.detection import SURE, detection_scores
 from pocketvision.measure.detection_judge import DetectionJudge
 from pocketvision.measure.judge import Answers
 from pocketvision.record import DetectedImage, DetectionFigures, Score
@@ -45,8 +45,7 @@ def detector_evidence(samples: BoxedSamples, rows: np.ndarray, answers: Answers)
     """
     judge = judge_of(samples, rows)
     found = judge.found(answers)
-    words = (found, judge.objects, judge.sizes, judge.classes)
-    scores = detection_scores(*words)
+    scores = detection_scores(found, judge.objects, judge.sizes, judge.classes)
     order = _worst_first(found, judge.objects)[:SHOWN]
     return Evidence(
         detection=DetectionFigures(
@@ -58,7 +57,7 @@ def detector_evidence(samples: BoxedSamples, rows: np.ndarray, answers: Answers)
             class_aps=scores.per_class,
             class_ap50s=scores.per_class_ap50,
             recall=scores.recall,
-            precisions=precision_recall(*words),
+            precisions=scores.precisions,
             images=tuple(
                 DetectedImage(
                     path=printable(samples.paths[int(rows[k])]),

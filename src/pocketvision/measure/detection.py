@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pocketvision.boxes import Detections, Objects, iou
 from pocketvision.errors import DataError, GateError, at_least, check_shape, require
-from pocketvision.measure.detection_matches import EXTRA, Matches, match, pixel_boxes
+from pocketvision.measure.detection_matches import EXTRA, match, pixel_boxes
 
 Sizes = npt.NDArray[np.int32]  # (N, 2), width and height of images in pixels
 Floats = npt.NDArray[np.float64]
@@ -33,7 +33,9 @@ class DetectionScores:
     ap: mean over the IoU thresholds 0.50, 0.55, .. 0.95 and the classes; ap50, ap75: at one
     threshold. ap_small, ap_medium, ap_large: of objects below 32², to 96², above, in pixels of the
     image. per_class, per_class_ap50: one per class. recall: of at most 100 boxes of each class in
-    an image, mean over thresholds and classes.
+    an image, mean over thresholds and classes. precisions: for each class at IoU 0.5 and the
+    recalls 0, 0.01, .. 1, the best at that recall or a higher one, 0 where none is as high: AP at
+    0.5 is their mean; () without objects.
     """
 
     ap: float | None
@@ -45,6 +47,7 @@ class DetectionScores:
     per_class: tuple[float | None, ...]
     per_class_ap50: tuple[float | None, ...]
     recall: float | None
+    precisions: tuple[tuple[float, ...], ...]
 
 
 def detection_scores(
@@ -61,6 +64,7 @@ def detection_scores(
     """
     precision, recall = _evaluated(found, objects, sizes, classes)
     everywhere = precision[..., ALL]  # (T, R, K)
+    curves = everywhere[AT_50].T  # (K, R)
     return DetectionScores(
         ap=_mean(everywhere),
         ap50=_mean(everywhere[AT_50]),
@@ -71,23 +75,11 @@ def detection_scores(
         per_class=tuple(_mean(everywhere[..., k]) for k in range(len(classes))),
         per_class_ap50=tuple(_mean(everywhere[AT_50, :, k]) for k in range(len(classes))),
         recall=_mean(recall[..., ALL]),
+        precisions=tuple(() if curve[0] < 0 else tuple(curve.tolist()) for curve in curves),
     )
 
 
-def precision_recall(
-    found: Sequence[Detections], objects: Objects, sizes: Sizes, classes: Sequence[str]
-) -> tuple[tuple[float, ...], ...]:
-    """For each class its precision at IoU 0.5 and the recalls 0, 0.01, .. 1; () without objects.
-
-    Each is the best at that recall or a higher one, 0 where none is as high: AP at 0.5 is their
-    mean. Raises, Source: as `detection_scores`.
-    """
-    precision, _ = _evaluated(found, objects, sizes, classes)
-    curves = precision[AT_50, :, :, ALL].T  # (K, R)
-    return tuple(() if curve[0] < 0 else tuple(curve.tolist()) for curve in curves)
-
-
-def ap_interval(
+def ap_draws(
     found: Sequence[Detections],
     objects: Objects,
     sizes: Sizes,
@@ -95,45 +87,30 @@ def ap_interval(
     *,
     seed: int,
     draws: int = 200,
-) -> tuple[float, float] | None:
-    """95 % interval of AP over images like these; None without objects.
+) -> Floats:
+    """(1 + draws,): AP as `detection_scores` has it, then of images drawn with replacement.
 
-    The percentile bootstrap: images are drawn with replacement, `draws` times as many as there are.
-    A class that a draw has no object of does not count in it.
+    As many images are drawn each time as there are, the same ones for the same seed. A class that a
+    draw has no object of does not count in it; NaN without any object.
     Raises: as `detection_scores`. ConfigError: no draws.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13.
     """
     _check(found, objects, sizes, classes)
-    values = _drawn(match(found, objects, sizes, len(classes)), _weights(len(found), seed, draws))
-    return _percentiles(values)
+    at_least("draws", draws, 1)
+    images = len(found)
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(images, np.full(images, 1 / images), size=draws)
+    matches = match(found, objects, sizes, len(classes))
+    return np.array([matches.ap(weights) for weights in (np.ones(images, np.int64), *drawn)])
 
 
-def ap_drop_interval(
-    found: Sequence[Detections],
-    reference_found: Sequence[Detections],
-    objects: Objects,
-    sizes: Sizes,
-    classes: Sequence[str],
-    *,
-    seed: int,
-    draws: int = 200,
-) -> tuple[float, float, float] | None:
-    """What AP is lost against a reference on the same images, with its 95 % interval.
-
-    As `ap_interval`, in pairs: each draw has the same images for both. Above 0 the reference is
-    better. None without objects.
-    Raises, Source: as `ap_interval`.
-    """
-    _check(found, objects, sizes, classes)
-    _check(reference_found, objects, sizes, classes)
-    weights = _weights(len(found), seed, draws)
-    every = np.ones((1, len(found)), np.int64)
-    own = match(found, objects, sizes, len(classes))
-    other = match(reference_found, objects, sizes, len(classes))
-    between = _percentiles(_drawn(other, weights) - _drawn(own, weights))
-    if between is None:
+def percentile_interval(draws: Floats) -> tuple[float, float] | None:
+    """95 % interval of what `ap_draws` gives, or of a difference of two; None without objects."""
+    told = draws[1:][np.isfinite(draws[1:])]
+    if not len(told):
         return None
-    return float((_drawn(other, every) - _drawn(own, every)).item()), *between
+    low, high = np.percentile(told, PERCENTILES).tolist()
+    return low, high
 
 
 def matched_share(found: Sequence[Detections], reference_found: Sequence[Detections]) -> float:
@@ -160,27 +137,6 @@ def _seen_by(detections: Detections, other: Detections) -> npt.NDArray[np.int64]
     same = detections.classes[sure][:, None] == other.classes[able][None]
     close = iou(detections.boxes[sure], other.boxes[able]) >= SAME
     return np.array([(same & close).any(axis=1).sum(), sure.sum()])
-
-
-def _weights(images: int, seed: int, draws: int) -> npt.NDArray[np.int64]:
-    """(draws, N): how often each image is in each draw."""
-    at_least("draws", draws, 1)
-    generator = np.random.default_rng(seed)
-    return generator.multinomial(images, np.full(images, 1 / images), size=draws)
-
-
-def _drawn(matches: Matches, weights: npt.NDArray[np.int64]) -> Floats:
-    """(draws,) AP of each draw."""
-    return np.array([matches.ap(row) for row in weights])
-
-
-def _percentiles(values: Floats) -> tuple[float, float] | None:
-    """Of the draws in which there was an object."""
-    told = values[np.isfinite(values)]
-    if not len(told):
-        return None
-    low, high = np.percentile(told, PERCENTILES).tolist()
-    return low, high
 
 
 def _mean(values: Floats) -> float | None:

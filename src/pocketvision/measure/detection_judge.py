@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,11 +10,11 @@ import numpy as np
 from pocketvision.boxes import Detections, Objects, Selection, select
 from pocketvision.errors import DataError, GateError, check_shape
 from pocketvision.measure.detection import (
+    Floats,
     Sizes,
-    ap_drop_interval,
-    ap_interval,
-    detection_scores,
+    ap_draws,
     matched_share,
+    percentile_interval,
 )
 from pocketvision.measure.judge import Answers, Rows
 from pocketvision.record import Comparison, Metric, Score
@@ -47,9 +48,14 @@ class DetectionJudge:
 
     def score(self, found: list[Detections]) -> Score:
         """mAP with its interval. Raises: DataError: no objects to be found."""
-        words = (found, self.objects, self.sizes, self.classes)
-        value, interval = detection_scores(*words).ap, ap_interval(*words, seed=SEED)
-        if value is None or interval is None:
+        return self._score(self._draws(found))
+
+    def _draws(self, found: list[Detections]) -> Floats:
+        return ap_draws(found, self.objects, self.sizes, self.classes, seed=SEED)
+
+    def _score(self, draws: Floats) -> Score:
+        value, interval = float(draws[0]), percentile_interval(draws)
+        if math.isnan(value) or interval is None:
             raise DataError("there are no objects to be found, so that a detector has no score.")
         low, high = min(interval[0], value), max(interval[1], value)
         return Score(value=value, low=low, high=high, n=len(self), metric="mAP")
@@ -69,8 +75,9 @@ class DetectionJudge:
                     "images."
                 )
         own, other = self.found(answers), self.found(reference)
-        score, reference_score = self.score(own), self.score(other)
-        interval = ap_drop_interval(own, other, self.objects, self.sizes, self.classes, seed=SEED)
+        draws, reference_draws = self._draws(own), self._draws(other)
+        score, reference_score = self._score(draws), self._score(reference_draws)
+        interval = percentile_interval(reference_draws - draws)
         assert interval is not None
         return Comparison(
             subject=subject,
@@ -79,8 +86,8 @@ class DetectionJudge:
             accuracy=score,
             reference_accuracy=reference_score,
             drop=reference_score.value - score.value,
-            drop_low=interval[1],
-            drop_high=interval[2],
+            drop_low=interval[0],
+            drop_high=interval[1],
             agreement=matched_share(own, other),
             largest_difference=float(np.abs(answers - reference).max()),
         )
