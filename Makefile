@@ -57,7 +57,7 @@ reference: .venv-reference/.installed
 
 .venv-reference/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-reference
-	.venv-reference/bin/python $(PIP) --editable '.[dev]'
+	.venv-reference/bin/python $(PIP) --editable '.[dev,detection,openvino]'
 	.venv-reference/bin/python $(PIP) --no-deps torchvision timm
 	.venv-reference/bin/python $(PIP) huggingface_hub pyyaml
 	touch $@

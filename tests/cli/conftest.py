@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from command_line import Answer, Run, answer, called
-
-from pocketvision.runtimes.runtime import PLAIN_INT8
+from quick import quick_files
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +27,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _plain_integers() -> Iterator[None]:
-    """INT8 without the search for ranges, which has tests of its own and takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pocketvision.compress.ladder.Int8Config", lambda: PLAIN_INT8)
+def _quick_files() -> Iterator[None]:
+    with quick_files():
         yield

@@ -11,6 +11,8 @@ from command_line import Run, called
 from PIL import Image
 from shapes import HEIGHT, WIDTH, write_boxes, write_masks
 
+from pocketvision.boxes import Selection
+
 QUICK = ("--models", "mobilenet_v3_small", "--width", "0.35", "--resolution", "96")
 BRIEF = ("--runtime", "onnxruntime", "--precision", "f32", "--epochs", "1", "--batch-size", "8")
 
@@ -29,9 +31,10 @@ def fitted(
 
 
 def test_predict_says_and_draws_what_it_sees(
-    fitted: tuple[str, Path, Path], run: Run, tmp_path: Path
+    fitted: tuple[str, Path, Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, out, data = fitted
+    monkeypatch.setattr("pocketvision.boxes.TOLD", Selection(least=0.0, most=5))  # hardly trained
     image, seen = data / "images" / "0.png", tmp_path / "seen.png"
     said = run("predict", out, image, "--out", seen)
     assert said.code == 0
@@ -44,11 +47,16 @@ def test_predict_says_and_draws_what_it_sees(
     assert "exists; give another name, or remove it." in again.err
     told = json.loads(run("predict", out, image, "--json").out)
     (found,) = told.values()
+    assert changed
     if task == "segment":
         assert sum(found.values()) == pytest.approx(1)
-        assert changed
-    else:
-        assert all(set(one) == {"class", "score", "box"} for one in found)
+        return
+    assert [sorted(one) for one in found] == [["box", "class", "score"]] * 5
+    assert {one["class"] for one in found} <= {"red", "blue"}
+    assert found[0]["score"] == max(one["score"] for one in found)
+    for left, top, right, bottom in (one["box"] for one in found):
+        assert 0 <= left <= right <= WIDTH
+        assert 0 <= top <= bottom <= HEIGHT
 
 
 def test_a_picture_is_a_png(fitted: tuple[str, Path, Path], run: Run) -> None:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from quick import quick_files
 from small_runs import QUICK, write_photos
 
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.pipeline import run_fit
-from pocketvision.runtimes.runtime import PLAIN_INT8
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +26,6 @@ def fitted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _plain_integers() -> Iterator[None]:
-    """INT8 without the search for ranges, which has tests of its own and takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pocketvision.compress.ladder.Int8Config", lambda: PLAIN_INT8)
+def _quick_files() -> Iterator[None]:
+    with quick_files():
         yield

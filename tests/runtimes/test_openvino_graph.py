@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.measure.untrained import stand_in, untrained_card, write_untrained
-from pocketvision.models.answering import answering
 from pocketvision.models.registry import spec
 from pocketvision.models.segmenter import lr_aspp
 from pocketvision.nn.dense_heads import LrAspp
-from pocketvision.runtimes.export import export_onnx
+from pocketvision.runtimes.direct import write_directly
 from pocketvision.runtimes.onnxfile import read_model, write_model
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.openvino import OpenVino
@@ -24,7 +22,7 @@ from pocketvision.runtimes.openvino_graph import (
     shuffled_groups,
     transpose_shuffles,
 )
-from pocketvision.runtimes.runtime import FileCard, Pixels
+from pocketvision.runtimes.runtime import Pixels
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "shufflenet_v1_g3"])
@@ -32,9 +30,7 @@ def test_shuffled_networks_answer_as_in_onnx_runtime(name: str, tmp_path: Path) 
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
     network = stand_in(spec(name, resolution=32, num_classes=4))
     source, target = tmp_path / "float.onnx", tmp_path / "model.xml"
-    export_onnx(
-        network, source, FileCard(name=name, preprocessing=Preprocessing.for_resolution(32))
-    )
+    write_directly(network, source, untrained_card(network.spec))
     assert transpose_shuffles(read_model(source)) > 0
     OpenVino().convert(source, target)
     pixels: Pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
@@ -65,7 +61,7 @@ def test_logits_are_resized_as_maps_and_the_classes_stay(tmp_path: Path) -> None
     assert isinstance(network.head, LrAspp)
     torch.nn.init.normal_(network.head.low_classifier.weight, 0.0, 10.0)  # maps of many classes
     path = tmp_path / "float.onnx"
-    export_onnx(answering(network), path, untrained_card(network.spec))
+    write_directly(network, path, untrained_card(network.spec))
     pixels: Pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     expected = OnnxRuntime().session(path, "f32", 1).run(pixels)
     assert len(np.unique(expected)) > 2

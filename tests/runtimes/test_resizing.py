@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketvision.runtimes.resizing import _factor, classes_last, fix_scales
+from pocketvision.runtimes.resizing import classes_last, factor_to, fix_scales
 
 
 @given(st.integers(1, 300), st.integers(1, 1200))
 def test_factors_come_to_the_size_however_they_are_rounded(before: int, after: int) -> None:
-    factor = _factor(before, after)
+    factor = factor_to(before, after)
     assert np.floor(float(factor) * before) == after
     assert np.floor(np.float32(factor) * np.float32(before)) == after
     assert float(factor) == pytest.approx(after / before, rel=1e-6)

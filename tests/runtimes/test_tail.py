@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from pocketvision.models.answering import answering
 from pocketvision.models.detector import ssdlite
 from pocketvision.models.networks import AnyNetwork, AnySpec, task_of
 from pocketvision.models.segmenter import lr_aspp, r_aspp
+from pocketvision.runtimes.direct import write_directly
 from pocketvision.runtimes.export import export_onnx
-from pocketvision.runtimes.graph import Graph
-from pocketvision.runtimes.onnxfile import ANSWERS, OUTPUT, read_model, write_model
+from pocketvision.runtimes.graph import Graph, tensor_shapes
+from pocketvision.runtimes.onnxfile import ANSWERS, OUTPUT, metadata, read_model, write_model
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.openvino import OpenVino, _behind_raw_outputs, _read
 from pocketvision.runtimes.runtime import PLAIN_INT8, Calibration, FileCard
@@ -78,6 +80,32 @@ def test_outputs_are_raw_ones_and_answers(exported: tuple[AnyNetwork, Path]) -> 
     model = read_model(path)
     answer = ANSWERS[task_of(network.spec)]
     assert [value.name for value in model.graph.output] == list(dict.fromkeys((OUTPUT, answer)))
+
+
+def test_written_directly_it_has_the_nodes_of_the_exported_file(
+    exported: tuple[AnyNetwork, Path], tmp_path: Path
+) -> None:
+    network, path = exported
+    card = FileCard.from_metadata(metadata(read_model(path)), source="the file")
+    write_directly(network, tmp_path / "direct.onnx", card)
+    one, other = (Graph(read_model(file)) for file in (path, tmp_path / "direct.onnx"))
+    assert shapes_of(one) == shapes_of(other)
+    assert [value.name for value in other.proto.output] == list(
+        dict.fromkeys((OUTPUT, ANSWERS[card.task]))
+    )
+    found = OnnxRuntime().session(tmp_path / "direct.onnx", "f32", 1).run(pixels())
+    expected = answers_of(network)
+    if found.dtype == np.uint8:
+        assert (found == expected).mean() > 0.999
+    else:
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def shapes_of(graph: Graph) -> Counter[tuple[str, tuple[int, ...]]]:
+    """How often each operator gives a tensor of each shape."""
+    shapes = tensor_shapes(graph.model)
+    nodes = [(node.op_type, shapes[node.output[0]]) for node in graph.proto.node]
+    return Counter(("Flatten" if name == "Reshape" else name, shape) for name, shape in nodes)
 
 
 def test_cut_and_put_back(exported: tuple[AnyNetwork, Path], tmp_path: Path) -> None:

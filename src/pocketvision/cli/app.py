@@ -111,6 +111,7 @@ def fit(
     nodes: options.Nodes = 1,
     skip_bad: options.SkipBad = False,
     only: options.Only = None,
+    head: options.Head = None,
     void: options.Void = None,
     nms: options.Nms = "outside",
     labels: options.Labels = None,
@@ -172,6 +173,7 @@ def fit(
     config = FitConfig(
         data=str(data),
         task=task,
+        head=head,
         void=tuple(void or ()),
         nms=nms,
         budget=parse_budget(latency, size, time, memory),

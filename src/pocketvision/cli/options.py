@@ -18,6 +18,7 @@ GuardName = Literal["centre", "full"]
 BandsName = Literal["pca", "standardise", "select"]
 AttentionName = Literal["se", "cbam"]
 TrainingName = Literal["dense", "patches"]
+HeadName = Literal["lr_aspp", "r_aspp"]
 Method = Literal["evolution", "rl"]
 Objective = Literal["accuracy", "reward", "front"]
 Baselines = Literal["all", "multipliers", "none"]
@@ -154,6 +155,14 @@ Nodes = Annotated[
         help="Machines that train together, each with so many devices; the command is given on "
         "every one.",
         rich_help_panel=TRAINING,
+    ),
+]
+Head = Annotated[
+    HeadName | None,
+    typer.Option(
+        help="What stands on the network, of segmentation; default: lr_aspp, or that of the "
+        "weights.",
+        rich_help_panel=CHOICE,
     ),
 ]
 Nms = Annotated[

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OF_PHOTOS = (
     *("memory", "width", "resolution", "runtime", "epochs", "batch_size", "flip", "mixup"),
     *("cutmix", "min_scale", "class_weights", "tensorboard", "devices", "skip_bad", "only"),
-    *("target", "nodes", "search", "void", "nms"),
+    *("target", "nodes", "search", "head", "void", "nms"),
 )
 OF_SCENES = (
     *("labels", "no_data", "split", "guard", "train_share", "train_per_class", "mask", "repeats"),

@@ -26,6 +26,8 @@ from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.train.config import TrainConfig
 
+HeadName = Literal["lr_aspp", "r_aspp"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitConfig:
@@ -57,6 +59,7 @@ class FitConfig:
     nodes: int = 1
     skip_bad: bool = False
     nms: Literal["outside", "inside"] = "outside"  # of detection: where boxes are selected
+    head: HeadName | None = None  # of segmentation; None: LR-ASPP, or that of the weights
     void: tuple[int, ...] = ()  # of segmentation: values of masks that are no class, beside 255
     only: str | None = None  # clean list, as `doctor --fix` writes: other images are left out
     target: str | None = None  # latency table of a device, that of the budget
@@ -100,6 +103,12 @@ class FitConfig:
             raise ConfigError(
                 f"void={self.void} is of masks; leave it away with task={self.task!r}."
             )
+        if self.head is not None:
+            choice("head", self.head, get_args(HeadName))
+            if self.task != "segment":
+                raise ConfigError(
+                    f"head={self.head!r} is of segmentation; leave it away with task={self.task!r}."
+                )
         choice("nms", self.nms, ("outside", "inside"))
         if self.nms == "inside" and self.task != "detect":
             raise ConfigError(

@@ -51,23 +51,29 @@ def weights_specs(config: FitConfig, num_classes: int, reporter: Reporter) -> li
 def dense_weights_specs(
     config: FitConfig,
     num_classes: int,
-    network: Callable[[ArchSpec, int], DenseSpec],
+    network: Callable[[ArchSpec, int, FitConfig], DenseSpec],
     reporter: Reporter,
 ) -> list[DenseSpec]:
     """As `weights_specs`, of a task whose `network` stands on a backbone.
 
-    Raises: also ArtefactError: the weights are of another task.
+    Raises: also ArtefactError: the weights are of another task, or under another head than asked.
     """
     assert config.weights is not None
     if not pretrained.is_published(config.weights):
         path = weights_file(config.weights, reporter)
         found = source_of(path)
         if not isinstance(found, ArchSpec):
-            expected = network(found.backbone, num_classes)
+            expected = network(found.backbone, num_classes, config)
             if type(expected) is not type(found):
                 raise ArtefactError(f"{path} is of {found.label}, which is for another task.")
+            if config.head not in (None, found.head.kind):
+                raise ArtefactError(
+                    f"{path} is of {found.label}, whose head is {found.head.kind}; head="
+                    f"{config.head!r} cannot stand there. Leave it away, or give other weights."
+                )
             return [found.with_classes(expected.num_classes)]
-    return [network(spec, num_classes) for spec in weights_specs(config, num_classes, reporter)]
+    specs = weights_specs(config, num_classes, reporter)
+    return [network(spec, num_classes, config) for spec in specs]
 
 
 def weights_file(weights: str, reporter: Reporter) -> Path:

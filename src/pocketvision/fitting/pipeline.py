@@ -20,7 +20,7 @@ from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import BudgetError, GateError, NoisyError
 from pocketvision.fitting.artefact import RUN, Artefact
 from pocketvision.fitting.choice import choose_variant, missed_sentence, undecided
-from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.config import FitConfig, HeadName
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.following import follow, leading
 from pocketvision.fitting.lock import locked
@@ -58,6 +58,7 @@ def fit(
     epochs: int | None = None,
     weights: str | None = None,
     augmentation: Augmentation | None = None,
+    head: HeadName | None = None,
     void: tuple[int, ...] = (),
     nms: Literal["outside", "inside"] = "outside",
     skip_bad: bool = False,
@@ -69,9 +70,10 @@ def fit(
     "detect", images and boxes (docs/places.md). out: the folder to write.
     latency "5ms", size "4MB", time "30m", memory "20MB"; models: name patterns; resolutions in
     pixels; max_drop: points of top-1 that a file may lose against the float network. target: the
-    latency table of another device, that of the budget; threads: None: one, or the table's. void:
-    values of masks that are no class, beside 255. nms: whether a detector's file selects boxes
-    itself, as one more output. skip_bad: leave out what cannot be used.
+    latency table of another device, that of the budget; threads: None: one, or the table's. head:
+    of a segmenter; None: LR-ASPP, or that of the weights. void: values of masks that are no class,
+    beside 255. nms: whether a detector's file selects boxes itself, as one more output. skip_bad:
+    leave out what cannot be used.
     `FitConfig` has every option.
 
     Raises: ConfigError, DataError: unusable input. BudgetError: nothing meets the budget.
@@ -90,6 +92,7 @@ def fit(
         epochs=epochs,
         weights=weights,
         augmentation=augmentation or Augmentation(),
+        head=head,
         void=void,
         nms=nms,
         skip_bad=skip_bad,

@@ -14,6 +14,7 @@ from pocketvision.errors import ArtefactError, BudgetError, ConfigError
 from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import RUN, read_state, refuse_scenes
 from pocketvision.fitting.candidates import (
+    MAX_CANDIDATES,
     Candidate,
     as_candidate,
     candidates_on,
@@ -247,7 +248,7 @@ def _candidates(
     else:
         names = select_names(config.models)
         backbones = list_backbones(names, config.widths, resolutions, task.backbone)
-        everything = candidates_on(backbones, lambda one: task.network(one, classes))
+        everything = candidates_on(backbones, lambda one: task.network(one, classes, config))
     if target is not None:
         everything = covered(everything, target, reporter)
     return thin(everything, config.budget, _candidate_limit(config, runtimes, task))
@@ -255,12 +256,12 @@ def _candidates(
 
 def _candidate_limit(config: FitConfig, runtimes: list[Runtime], task: Task) -> int:
     if config.budget.time_s is None:
-        return task.most_candidates
+        return MAX_CANDIDATES
     names = [runtime.name for runtime in runtimes]
     with_memory = config.budget.memory_bytes is not None
     each = forecast.planning_seconds(1, names, memory=with_memory, cost=task.candidate_cost)
     affordable = int(PLANNING_SHARE * config.budget.time_s / each)
-    return min(task.most_candidates, max(MIN_CANDIDATES, affordable))
+    return min(MAX_CANDIDATES, max(MIN_CANDIDATES, affordable))
 
 
 def _first_state(config: FitConfig, samples: Samples, command: str) -> RunState:

@@ -158,8 +158,7 @@ def _evaluated(
     categories = [{"id": k + 1, "name": name} for k, name in enumerate(classes)]
     sides = []
     for boxes in (_truth(objects, sizes), _told(found, sizes)):
-        numbered = [{**box, "id": row + 1} for row, box in enumerate(boxes)]  # 0 means no match
-        dataset = {"images": images, "categories": categories, "annotations": numbered}
+        dataset = {"images": images, "categories": categories, "annotations": boxes}
         sides.append(package.COCO(dataset, print_function=_silent))
     evaluator = package.COCOeval_faster(*sides, iouType="bbox", print_function=_silent)
     evaluator.evaluate()
@@ -172,35 +171,43 @@ def _silent(*_: object) -> None:
 
 
 def _truth(objects: Objects, sizes: Sizes) -> list[dict[str, Any]]:
-    told = []
-    for image in range(len(objects)):
-        one = objects.of(image)
-        boxes = _annotations(image, one.boxes, one.labels + 1, sizes)
-        for box, ignored in zip(boxes, one.ignored.tolist(), strict=True):
-            told.append({**box, "iscrowd": int(ignored)})
-    return told
+    images = np.repeat(np.arange(len(objects)), np.diff(objects.starts))
+    nothing = np.zeros(len(images))
+    columns = (objects.boxes, objects.labels + 1, nothing, objects.ignored.astype(int))
+    return _annotations(images, sizes, *columns)
 
 
 def _told(found: Sequence[Detections], sizes: Sizes) -> list[dict[str, Any]]:
-    told = []
-    for image, one in enumerate(found):
-        boxes = _annotations(image, one.boxes, one.classes, sizes)
-        for box, score in zip(boxes, one.scores.tolist(), strict=True):
-            told.append({**box, "iscrowd": 0, "score": score})
-    return told
+    images = np.repeat(np.arange(len(found)), [len(one.scores) for one in found])
+    boxes, classes, scores = (
+        np.concatenate([getattr(one, name) for one in found])
+        for name in ("boxes", "classes", "scores")
+    )
+    return _annotations(images, sizes, boxes, classes, scores, np.zeros(len(images), int))
 
 
 def _annotations(
-    image: int,
+    images: npt.NDArray[np.int64],
+    sizes: Sizes,
     boxes: npt.NDArray[np.float32],
     classes: npt.NDArray[np.integer],
-    sizes: Sizes,
+    scores: npt.NDArray[np.floating],
+    crowds: npt.NDArray[np.integer],
 ) -> list[dict[str, Any]]:
-    """COCO's, without ids. classes: (n,), from 1."""
-    pixels = pixel_boxes(boxes, sizes[image]).tolist()
+    """COCO's, one for each of n boxes. images: (n,) from 0. classes: (n,) from 1."""
+    columns = (images + 1, classes, pixel_boxes(boxes, sizes[images]), scores, crowds)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
     return [
-        {"image_id": image + 1, "category_id": number, "bbox": box, "area": box[2] * box[3]}
-        for box, number in zip(pixels, classes.tolist(), strict=True)
+        {
+            "id": number,  # from 1: 0 means no match
+            "image_id": image,
+            "category_id": category,
+            "bbox": box,
+            "area": box[2] * box[3],
+            "score": score,
+            "iscrowd": crowd,
+        }
+        for number, (image, category, box, score, crowd) in enumerate(rows, 1)
     ]
 
 

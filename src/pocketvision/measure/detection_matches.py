@@ -95,21 +95,24 @@ def match(
     counts = np.zeros((num_classes, len(found)), np.int64)
     for image, detections in enumerate(found):
         truth = objects.of(image)
-        for label in range(num_classes):
-            chosen = truth.labels == label
-            real = chosen & ~truth.ignored
-            counts[label, image] = real.sum()
-            rows = np.flatnonzero(detections.classes == label + 1)
-            rows = rows[np.argsort(-detections.scores[rows], kind="stable")][:MOST]
-            boxes = pixel_boxes(detections.boxes[rows], sizes[image])
-            wanted = pixel_boxes(truth.boxes[real], sizes[image])
-            ignored = pixel_boxes(truth.boxes[chosen & truth.ignored], sizes[image])
-            per_class[label].add(image, detections.scores[rows], *_hits(boxes, wanted, ignored))
+        order = np.argsort(-detections.scores, kind="stable")
+        classes, scores = detections.classes[order], detections.scores[order]
+        boxes = pixel_boxes(detections.boxes[order], sizes[image])
+        wanted = pixel_boxes(truth.boxes, sizes[image])
+        counts[:, image] = np.bincount(truth.labels[~truth.ignored], minlength=num_classes)
+        for label in (np.unique(classes) - 1).tolist():
+            rows = np.flatnonzero(classes == label + 1)[:MOST]
+            of_class = truth.labels == label
+            real, ignored = wanted[of_class & ~truth.ignored], wanted[of_class & truth.ignored]
+            per_class[label].add(image, scores[rows], *_hits(boxes[rows], real, ignored))
     return Matches(hits=tuple(one.hits() for one in per_class), objects=counts)
 
 
 def pixel_boxes(boxes: Boxes, size: npt.NDArray[np.int32]) -> Floats:
-    """Corners (n, 4) in fractions -> x, y, width, height in pixels, as COCO writes boxes."""
+    """Corners (n, 4) in fractions -> x, y, width, height in pixels, as COCO writes boxes.
+
+    size: width and height of the one image, (2,), or of that of every box, (n, 2).
+    """
     corners = boxes.astype(np.float64) * np.tile(size, 2)
     return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
 
@@ -118,10 +121,10 @@ class _Collected:
     """Boxes of a class, image by image."""
 
     def __init__(self) -> None:
-        self.images: list[Rows] = []
-        self.scores: list[npt.NDArray[np.float32]] = []
-        self.hit: list[Flags] = []
-        self.ignored: list[Flags] = []
+        self.images = [np.zeros(0, np.int64)]
+        self.scores = [np.zeros(0, np.float32)]
+        self.hit = [np.zeros((len(OVERLAPS), 0), bool)]
+        self.ignored = [np.zeros((len(OVERLAPS), 0), bool)]
 
     def add(self, image: int, scores: npt.NDArray[np.float32], hit: Flags, ignored: Flags) -> None:
         """scores: (n,), best first. hit, ignored: (T, n)."""
@@ -151,6 +154,8 @@ def _hits(boxes: Floats, wanted: Floats, ignored: Floats) -> tuple[Flags, Flags]
     An ignored object may be hit often, and by the share of the box that lies within it.
     """
     hit = np.zeros((len(OVERLAPS), len(boxes)), bool)
+    if not len(wanted) and not len(ignored):
+        return hit, hit
     overlaps = _overlaps(boxes, wanted, crowd=False)  # (n, m)
     free = np.ones((len(OVERLAPS), len(wanted)), bool)
     for row in np.flatnonzero((overlaps >= OVERLAPS[0]).any(axis=1)):

@@ -8,23 +8,17 @@ import numpy as np
 import torch
 
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.models.answering import answering
-from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnyNetwork, AnySpec, task_of
 from pocketvision.record import Precision
 from pocketvision.runtimes.direct import write_directly
-from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxfile import inspect_onnx
 from pocketvision.runtimes.runtime import PLAIN_INT8, Calibration, FileCard, Runtime
 
 
 def write_untrained(spec: AnySpec, path: Path) -> None:
     """A file of `spec` to be timed, into a folder that must be there."""
-    network, card = stand_in(spec), untrained_card(spec)
-    if isinstance(network, Network):
-        write_directly(network, path, card)
-    else:
-        export_onnx(answering(network), path, card)
+    write_directly(stand_in(spec), path, untrained_card(spec))
 
 
 def stand_in(spec: AnySpec) -> AnyNetwork:

@@ -48,13 +48,7 @@ class LrAsppSpec:
 
     def pooled_size(self, size: Size) -> Size:
         """Places of the gate for a last map of height x width."""
-        if self.pooling == "global":
-            return (1, 1)
-        height, width = (
-            (side - min(window, side)) // stride + 1
-            for side, window, stride in zip(size, POOL_WINDOW, POOL_STRIDE, strict=True)
-        )
-        return height, width
+        return (1, 1) if self.pooling == "global" else windows_of(size)
 
     def build(self) -> LrAspp:
         """The module, newly initialised."""
@@ -87,20 +81,15 @@ class LrAspp(nn.Module):
         self.low_classifier = nn.Conv2d(spec.c_low, spec.num_classes, 1)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.gate(self._pooled(high)))
-        if self.pooling == "window":
-            gate = _resized(gate, high)
+        windows = self.pooling == "window"
+        pooled = window_means(high) if windows else F.adaptive_avg_pool2d(high, 1)
+        gate = torch.sigmoid(self.gate(pooled))
+        if windows:
+            gate = resized(gate, high)
         # A 1x1 convolution and the resizing commute: so the classes are resized, not the filters.
         coarse = self.high_classifier(self.project(high) * gate)
-        logits: Tensor = _resized(coarse, low) + self.low_classifier(low)
+        logits: Tensor = resized(coarse, low) + self.low_classifier(low)
         return logits
-
-    def _pooled(self, high: Tensor) -> Tensor:
-        if self.pooling == "global":
-            return F.adaptive_avg_pool2d(high, 1)
-        height, width = high.shape[-2:]
-        window = min(POOL_WINDOW[0], height), min(POOL_WINDOW[1], width)
-        return F.avg_pool2d(high, window, POOL_STRIDE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,7 +153,7 @@ class RAspp(nn.Module):
         self.classifier = nn.Conv2d(spec.filters, spec.num_classes, 1)
 
     def forward(self, high: Tensor) -> Tensor:
-        mean = self.mean_branch(F.adaptive_avg_pool2d(high, 1)).expand(-1, -1, *high.shape[-2:])
+        mean = spread(self.mean_branch(F.adaptive_avg_pool2d(high, 1)), high)
         logits: Tensor = self.classifier(self.mix(torch.cat([self.branch(high), mean], 1)))
         return logits
 
@@ -175,6 +164,31 @@ def _pointwise(c_in: int, c_out: int, size: Size, *, bias: bool = True, kept: in
     )
 
 
-def _resized(small: Tensor, like: Tensor) -> Tensor:
+def pool_window(size: Size) -> Size:
+    """The paper's window, no larger than a map of height x width."""
+    return min(POOL_WINDOW[0], size[0]), min(POOL_WINDOW[1], size[1])
+
+
+def windows_of(size: Size) -> Size:
+    """How many windows a map of height x width has, down and across."""
+    rows, columns = pool_window(size)
+    return (size[0] - rows) // POOL_STRIDE[0] + 1, (size[1] - columns) // POOL_STRIDE[1] + 1
+
+
+# What follows is a function of its own for the sake of `nn.operations`, which sees each as a whole.
+
+
+def window_means(x: Tensor) -> Tensor:
+    """Means of the paper's window at its strides."""
+    height, width = x.shape[-2:]
+    return F.avg_pool2d(x, pool_window((height, width)), POOL_STRIDE)
+
+
+def resized(small: Tensor, like: Tensor) -> Tensor:
     """Bilinear, to the height and width of another map."""
     return F.interpolate(small, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def spread(mean: Tensor, like: Tensor) -> Tensor:
+    """(N, C, 1, 1) at every place of another map."""
+    return mean.expand(-1, -1, *like.shape[-2:])

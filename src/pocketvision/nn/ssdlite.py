@@ -215,8 +215,8 @@ class SsdLite(nn.Module):
         maps = list(maps)
         for extra in self.extras:
             maps.append(extra(maps[-1]))
-        logits = _by_anchor(self.scores, maps, self.num_classes)
-        return logits, _by_anchor(self.codes, maps, 4)
+        logits = _of_all_maps(self.scores, maps, self.num_classes)
+        return logits, _of_all_maps(self.codes, maps, 4)
 
 
 def _predictors(spec: SsdLiteSpec, values: int) -> nn.ModuleList:
@@ -230,13 +230,18 @@ def _predictors(spec: SsdLiteSpec, values: int) -> nn.ModuleList:
     )
 
 
-def _by_anchor(predictors: nn.ModuleList, maps: list[Tensor], values: int) -> Tensor:
+def _of_all_maps(predictors: nn.ModuleList, maps: list[Tensor], values: int) -> Tensor:
     """(N, M, values)."""
     found = []
     for predict, features in zip(predictors, maps, strict=True):
-        places = predict(features).permute(0, 2, 3, 1)  # (N, H, W, A * values)
-        found.append(places.reshape(places.shape[0], -1, values))
+        found.append(by_anchor(predict(features), values))
     return torch.cat(found, 1)
+
+
+def by_anchor(predicted: Tensor, values: int) -> Tensor:
+    """(N, A * values, H, W) -> (N, H * W * A, values), the anchors of a place side by side."""
+    places = predicted.permute(0, 2, 3, 1)
+    return places.reshape(places.shape[0], -1, values)
 
 
 def initialise_ssd(module: nn.Module) -> None:

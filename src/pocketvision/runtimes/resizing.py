@@ -22,7 +22,7 @@ def fix_scales(model: onnx.ModelProto) -> None:
         if node.op_type != "Resize":
             continue
         before, after = shapes[node.input[0]][2:], shapes[node.output[0]][2:]
-        factors = [_factor(*pair) for pair in zip(before, after, strict=True)]
+        factors = [factor_to(*pair) for pair in zip(before, after, strict=True)]
         name = f"factors_{number}"
         constant = numpy_helper.from_array(np.array([1, 1, *factors], np.float32), name)
         model.graph.initializer.append(constant)
@@ -31,7 +31,7 @@ def fix_scales(model: onnx.ModelProto) -> None:
     _drop_unread(model.graph)
 
 
-def _factor(before: int, after: int) -> np.float32:
+def factor_to(before: int, after: int) -> np.float32:
     """The smallest that brings `before` places to `after`: ONNX rounds their product down."""
     factor = np.float32(after / before)
     while before * float(factor) < after:

@@ -12,7 +12,7 @@ from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels
 from pocketvision.data.threads import Progress
-from pocketvision.fitting.candidates import MAX_CANDIDATES, RESOLUTIONS, plain
+from pocketvision.fitting.candidates import RESOLUTIONS, plain
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.evidence import classifier_evidence
 from pocketvision.fitting.examination import examine_classifier
@@ -37,7 +37,6 @@ class Classify:
     metric: Metric = "top-1"
     batch_size: int = 64
     resolutions: tuple[int, ...] = RESOLUTIONS
-    most_candidates: int = MAX_CANDIDATES
     candidate_cost: float = 1.0
 
     def scan(self, config: FitConfig, progress: Progress) -> Samples:
@@ -52,7 +51,7 @@ class Classify:
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return plain(name, width, resolution)
 
-    def network(self, backbone: ArchSpec, classes: int) -> ArchSpec:
+    def network(self, backbone: ArchSpec, classes: int, config: FitConfig) -> ArchSpec:
         return backbone.with_classes(classes)
 
     def weights_specs(

@@ -41,8 +41,7 @@ class Detect(Places):
     metric: Metric = "mAP"
     batch_size: int = 16
     resolutions: tuple[int, ...] = (160, 192, 224, 256, 320, 384, 448, 512)
-    most_candidates: int = 12
-    candidate_cost: float = 6.0  # it is written by the exporter
+    candidate_cost: float = 1.5
 
     def scan(self, config: FitConfig, progress: Progress) -> BoxedSamples:
         require("faster_coco_eval", EXTRA)  # now, not behind the first epoch
@@ -57,7 +56,7 @@ class Detect(Places):
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return registry.spec(name, width=width, resolution=resolution, reduced_tail=True)
 
-    def network(self, backbone: ArchSpec, classes: int) -> DetectorSpec:
+    def network(self, backbone: ArchSpec, classes: int, config: FitConfig) -> DetectorSpec:
         return ssdlite(backbone, classes + 1)
 
     def sources(

@@ -32,7 +32,7 @@ class Places(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def network(self, backbone: ArchSpec, classes: int) -> DenseSpec: ...
+    def network(self, backbone: ArchSpec, classes: int, config: FitConfig) -> DenseSpec: ...
 
     @abstractmethod
     def score(self, samples: Samples, rows: np.ndarray, answers: Answers) -> Score:

@@ -1,4 +1,4 @@
-"""Segmentation: the class of every pixel, by LR-ASPP on a compact network."""
+"""Segmentation: the class of every pixel, by LR-ASPP or R-ASPP on a compact network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pocketvision.measure.judge import Answers
 from pocketvision.measure.segmentation import SegmentationJudge
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnyNetwork
-from pocketvision.models.segmenter import Segmenter, SegmenterSpec, lr_aspp
+from pocketvision.models.segmenter import Segmenter, SegmenterSpec, lr_aspp, r_aspp
 from pocketvision.record import Metric, Score, TaskName
 from pocketvision.train.batches import Source
 from pocketvision.train.config import TrainConfig
@@ -39,8 +39,7 @@ class Segment(Places):
     metric: Metric = "mIoU"
     batch_size: int = 8
     resolutions: tuple[int, ...] = (96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-    most_candidates: int = 12
-    candidate_cost: float = 4.0  # it is written by the exporter
+    candidate_cost: float = 1.2
 
     def scan(self, config: FitConfig, progress: Progress) -> MaskedSamples:
         return scan_masks(
@@ -55,11 +54,12 @@ class Segment(Places):
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return plain(name, width, resolution)
 
-    def network(self, backbone: ArchSpec, classes: int) -> SegmenterSpec:
+    def network(self, backbone: ArchSpec, classes: int, config: FitConfig) -> SegmenterSpec:
+        under = r_aspp if config.head == "r_aspp" else lr_aspp
         try:
-            return lr_aspp(backbone, classes, output_stride=STRIDES[0])
+            return under(backbone, classes, output_stride=STRIDES[0])
         except ConfigError:
-            return lr_aspp(backbone, classes, output_stride=STRIDES[1])
+            return under(backbone, classes, output_stride=STRIDES[1])
 
     def sources(
         self, samples: Samples, pixels: Pixels, preprocessing: Preprocessing

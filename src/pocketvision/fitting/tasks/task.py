@@ -78,11 +78,6 @@ class Task(Protocol):
         ...
 
     @property
-    def most_candidates(self) -> int:
-        """That are measured, in time without limit."""
-        ...
-
-    @property
     def candidate_cost(self) -> float:
         """What measuring one takes, beside one of a classifier."""
         ...
@@ -95,7 +90,7 @@ class Task(Protocol):
         """A classifier of the registry, as the task stands on it."""
         ...
 
-    def network(self, backbone: ArchSpec, classes: int) -> AnySpec:
+    def network(self, backbone: ArchSpec, classes: int, config: FitConfig) -> AnySpec:
         """The network of the task that stands on a classifier. Raises: ConfigError: none can."""
         ...
 
