@@ -258,3 +258,9 @@ def test_few_takes_whole_batches_until_there_are_enough(sizes: list[int], images
     assert list(map(id, taken)) == list(map(id, batches[: len(taken)]))
     assert sum(map(len, taken[:-1])) < images
     assert len(taken) == len(batches) or sum(map(len, taken)) >= images
+
+
+@pytest.mark.parametrize(("side", "expected"), [(96, 32), (224, 32), (320, 15), (1024, 8)])
+def test_of_large_images_fewer_are_enough(side: int, expected: int) -> None:
+    large = np.broadcast_to(np.uint8(0), (1, side, side, 3))
+    assert len(few([large] * 40, 32)) == expected

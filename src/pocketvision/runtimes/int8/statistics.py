@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from pocketvision.runtimes.onnxfile import INPUT
 from pocketvision.runtimes.onnxsession import open_session
 
 BINS = 2048
+LARGE = 224 * 224  # pixels of an image of which as many are looked at as are asked for
+LEAST = 8  # of larger ones
 TINY = float(np.finfo(np.float32).tiny)  # a step below it is none
 
 Batches = Sequence[NDArray[Any]]  # calibration inputs, batch by batch
@@ -129,10 +132,15 @@ def _histogram(values: NDArray[np.float32], low: float, high: float) -> NDArray[
 
 
 def few(batches: Batches, images: int) -> Batches:
-    """The first batches that hold so many images, or all."""
+    """The first batches that hold so many images, or all.
+
+    Large images have more places to learn from: of these as many are enough as have the pixels of
+    so many of 224 x 224, and at least 8.
+    """
+    enough = max(LEAST, images * LARGE // math.prod(batches[0].shape[1:3]))
     chosen: list[NDArray[Any]] = []
     for batch in batches:
-        if sum(map(len, chosen)) >= images:
+        if sum(map(len, chosen)) >= min(images, enough):
             break
         chosen.append(batch)
     return chosen
