@@ -69,11 +69,11 @@ def fit(
     data: a folder of class folders, or of train/ val/ (test/); of "segment", images and masks; of
     "detect", images and boxes (docs/places.md). out: the folder to write.
     latency "5ms", size "4MB", time "30m", memory "20MB"; models: name patterns; resolutions in
-    pixels; max_drop: points of top-1 that a file may lose against the float network. target: the
-    latency table of another device, that of the budget; threads: None: one, or the table's. head:
-    of a segmenter; None: LR-ASPP, or that of the weights. void: values of masks that are no class,
-    beside 255. nms: whether a detector's file selects boxes itself, as one more output. skip_bad:
-    leave out what cannot be used.
+    pixels; max_drop: points of the score that a file may lose against the float network. target:
+    the latency table of another device, that of the budget; threads: None: one, or the table's.
+    head: of a segmenter; None: LR-ASPP, or that of the weights. void: values of masks that are no
+    class, beside 255. nms: whether a detector's file selects boxes itself, as one more output.
+    skip_bad: leave out what cannot be used.
     `FitConfig` has every option.
 
     Raises: ConfigError, DataError: unusable input. BudgetError: nothing meets the budget.

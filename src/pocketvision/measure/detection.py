@@ -179,10 +179,9 @@ def _truth(objects: Objects, sizes: Sizes) -> list[dict[str, Any]]:
 
 def _told(found: Sequence[Detections], sizes: Sizes) -> list[dict[str, Any]]:
     images = np.repeat(np.arange(len(found)), [len(one.scores) for one in found])
-    boxes, classes, scores = (
-        np.concatenate([getattr(one, name) for one in found])
-        for name in ("boxes", "classes", "scores")
-    )
+    boxes = np.concatenate([one.boxes for one in found])
+    classes = np.concatenate([one.classes for one in found])
+    scores = np.concatenate([one.scores for one in found])
     return _annotations(images, sizes, boxes, classes, scores, np.zeros(len(images), int))
 
 

@@ -34,7 +34,6 @@ from pocketvision.storage import from_json, to_json, write_into
 
 NETWORK_FILE = "network.json"
 WEIGHTS_FILE = "network.safetensors"
-UNNAMED = {False: "", True: " (the background has none)"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,12 +52,12 @@ class NetworkFile:
 
     def __post_init__(self) -> None:
         # The first logit of a detector is the background, which has no name.
-        is_detector = isinstance(self.spec, DetectorSpec)
-        logits = self.spec.num_classes - is_detector
+        unnamed = " (the background has none)" if isinstance(self.spec, DetectorSpec) else ""
+        logits = self.spec.num_classes - isinstance(self.spec, DetectorSpec)
         if self.classes and len(self.classes) != logits:
             raise ConfigError(
                 f"{len(self.classes)} class names for {logits} logits; "
-                f"expected as many names as logits{UNNAMED[is_detector]}, or none."
+                f"expected as many names as logits{unnamed}, or none."
             )
         if self.preprocessing and self.preprocessing.resolution != self.spec.resolution:
             raise ConfigError(

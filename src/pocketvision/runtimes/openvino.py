@@ -25,7 +25,8 @@ from pocketvision.cpu import cpu
 from pocketvision.errors import ArtefactError, check_shape, choice, in_range, require
 from pocketvision.record import Precision
 from pocketvision.runtimes.onnxfile import check_exported, metadata, read_model, write_model
-from pocketvision.runtimes.openvino_graph import name_by_pixel, resize_maps, transpose_shuffles
+from pocketvision.runtimes.openvino_graph import transpose_shuffles
+from pocketvision.runtimes.openvino_maps import name_by_pixel, resize_maps
 from pocketvision.runtimes.profiling import openvino_operators
 from pocketvision.runtimes.runtime import (
     MAX_THREADS,

@@ -43,7 +43,7 @@ def classes_last(model: onnx.ModelProto) -> None:
     """Resize the logits of places with the classes side by side, in place.
 
     A pixel's logits then lie together for the ArgMax that picks its class, and one interpolation
-    serves all of them: at 21 classes and 520 x 520 both take 0.6 of the time.
+    serves all of them.
     """
     graph = Graph(model)
     for node in list(graph.proto.node):
