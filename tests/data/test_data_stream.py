@@ -19,6 +19,7 @@ from pocketvision.data.stream import (
     Pixels,
     StoredPixels,
     StreamedPixels,
+    decoding_seconds,
     open_pixels,
 )
 from pocketvision.data.threads import GROUP
@@ -181,3 +182,19 @@ def test_warnings_of_the_decoder_stay_unheard(samples: Samples) -> None:
             )
         )
         warnings.warn_explicit("about a file", UserWarning, "x.py", 1, module="PIL.Image")
+
+
+def test_few_images_tell_what_decoding_takes(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents, decoded = DecodedImages(index=samples.index, side=SIDE), list[int]()
+    read = DecodedImages.row
+
+    def row(self: DecodedImages, number: int) -> np.ndarray:
+        decoded.append(number)
+        return read(self, number)
+
+    monkeypatch.setattr(DecodedImages, "row", row)
+    monkeypatch.setattr("pocketvision.data.stream.TIMED", 5)
+    assert 0 < decoding_seconds(contents) < 10
+    assert sorted(decoded[1:]) == [0, 5, 11, 17, 23]

@@ -102,6 +102,7 @@ def test_shards_give_the_weights_of_class_folders(
 def test_forecast_counts_decoding_in_every_epoch_of_a_stream() -> None:
     stored = Workload(
         stored=1200,
+        undecoded=1200,
         train=1000,
         val=100,
         headline=100,

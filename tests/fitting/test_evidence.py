@@ -10,9 +10,10 @@ from small_runs import write_photos
 from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import DataError
+from pocketvision.fitting import from_files
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.evidence import MISTAKES, THUMBNAIL_SIDE, thumbnail, worst_mistakes
-from pocketvision.fitting.from_files import run_on_files
+from pocketvision.fitting.from_files import network_answers, pixels_of_row, run_on_files
 from pocketvision.fitting.reporter import Silent
 from pocketvision.models import registry
 
@@ -65,6 +66,18 @@ def test_image_that_changed_since_the_scan_stops_the_run_with_its_name(tmp_path:
     pre = Preprocessing.for_resolution(32)
     with pytest.raises(DataError, match=message):
         run_on_files(found, rows, pre, FLAT, {}, Silent())
+
+
+@pytest.mark.parametrize("together", [1, 4, 1000])
+def test_float_answers_in_batches_are_those_of_single_images_in_their_order(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr(from_files, "FLOAT_PIXELS", together * 32 * 32)
+    rows, pre = samples.indices("train")[:10][::-1], Preprocessing.for_resolution(32)
+    found = run_on_files(samples, rows, pre, FLAT, {}, Silent()).answers["float"]
+    alone = [network_answers(FLAT, pixels_of_row(samples, row, pre)[None], pre)[0] for row in rows]
+    assert len(np.unique(alone, axis=0)) > 1
+    np.testing.assert_allclose(found, alone, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(640, 320), (30, 24), (1, 500)])

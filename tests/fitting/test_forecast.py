@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from pocketvision.fitting.forecast import Workload
 
 WORK = Workload(
     stored=1200,
+    undecoded=1200,
     train=1000,
     val=100,
     headline=100,
@@ -101,6 +103,18 @@ def test_forecast_names_time_and_disk() -> None:
     )
     without = forecast.forecast_sentence(WORK, planning_s=0.0, unknown=0, side=64, budget=Budget())
     assert without.startswith("Will plan, train for 40 epochs unless --epochs or --time says")
+
+
+def test_forecast_knows_what_is_decoded_already() -> None:
+    known = replace(WORK, undecoded=0)
+    assert known.decode_s == 0 < WORK.decode_s
+    said = forecast.forecast_sentence(known, planning_s=0.0, unknown=0, side=64, budget=Budget())
+    assert said.endswith("The images are decoded already: 14.7 MB of pixel cache.")
+
+
+def test_slow_files_take_longer_to_verify() -> None:
+    slower = replace(WORK, files_s=WORK.files_s + 0.1)
+    assert slower.finish_s - WORK.finish_s == pytest.approx(0.1 * (WORK.val + WORK.headline))
 
 
 def test_forecast_counts_what_measuring_memory_takes() -> None:

@@ -16,11 +16,14 @@ import pytest
 from small_runs import QUICK, Told, write_photos
 
 from pocketvision.budget import Budget
+from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, DataError, GateError
 from pocketvision.fitting import choice, pipeline, plan, ranking, start, variants
 from pocketvision.fitting.artefact import Artefact, load, read_state
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
+from pocketvision.fitting.start import open_run
+from pocketvision.fitting.workload import workload_of
 from pocketvision.measure import accuracy, latency
 from pocketvision.measure.accuracy import LabelJudge, Logits
 from pocketvision.models.weights import load_classifier
@@ -239,13 +242,27 @@ def test_unfinished_run_refuses_changed_images(
         run_fit(config, out)
 
 
+def test_images_that_are_decoded_need_no_time_for_it(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path / "cache"))
+    run = open_run(replace(QUICK, data=str(photos)), tmp_path / "out", Told(), "")
+    work = workload_of(run)
+    assert work.undecoded == len(run.samples)
+    assert 0 < work.decode_s < 60
+    assert 0 < work.files_s < 1
+    open_pixels(run.samples, run.task.preprocessing(32, 32).side)
+    assert workload_of(run).decode_s == 0
+
+
 def test_impossible_budget_names_the_nearest_and_leaves_no_folder(
     photos: Path, tmp_path: Path
 ) -> None:
     config = replace(QUICK, data=str(photos), budget=Budget(latency_ms=1e-4, size_bytes=1000))
     message = (
         r"No network meets 0\.0001 ms and 1 kB on this machine \(2 files measured\)\. The nearest "
-        r"is mobilenet_v1 x0\.25 @32 as int8 on onnxruntime: .* Ask for --latency \S+ms --size "
+        r"is mobilenet_v1 x0\.25 @32 as (f32|int8) on onnxruntime: .* Ask for --latency \S+ms "
+        r"--size "
     )
     with pytest.raises(BudgetError, match=message):
         run_fit(config, tmp_path / "out")

@@ -6,6 +6,7 @@ Both give the same pixels, bit for bit, in the same order.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -25,6 +26,7 @@ from pocketvision.data.cache import (
 from pocketvision.data.images import Samples
 from pocketvision.data.threads import Progress, decode_ahead, decode_all, heed_bombs_alone
 
+TIMED = 32  # rows, to know what decoding takes
 BATCHES_AHEAD = 2  # decoded while the step before them runs
 
 Rows = npt.NDArray[np.int64]
@@ -131,6 +133,16 @@ def open_pixels(
     whole: as in `load_pixels`. Raises: as `cache.pixel_store`, but for too little room.
     """
     return opened(DecodedImages(index=samples.index, side=side, whole=whole), progress)
+
+
+def decoding_seconds(contents: Contents) -> float:
+    """What decoding a row takes with all threads: of a few, spread evenly, behind a first one."""
+    rows = np.linspace(0, len(contents) - 1, min(TIMED, len(contents))).astype(np.int64)
+    decoder = StreamedPixels(contents=contents)
+    decoder.take(rows[:1])
+    start = time.perf_counter()
+    decoder.take(rows)
+    return (time.perf_counter() - start) / len(rows)
 
 
 def opened(contents: Contents, progress: Progress | None = None) -> Pixels:

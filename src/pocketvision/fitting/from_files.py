@@ -18,6 +18,8 @@ from pocketvision.models.answering import answering
 from pocketvision.models.networks import AnyNetwork
 from pocketvision.runtimes.runtime import Session
 
+FLOAT_PIXELS = 64 * 64 * 64  # in a batch of the float network; PyTorch is slow with single images
+
 
 class Images(Protocol):
     """Image files by row; `data.images.Samples` and `data.index.Index` are such."""
@@ -71,19 +73,25 @@ def run_on_files(
 ) -> FileRun:
     """Decode each file once and hand its pixels to the float network ("float") and all sessions.
 
+    Files are asked for one image at a time, as they will be; the float network, which is only
+    compared with, for as many as are quick at once.
+
     Raises: DataError: a file changed since it was scanned, or cannot be read any more.
     """
     answers: dict[str, list[np.ndarray]] = {"float": [], **{name: [] for name in sessions}}
     decoding: list[float] = []
+    together = max(1, min(len(rows), FLOAT_PIXELS // preprocessing.resolution**2))
     with reporter.progress("Verifying from image files") as advance:
-        for number, row in enumerate(rows.tolist()):
-            start = time.perf_counter()
-            pixels = pixels_of_row(images, row, preprocessing)[None]
-            decoding.append(time.perf_counter() - start)
-            answers["float"].append(network_answers(network, pixels, preprocessing)[0])
-            for name, session in sessions.items():
-                answers[name].append(session.run(pixels)[0])
-            advance(number + 1, len(rows), "")
+        for first in range(0, len(rows), together):
+            batch: list[np.ndarray] = []
+            for row in rows[first : first + together].tolist():
+                start = time.perf_counter()
+                batch.append(pixels_of_row(images, row, preprocessing))
+                decoding.append(time.perf_counter() - start)
+                for name, session in sessions.items():
+                    answers[name].append(session.run(batch[-1][None])[0])
+                advance(len(decoding), len(rows), "")
+            answers["float"] += list(network_answers(network, np.stack(batch), preprocessing))
     return FileRun(
         answers={name: np.stack(values) for name, values in answers.items()},
         decode_ms=float(np.median(decoding)) * 1e3,

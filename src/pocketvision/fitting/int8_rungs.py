@@ -13,7 +13,7 @@ from pocketvision.data.pixels import centre_crop
 from pocketvision.data.stream import Pixels
 from pocketvision.fitting.artefact import CANDIDATES, TRAINING
 from pocketvision.fitting.run import Run
-from pocketvision.fitting.training import workload_of
+from pocketvision.fitting.workload import workload_of
 from pocketvision.models.arch import Network
 from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Quantization

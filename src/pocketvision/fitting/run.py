@@ -60,6 +60,8 @@ class Run:
     state: RunState
     # What a training step of a network takes, measured once: configuration, seconds per image.
     timings: dict[AnySpec, tuple[TrainConfig, float]] = field(default_factory=dict)
+    # What decoding an image to a side takes, measured once: seconds.
+    decoding: dict[int, float] = field(default_factory=dict)
     target: TargetTable | None = None  # of the device that the latency of the budget is of
     # Around each training: calls the other nodes to it.
     together: Callable[[], AbstractContextManager[None]] = nullcontext

@@ -34,7 +34,8 @@ from pocketvision.fitting.target_plan import covered, weigh_candidates
 from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.tasks.task import Task
-from pocketvision.fitting.training import base_config, settle, workload_of
+from pocketvision.fitting.training import base_config, settle
+from pocketvision.fitting.workload import workload_of
 from pocketvision.intervals import wilson
 from pocketvision.measure.device import machine
 from pocketvision.models.pretrained import is_published

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from pocketvision.budget import format_time
-from pocketvision.data.cache import shortage, store_bytes
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, open_pixels
 from pocketvision.errors import BudgetError, ConfigError, GateError
@@ -18,10 +17,10 @@ from pocketvision.fitting.artefact import TRAINING
 from pocketvision.fitting.candidates import as_candidate
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.fine_tuning import weights_preprocessing
-from pocketvision.fitting.forecast import Workload
 from pocketvision.fitting.reporter import Advance, Silent
 from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.fitting.tasks.registry import TASKS
+from pocketvision.fitting.workload import workload_of
 from pocketvision.models.arch import Network
 from pocketvision.models.networks import AnyNetwork, AnySpec
 from pocketvision.models.pretrained import is_published
@@ -50,25 +49,6 @@ def preprocessing_for(run: Run, spec: AnySpec) -> Preprocessing:
     usual = run.task.preprocessing(spec.resolution, shorter)
     known = weights_preprocessing(run.config.weights, spec)
     return replace(usual, mean=known.mean, std=known.std) if known else usual
-
-
-def workload_of(run: Run, resolution: int | None = None) -> Workload:
-    """The images each phase will see; without a resolution, at the largest of the ranking."""
-    samples = run.samples
-    largest = max((spec.resolution for spec in run.state.ranking), default=0)
-    shorter = int(np.median(samples.shorter_sides))
-    side = run.task.preprocessing(resolution or largest or 1, shorter).side
-    return Workload(
-        stored=len(samples),
-        train=len(samples.indices("train")),
-        val=len(samples.indices("val")),
-        headline=len(samples.indices(samples.headline_split)),
-        runtimes=len(run.runtimes),
-        resolution=resolution or largest,
-        batch_size=run.config.batch_size or run.task.batch_size,
-        fine_tuning=run.config.weights is not None,
-        streamed=shortage(store_bytes(len(samples), side)),
-    )
 
 
 def base_config(config: FitConfig) -> TrainConfig:
