@@ -2,10 +2,10 @@
 
     python recipes/netadapt_cifar10.py CIFAR10 --page recipes/netadapt_cifar10.md
 
-Per seed, a MobileNetV3-Small is trained for half of --minutes. Each arm then has --minutes to make
-it as fast as --share of its latency: NetAdapt; all widths by one factor; a lower resolution. The
-last two are fine-tuned with the start as their teacher, as NetAdapt is. Finished pieces lie in
---work and are not made again; what was interrupted goes on when the same command is given.
+Per seed, a MobileNetV3-Small is trained for --minutes. Each arm then has as long to make it as fast
+as --share of its latency: NetAdapt; all widths by one factor; a lower resolution. The last two are
+fine-tuned with the start as their teacher, as NetAdapt is. Finished pieces lie in --work and are
+not made again; what was interrupted goes on when the same command is given.
 
 Source: Yang et al., NetAdapt, section 4, where multipliers are the rivals.
 """
@@ -155,13 +155,10 @@ def config(
     weights: Path | None = None,
     teacher: Path | None = None,
 ) -> FitConfig:
-    """What every fit here has in common. Without weights: the start, in half the time."""
-    time_s = asked.time_s
-    if weights is None and time_s is not None:
-        time_s /= 2
+    """What every fit here has in common. Without weights: the start."""
     return FitConfig(
         data=str(data),
-        budget=Budget(latency_ms=latency_ms, time_s=time_s),
+        budget=Budget(latency_ms=latency_ms, time_s=asked.time_s),
         models=(NETWORK,) if weights is None else (),
         widths=(1.0,) if weights is None else (),
         resolutions=(side,),
@@ -320,11 +317,12 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
     return [
         "# NetAdapt against uniform shrinking",
         "",
-        f"A {NETWORK} @{asked.resolution} is made as fast as {asked.share:.0%} of its latency, "
-        "three ways with the same time: by NetAdapt; with all widths at the largest common factor "
-        "that is fast enough (multiples of 8, filters of the largest norm stay); at the largest "
-        "lower resolution (multiples of 8 px). All are then fine-tuned with the start as their "
-        f"teacher. The rival is the uniform one that is better on val. {RULE}",
+        f"A trained {NETWORK} @{asked.resolution} is made as fast as {asked.share:.0%} of its "
+        "latency, three ways with as much time each as its training had: by NetAdapt; with all "
+        "widths at the largest common factor that is fast enough (multiples of 8, filters of the "
+        "largest norm stay); at the largest lower resolution (multiples of 8 px). All are then "
+        "fine-tuned with the start as their teacher. The rival is the uniform one that is better "
+        f"on val. {RULE}",
         "",
         "```",
         command("netadapt_cifar10", asked),
