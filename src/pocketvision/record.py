@@ -199,7 +199,10 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """What one step of the main job cost and gained; None where it does not apply."""
+    """What one step of the main job cost and gained; None where it does not apply.
+
+    forecast_s: what was planned with, where the time is limited.
+    """
 
     name: str  # "plan", "train", "export", "quantize", "gate", "measure", "verify"
     seconds: float
@@ -208,6 +211,7 @@ class Step:
     latency_ms: float | None = None
     size_bytes: int | None = None
     note: str = ""
+    forecast_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -235,6 +235,7 @@ def test_everything_a_record_holds_is_on_the_page() -> None:
     text = Page(render_report(record)).text
     for words in (
         "With 8 images in one run: 612 images/s (95 % interval 598 to 625",
+        "train 11 m 12 m planned",
         "QLinearConv 20",  # by kind
         "33 others",
         "1.2 % of the time of all cores",

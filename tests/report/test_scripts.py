@@ -62,3 +62,23 @@ def test_search_figures_print_every_arm_and_draw_the_front(tmp_path: Path) -> No
     path.write_text(to_json(full_record()))
     with pytest.raises(subprocess.CalledProcessError):
         run("search_figures.py", path)
+
+
+def test_times_are_printed_beside_what_was_given_and_planned(tmp_path: Path) -> None:
+    record = full_record()
+    steps = (
+        replace(record.steps[0], name="train", seconds=90.0, forecast_s=100.0),
+        replace(record.steps[0], name="verify", seconds=7.0, forecast_s=None),
+    )
+    kept, late, open_ended = tmp_path / "kept", tmp_path / "late", tmp_path / "open"
+    for folder, given_s, spent_s in ((kept, 600, 540), (late, 600, 720), (open_ended, None, 720)):
+        folder.mkdir()
+        budget = replace(record.budget, time_s=given_s)
+        made = replace(record, budget=budget, spent_s=spent_s, steps=steps)
+        (folder / "record.json").write_text(to_json(made))
+    page = run("kept_times.py", kept, late, open_ended)
+    assert f"| {kept} | 10 m | 9 m | 90% |" in page
+    assert f"| {late} | 10 m | 12 m | 120% (late) |" in page
+    assert f"| {open_ended} | 10 m" not in page
+    assert page.count("| train | 100 s | 90 s | 90% |") == 3
+    assert "| verify |" not in page

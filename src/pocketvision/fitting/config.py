@@ -158,6 +158,7 @@ class RunState:
     ranking: tuple[AnySpec, ...]  # within the budget, best prior first
     attempt: int = 0  # position in `ranking` of the network being trained
     train: TrainConfig | None = None  # frozen before the first step
+    train_forecast_s: float | None = None  # of all its epochs; None: no limit of time
     steps: tuple[Step, ...] = ()  # finished ones
     spent_s: float = 0.0  # wall clock of earlier, interrupted parts of this run
     trained: bool = False  # network.safetensors holds the trained network

@@ -31,7 +31,8 @@ _VERIFY_S = 0.002  # per image, read and through the float network; scaled
 _QUANTIZE_S = 6.0  # per runtime; scaled
 _MEASURE_S = 13.0  # per runtime
 _MEMORY_S = 3.0  # per runtime
-_FINISH_S = 10.0  # export, report
+_EXPORT_S = 9.0
+_PAGES_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,12 +80,22 @@ class Workload:
         return MIN_EPOCHS_FINE_TUNING if self.fine_tuning else MIN_EPOCHS_FROM_SCRATCH
 
     @property
+    def finishing_s(self) -> dict[str, float]:
+        """Each step after the training, by its name."""
+        scale = 1 + (self.resolution / 96) ** 2
+        each_s = _VERIFY_S * scale + self.files_s
+        return {
+            "export": _EXPORT_S,
+            "quantize": self.runtimes * _QUANTIZE_S * scale,
+            "gate": each_s * self.val,
+            "measure": self.runtimes * (_MEASURE_S + _MEMORY_S),
+            "verify": each_s * self.headline,
+        }
+
+    @property
     def finish_s(self) -> float:
         """Everything after the training."""
-        scale = 1 + (self.resolution / 96) ** 2
-        files = self.runtimes * (_MEASURE_S + _MEMORY_S + _QUANTIZE_S * scale)
-        verifying = (_VERIFY_S * scale + self.files_s) * (self.val + self.headline)
-        return _FINISH_S + files + verifying
+        return sum(self.finishing_s.values()) + _PAGES_S
 
     @property
     def decode_s(self) -> float:

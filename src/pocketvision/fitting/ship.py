@@ -28,6 +28,7 @@ from pocketvision.fitting.seal import seal_of
 from pocketvision.fitting.shipped import STEM, fill_model, shipped_facts
 from pocketvision.fitting.training import SHORTENED, preprocessing_for
 from pocketvision.fitting.variants import card_of
+from pocketvision.fitting.workload import forecast_of
 from pocketvision.measure.count import count
 from pocketvision.measure.device import machine
 from pocketvision.measure.profile import profile_layers
@@ -154,7 +155,8 @@ def _measure(
     verification = _compare_files(run, files, subject)
     split, score = run.samples.headline_split, verification[-1].accuracy.value
     note = f"from image files: {score:.1%} on {split}"
-    run.add_steps(Step(name="verify", seconds=seconds[0], note=note))
+    planned_s = forecast_of(run, "verify")
+    run.add_steps(Step(name="verify", seconds=seconds[0], note=note, forecast_s=planned_s))
     record = replace(
         _record(run, network, built, chosen, shipped, files, verification, missed),
         confusion=evidence.confusion,

@@ -158,6 +158,7 @@ def run_training(run: Run) -> AnyNetwork:
         seconds=last.seconds if last else seconds[0],
         score=last.val_score if last else None,
         note=_training_note(run, result),
+        forecast_s=run.state.train_forecast_s,
     )
     assert run.state.train is not None
     with run.reporter.progress("Looking at what was learned"):
@@ -195,7 +196,8 @@ def _train_on(
         told = run.reporter if published else Silent()
         network, start = run.task.start(run.spec, run.config, told)
         if run.state.train is None:
-            run.save(replace(run.state, train=_freeze(run), start=start))
+            train, seconds = _freeze(run)
+            run.save(replace(run.state, train=train, train_forecast_s=seconds, start=start))
         _check_checkpoint(run)
         try:
             return network, _train(run, network, preprocessing, pixels)
@@ -231,15 +233,17 @@ def _step_back(run: Run, error: Diverged) -> None:
     run.save(replace(state, train=train, alarms=(*state.alarms, alarm)))
 
 
-def _freeze(run: Run) -> TrainConfig:
+def _freeze(run: Run) -> tuple[TrainConfig, float | None]:
+    """The training, and what it is planned to take, where the time decides its length."""
     remaining = run.clock.remaining_s
     if remaining is None or run.config.epochs is not None:
-        return as_run_here(base_config(run.config))
+        return as_run_here(base_config(run.config)), None
     work = workload_of(run, run.spec.resolution)
     config, rate = timed(run, run.spec)
     epochs = forecast.affordable_epochs(work, rate, remaining - work.finish_s)
     epochs = max(1, min(epochs, forecast.MAX_EPOCHS))
-    return as_run_here(replace(config, epochs=epochs, warmup_epochs=warmup(epochs)))
+    config = replace(config, epochs=epochs, warmup_epochs=warmup(epochs))
+    return as_run_here(config), round(epochs * work.epoch_s(rate), 3)
 
 
 def warmup(epochs: int) -> float:

@@ -29,6 +29,7 @@ from pocketvision.fitting.ranking import fits
 from pocketvision.fitting.run import Run, stopwatch, with_steps
 from pocketvision.fitting.target_table import left_in_float
 from pocketvision.fitting.training import preprocessing_for
+from pocketvision.fitting.workload import forecast_of
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.memory import REPEATS, can_measure_memory
@@ -146,8 +147,13 @@ def _make_files(run: Run, network: AnyNetwork, pixels: Pixels, pre: Preprocessin
         left.unlink(missing_ok=True)
     made = with_steps(
         run.state,
-        Step(name="export", seconds=export_s[0], size_bytes=size),
-        Step(name="quantize", seconds=quantize_s[0]),
+        Step(
+            name="export",
+            seconds=export_s[0],
+            size_bytes=size,
+            forecast_s=forecast_of(run, "export"),
+        ),
+        Step(name="quantize", seconds=quantize_s[0], forecast_s=forecast_of(run, "quantize")),
     )
     run.save(replace(made, files=tuple(files), quantization=found))
 
@@ -228,7 +234,8 @@ def _gate(
             f"stops. The trained network stays in {run.out}; train another into another --out."
         )
     note = "each file against the float network, on val"
-    run.add_steps(Step(name="gate", seconds=seconds[0], note=note))
+    planned_s = forecast_of(run, "gate")
+    run.add_steps(Step(name="gate", seconds=seconds[0], note=note, forecast_s=planned_s))
 
 
 def _answers(
@@ -284,7 +291,8 @@ def _measure(run: Run, network: AnyNetwork, sessions: dict[str, Session]) -> Non
             run.save(replace(run.state, files=timed, conditions=seen[0]))
         for old, new in _peaks(run, network):
             _update(run, old, new)
-    run.add_steps(Step(name="measure", seconds=seconds[0]))
+    planned_s = forecast_of(run, "measure")
+    run.add_steps(Step(name="measure", seconds=seconds[0], forecast_s=planned_s))
 
 
 def _peaks(run: Run, network: AnyNetwork) -> Iterator[tuple[FileState, FileState]]:

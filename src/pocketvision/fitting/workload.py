@@ -34,6 +34,13 @@ def workload_of(run: Run, resolution: int | None = None) -> Workload:
     )
 
 
+def forecast_of(run: Run, step: str) -> float | None:
+    """What a step after the training is planned to take; None where the time has no limit."""
+    if run.clock.limit_s is None:
+        return None
+    return round(workload_of(run, run.spec.resolution).finishing_s[step], 3)
+
+
 def _decoding_s(run: Run, contents: DecodedImages) -> float:
     """Of one image; timed once for every side."""
     if contents.side not in run.decoding:
