@@ -26,7 +26,7 @@ from pocketvision.fitting.plan import mark_chosen
 from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.fitting.seal import seal_of
 from pocketvision.fitting.shipped import STEM, fill_model, shipped_facts
-from pocketvision.fitting.training import SHORTENED, preprocessing_for
+from pocketvision.fitting.training import preprocessing_for
 from pocketvision.fitting.variants import card_of
 from pocketvision.fitting.workload import forecast_of
 from pocketvision.measure.count import count
@@ -307,10 +307,7 @@ def _verdict(run: Run, variant: Variant, shipped: Shipped, headline: Score, miss
         f"{run.spec.label} answers in {_answers_in(run, variant)}, "
         f"takes {size}{memory}, and {headline.reached(f'{split} images')}{remark}."
     )
-    trained = next(step for step in reversed(run.state.steps) if step.name == "train")
-    if SHORTENED in trained.note:
-        measured = f"{measured} The time allowed {trained.note.split(', ')[1]}."
-    sentences = [measured]
+    sentences = [measured, *_shortened(run)]
     sentences += [alarm.sentence for alarm in run.state.alarms if alarm.severity == "error"]
     if missed:
         sentence = " ".join([missed, "Of the file that came nearest:", *sentences])
@@ -318,3 +315,12 @@ def _verdict(run: Run, variant: Variant, shipped: Shipped, headline: Score, miss
     if budget.is_open:
         return Verdict(met=None, sentence=" ".join(sentences))
     return Verdict(met=True, sentence=" ".join([*sentences, f"The budget is {budget}."]))
+
+
+def _shortened(run: Run) -> list[str]:
+    """The sentence on a training that the time cut short; none otherwise."""
+    assert run.state.train is not None
+    planned, epochs = run.state.train.epochs, read_metrics(run.out / TRAINING / METRICS)
+    # The end may come within an epoch, though never within one that is the only one written.
+    whole = epochs[-1].steps // epochs[0].steps if epochs else 0
+    return [f"The time allowed {whole} of {planned} epochs."] if whole < planned else []

@@ -28,7 +28,7 @@ from pocketvision.models.weights import load, load_classifier
 from pocketvision.models.weights import save_into as save_network
 from pocketvision.record import Step
 from pocketvision.train.alarms import DIVERGED, Diverged, divergence_alarm, lowered_rate
-from pocketvision.train.checkpoint import is_whole, read_training
+from pocketvision.train.checkpoint import read_whole, there_and_whole
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.trainer import (
     CHECKPOINT,
@@ -38,7 +38,6 @@ from pocketvision.train.trainer import (
     fit,
 )
 
-SHORTENED = "shortened to keep the time"
 SAVE_EVERY_S = 20.0
 FINE_TUNING_RATE = 1e-3  # trained weights are kept from being washed out
 
@@ -198,23 +197,16 @@ def _train_on(
         if run.state.train is None:
             train, seconds = _freeze(run)
             run.save(replace(run.state, train=train, train_forecast_s=seconds, start=start))
-        _check_checkpoint(run)
+        there_and_whole(run.out / TRAINING / CHECKPOINT, run.reporter.say)
         try:
             return network, _train(run, network, preprocessing, pixels)
         except Diverged as error:
             _step_back(run, error)
 
 
-def _check_checkpoint(run: Run) -> None:
-    path = run.out / TRAINING / CHECKPOINT
-    if path.exists() and not is_whole(path):
-        run.reporter.say(f"{path} is damaged; the training begins again.")
-        path.unlink()
-
-
 def _step_back(run: Run, error: Diverged) -> None:
     """Lower the learning rate. Raises: GateError: that was done before."""
-    state, folder = run.state, run.out / TRAINING
+    state = run.state
     assert state.train is not None
     rate = state.train.learning_rate
     if any(alarm.code == DIVERGED for alarm in state.alarms):
@@ -225,8 +217,8 @@ def _step_back(run: Run, error: Diverged) -> None:
             "lower --learning-rate and another --out."
         ) from error
     lowered = lowered_rate(rate)
-    is_saved = (folder / CHECKPOINT).exists()
-    epoch = read_training(folder / CHECKPOINT)["epoch"] + 1 if is_saved else 0
+    saved = read_whole(run.out / TRAINING / CHECKPOINT, run.reporter.say)
+    epoch = 0 if saved is None else saved["epoch"] + 1
     alarm = divergence_alarm(error, epoch=epoch, rate=rate, lowered=lowered)
     run.reporter.say(alarm.sentence)
     train = replace(state.train, learning_rate=lowered)
@@ -303,7 +295,7 @@ def _training_note(run: Run, result: TrainResult) -> str:
     assert config is not None
     made = f"{len(result.epochs)} of {config.epochs} epochs"
     note = f"{run.spec.label}, {made}, {run.state.start}"
-    return f"{note}; {SHORTENED}" if result.stopped_early else note
+    return f"{note}; shortened to keep the time" if result.stopped_early else note
 
 
 def forget_training(run: Run, attempt: int) -> None:
