@@ -135,6 +135,20 @@ def test_killed_training_resumes_to_equal_bits(
     assert result.steps == whole.steps == 12
 
 
+def test_damaged_checkpoint_is_said_and_the_training_begins_again(
+    source: SceneSource, tmp_path: Path
+) -> None:
+    unbroken, again = network(), network()
+    train_scene(unbroken, source, CONFIG, tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    checkpoint = tmp_path / "b" / CHECKPOINT
+    checkpoint.write_bytes((tmp_path / "a" / CHECKPOINT).read_bytes()[:5000])
+    told: list[str] = []
+    train_scene(again, source, CONFIG, tmp_path / "b", say=told.append)
+    assert told == [f"{checkpoint} is damaged; the training begins again."]
+    assert_equal_bits(again, unbroken)
+
+
 def test_folder_that_vanished_is_not_made_anew(source: SceneSource, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         train_scene(network(), source, CONFIG, tmp_path / "gone" / "training" / "patch-0")

@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from pocketvision.errors import ArtefactError
-from pocketvision.train.checkpoint import SafeCheckpoints, is_whole, read_training
+from pocketvision.train.checkpoint import (
+    SafeCheckpoints,
+    is_whole,
+    read_training,
+    read_whole,
+    there_and_whole,
+)
 
 STATE = {"epoch": 3, "state_dict": {"weight": torch.arange(1000.0)}}
 
@@ -76,6 +83,29 @@ def test_folder_that_vanished_is_not_made_anew(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         SafeCheckpoints().save_checkpoint(STATE, tmp_path / "gone" / "last.ckpt")
     assert not (tmp_path / "gone").exists()
+
+
+def test_whole_checkpoint_is_read_and_nothing_is_said(checkpoint: Path) -> None:
+    told: list[str] = []
+    found = read_whole(checkpoint, told.append)
+    assert found is not None
+    assert found["epoch"] == 3
+    assert there_and_whole(checkpoint, told.append)
+    assert read_whole(checkpoint.with_name("absent.ckpt"), told.append) is None
+    assert not there_and_whole(checkpoint.with_name("absent.ckpt"), told.append)
+    assert told == []
+
+
+@pytest.mark.parametrize("read", [read_whole, there_and_whole])
+def test_damaged_checkpoint_is_said_and_removed(
+    checkpoint: Path, read: Callable[[Path, Callable[[str], None]], object]
+) -> None:
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: len(content) // 2])
+    told: list[str] = []
+    assert not read(checkpoint, told.append)
+    assert told == [f"{checkpoint} is damaged; the training begins again."]
+    assert not checkpoint.exists()
 
 
 class Malicious:

@@ -149,6 +149,7 @@ def _train(
                 folder,
                 on_step=_saving(run, advance),
                 deadline=_deadline(run, method),
+                say=run.reporter.say,
             )
         except GateError as error:
             # What its checkpoint holds may be broken already: nothing goes on from there.

@@ -6,6 +6,7 @@ import io
 import pickle
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,28 @@ def read_training(path: Path) -> dict[str, Any]:
             "begin the training again."
         ) from error
     return state
+
+
+def read_whole(path: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """As `read_training`; None where there is no checkpoint, or one that is damaged.
+
+    That one is removed, and `say` is told: the training begins again.
+    """
+    return read_training(path) if there_and_whole(path, say) else None
+
+
+def there_and_whole(path: Path, say: Callable[[str], None]) -> bool:
+    """True if a training can go on from a checkpoint; a damaged one is removed as in `read_whole`.
+
+    For a caller that leaves the reading to Lightning.
+    """
+    if not path.exists():
+        return False
+    if is_whole(path):
+        return True
+    say(f"{path} is damaged; the training begins again.")
+    path.unlink()
+    return False
 
 
 def is_whole(path: Path) -> bool:

@@ -27,6 +27,7 @@ from pocketvision.models.patch import PatchNetwork
 from pocketvision.scene_record import Curve
 from pocketvision.storage import write_into
 from pocketvision.train.allocator import keep_freed_memory
+from pocketvision.train.checkpoint import read_whole
 from pocketvision.train.crops import (
     CropSampler,
     Sampler,
@@ -65,11 +66,13 @@ def train_scene(
     *,
     on_step: OnStep | None = None,
     deadline: float | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> SceneTraining:
     """Train `network` in place; afterwards it is in eval mode on the CPU.
 
     folder: receives a checkpoint now and then; one that is there already is continued, to the same
-    result. config: with threads and precision settled (see `settled`).
+    result. say: is told where that one is damaged, and the training begins again. config: with
+    threads and precision settled (see `settled`).
     deadline: a `time.monotonic()` by which it ends; the learning rate then follows the clock, and
     `config.steps` are the most that are made.
 
@@ -82,6 +85,7 @@ def train_scene(
     try:
         with torch.random.fork_rng(devices=_seeded_devices(config)):
             loop = _Loop(network, source, config, folder, deadline)
+            loop.restore(say)
             loop.run(on_step)
     finally:
         torch.set_num_threads(before)
@@ -157,8 +161,6 @@ class _Loop:
         self.step, self.seconds = 0, 0.0
         self.resumed: float | None = None  # on the clock; None until `run`
         self.resumed_at = 0.0  # progress then
-        if self.checkpoint is not None and self.checkpoint.exists():
-            self._restore(torch.load(self.checkpoint, map_location="cpu", weights_only=True))
 
     def run(self, on_step: OnStep | None) -> None:
         """Step until all steps are made, or the deadline comes; once at least."""
@@ -263,7 +265,11 @@ class _Loop:
         )
         write_into(self.checkpoint, content.getvalue())
 
-    def _restore(self, saved: dict[str, Any]) -> None:
+    def restore(self, say: Callable[[str], None]) -> None:
+        """Go on from the checkpoint, if there is a whole one."""
+        saved = None if self.checkpoint is None else read_whole(self.checkpoint, say)
+        if saved is None:
+            return
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.resumed_at = saved["progress"]
