@@ -30,6 +30,7 @@ def columns(
         hashes=hashes[list(contents)] if contents else hashes,
         looks=np.zeros(count, np.uint64),
         sizes=np.full((count, 2), 64, np.int32),
+        turned=np.zeros(count, bool),
         formats=np.array(formats or [0] * count, np.int8),
         modes=np.array(modes or [0] * count, np.int8),
     )

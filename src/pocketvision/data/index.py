@@ -6,7 +6,7 @@ import hashlib
 import re
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pocketvision.data.columns import Texts
 from pocketvision.data.folders import Listing, list_images, printable, read_image_file
 from pocketvision.data.folders import Skipped as Skipped
 from pocketvision.data.looks import look_of
+from pocketvision.data.orientation import is_turned
 from pocketvision.data.pixels import FORMATS, decode, open_image
 from pocketvision.data.shards import Members
 from pocketvision.data.splits import like_the_one_before, sorted_rows
@@ -48,9 +50,10 @@ class Index:
     form; "shard.tar/member" for an image in a tar file. labels: (N,) int32, index into `classes`.
     splits: (N,) int8, index into `folders.SPLITS`; an unsplit folder counts as train. hashes:
     (N, 32) uint8, SHA-256 of the content. looks: (N,) uint64, the perceptual hash of
-    `looks.look_of`. sizes: (N, 2) int32, width and height in pixels as stored. formats: (N,) int8,
-    index into `pixels.FORMATS`, by content. modes: (N,) int8, index into `MODES`. skipped: files
-    that cannot be used, and why. members: where images in tar files lie; None without any.
+    `looks.look_of`. sizes: (N, 2) int32, width and height in pixels as stored. turned: (N,) bool,
+    whether EXIF swaps the two in the image as it is seen. formats: (N,) int8, index into
+    `pixels.FORMATS`, by content. modes: (N,) int8, index into `MODES`. skipped: files that cannot
+    be used, and why. members: where images in tar files lie; None without any.
     """
 
     root: Path
@@ -61,6 +64,7 @@ class Index:
     hashes: npt.NDArray[np.uint8]
     looks: npt.NDArray[np.uint64]
     sizes: npt.NDArray[np.int32]
+    turned: npt.NDArray[np.bool_]
     formats: npt.NDArray[np.int8]
     modes: npt.NDArray[np.int8]
     skipped: tuple[Skipped, ...] = ()
@@ -68,6 +72,27 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def seen_sizes(self) -> npt.NDArray[np.int32]:
+        """(N, 2) int32, width and height in pixels of the images as they are seen."""
+        return np.where(self.turned[:, None], self.sizes[:, ::-1], self.sizes)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Index:
+        """Those rows, in that order."""
+        return replace(
+            self,
+            paths=Texts.of(self.paths[row] for row in rows.tolist()),
+            labels=self.labels[rows],
+            splits=self.splits[rows],
+            hashes=self.hashes[rows],
+            looks=self.looks[rows],
+            sizes=self.sizes[rows],
+            turned=self.turned[rows],
+            formats=self.formats[rows],
+            modes=self.modes[rows],
+            members=None if self.members is None else self.members.take(rows),
+        )
 
     def read(self, row: int) -> bytes:
         """The file as it is now; nothing is checked. Raises: OSError, ValueError."""
@@ -117,6 +142,7 @@ class _Facts(NamedTuple):
     look: int
     width: int
     height: int
+    turned: bool
     format: int
     mode: int
 
@@ -127,6 +153,7 @@ def index_of(listing: Listing, progress: Progress | None = None) -> Index:
     hashes = np.zeros((count, 32), dtype=np.uint8)
     looks = np.zeros(count, dtype=np.uint64)
     sizes = np.zeros((count, 2), dtype=np.int32)
+    turned = np.zeros(count, dtype=bool)
     formats, modes = np.zeros(count, dtype=np.int8), np.zeros(count, dtype=np.int8)
     rows = array("q")  # of `listing`: those that are readable, in the columns above without gaps
     skipped = list(listing.skipped)
@@ -141,6 +168,7 @@ def index_of(listing: Listing, progress: Progress | None = None) -> Index:
             hashes[place] = np.frombuffer(facts.content, dtype=np.uint8)
             looks[place] = facts.look
             sizes[place] = facts.width, facts.height
+            turned[place] = facts.turned
             formats[place], modes[place] = facts.format, facts.mode
             rows.append(done)
         done += 1
@@ -161,6 +189,7 @@ def index_of(listing: Listing, progress: Progress | None = None) -> Index:
         hashes=hashes,
         looks=looks,
         sizes=sizes,
+        turned=turned[order],
         formats=formats[order],
         modes=modes[order],
         skipped=tuple(skipped),
@@ -195,11 +224,12 @@ def _examine(listing: Listing, row: int) -> _Facts | str:
             width, height = image.size
             format_, mode = _format_of(image), _mode_of(image)
             look = look_of(decode(image, LOOK_SIDE))  # every byte is read at any scale
+            turned = is_turned(image)  # behind it, as Pillow keeps what it read of EXIF
     except OSError as error:
         return error.strerror or str(error)
     except ValueError as error:
         return str(error)
-    return _Facts(hashlib.sha256(data).digest(), look, width, height, format_, mode)
+    return _Facts(hashlib.sha256(data).digest(), look, width, height, turned, format_, mode)
 
 
 def _format_of(image: Image.Image) -> int:

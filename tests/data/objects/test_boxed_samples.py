@@ -74,8 +74,62 @@ def voc(folder: Path, width: int, height: int) -> Path:
 
 def test_annotation_of_another_size(tmp_path: Path) -> None:
     assert len(scan_objects(voc(tmp_path / "right", WIDTH, HEIGHT))) == 4
-    with pytest.raises(DataError, match=r"0\.jpg: 64x48, but its annotation says 48x64"):
-        scan_objects(voc(tmp_path / "wrong", HEIGHT, WIDTH))
+    wrong = voc(tmp_path / "wrong", HEIGHT, WIDTH)
+    with pytest.raises(
+        DataError, match=r"0\.jpg: 64x48 as it is seen, but its annotation says 48x"
+    ):
+        scan_objects(wrong)
+    with pytest.raises(DataError, match="4 of 4 images cannot be read"):
+        scan_objects(wrong, skip_bad=True)
+
+
+def test_nothing_is_learned_from_an_image_of_another_size_than_stated(tmp_path: Path) -> None:
+    folder = voc(tmp_path / "voc", WIDTH, HEIGHT)
+    path = folder / "Annotations" / "2.xml"
+    path.write_text(path.read_text().replace("<width>64", "<width>640"))
+    samples = scan_objects(folder, skip_bad=True)
+    assert sorted(samples.paths) == [f"JPEGImages/{number}.jpg" for number in (0, 1, 3)]
+    assert samples.skipped == (
+        "JPEGImages/2.jpg: 64x48 as it is seen, but its annotation says 640x48",
+    )
+    assert len(samples.objects) == len(samples.sizes) == 3
+
+
+def turn(path: Path, orientation: int) -> None:
+    """A photo with the same pixels in the file, and an orientation that EXIF gives it."""
+    with Image.open(path) as image:
+        exif = image.getexif()
+        exif[0x0112] = orientation
+        image.copy().save(path, exif=exif)
+
+
+def test_photo_annotated_as_it_is_stored_and_not_as_it_is_seen(tmp_path: Path) -> None:
+    folder = voc(tmp_path / "voc", WIDTH, HEIGHT)
+    turn(folder / "JPEGImages" / "1.jpg", 6)
+    with pytest.raises(
+        DataError,
+        match=r"1 of 4 .*\n.*1\.jpg: 48x64 as it is seen, but its annotation says 64x48, as it is "
+        "stored before its EXIF orientation turns it; annotate it as it is seen, or remove the "
+        "orientation from the file",
+    ):
+        scan_objects(folder)
+    assert len(scan_objects(folder, skip_bad=True)) == 3
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(6, (48, 64)), (3, (64, 48))])
+def test_sizes_are_those_of_the_images_as_they_are_seen(
+    tmp_path: Path, orientation: int, size: tuple[int, int]
+) -> None:
+    """Stated by the annotation, or not stated at all."""
+    stated = voc(tmp_path / "voc", *size)
+    for path in (stated / "JPEGImages").iterdir():
+        turn(path, orientation)
+    unstated = write_boxes(tmp_path / "boxes", 12)
+    for path in (unstated / "images").iterdir():
+        turn(path, orientation)
+    for folder in (stated, unstated):
+        samples = scan_objects(folder)
+        assert samples.sizes.tolist() == [list(size)] * len(samples)
 
 
 def test_faulty_boxes(tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import Image
 
+from pocketvision.data.orientation import is_turned
 from pocketvision.data.pixels import open_image
 
 Mask = npt.NDArray[np.uint8]  # (H, W), the class of each pixel
 
 SUFFIXES = (".png", ".bmp")  # without loss, and one value a pixel
 VOID = 255  # the value of pixels that have no class
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 def read_mask(content: bytes) -> Mask:
@@ -59,11 +59,7 @@ def upright_size(content: bytes) -> tuple[int, int]:
     """Width and height of an image file as it is seen. Raises: as `open_image`."""
     with open_image(BytesIO(content)) as image:
         width, height = image.size
-        try:
-            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-        except Exception:  # a broken EXIF block counts as upright
-            turned = False
-    return (height, width) if turned else (width, height)
+        return (height, width) if is_turned(image) else (width, height)
 
 
 def resized_mask(values: Mask, shape: tuple[int, int]) -> Mask:

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from pocketvision.boxes import Objects
 from pocketvision.data.columns import Texts
-from pocketvision.data.folders import SPLITS, Listing, Skipped, printable, read_image_file
+from pocketvision.data.folders import SPLITS, Listing, Skipped, printable
 from pocketvision.data.images import Samples, check_learned, set_aside, unreadable_message
 from pocketvision.data.index import Index, index_of, read_clean_list
-from pocketvision.data.masks.mask import upright_size
 from pocketvision.data.objects.listing import ObjectListing, refuse_faults
 from pocketvision.data.objects.read import list_objects
 from pocketvision.data.threads import Progress
@@ -82,13 +81,10 @@ def scan_objects(
         ),
         progress,
     )
-    place = {path: row for row, path in enumerate(listing.paths)}
-    rows = np.array([place[path] for path in index.paths], np.int64)
-    sizes, unlike = _upright(index, listing.sizes[rows])
-    skipped = (*index.skipped, *unlike)
-    if skipped and (not skip_bad or len(unlike) == len(index)):
-        raise DataError(unreadable_message(skipped, len(listing)))
-    index = replace(index, skipped=(*skipped, *mended))
+    index, rows = _of_stated_size(index, listing)
+    if index.skipped and not (skip_bad and len(index)):
+        raise DataError(unreadable_message(index.skipped, len(listing)))
+    index = replace(index, skipped=(*index.skipped, *mended))
     codes, origins = set_aside(index, seed)
     if "val" not in origins:
         raise DataError(
@@ -100,7 +96,7 @@ def scan_objects(
         split_codes=codes,
         split_origins=origins,
         objects=listing.objects.take(rows),
-        sizes=sizes,
+        sizes=index.seen_sizes,
     )
     check_learned(samples, "object", "remove the class")
     return samples
@@ -127,23 +123,38 @@ def _only(listing: ObjectListing, only: Path) -> ObjectListing:
     )
 
 
-def _upright(
-    index: Index, stated: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.int32], tuple[Skipped, ...]]:
-    """Sizes as seen, and the images whose annotation states another."""
-    sizes = index.sizes.copy()
-    unlike: list[Skipped] = []
-    for row in np.flatnonzero((stated > 0).all(axis=1) & (stated != sizes).any(axis=1)).tolist():
-        content = read_image_file(index.root, index.paths[row], None, row)
-        sizes[row] = upright_size(content)
-        if (sizes[row] != stated[row]).any():
-            unlike.append(
-                Skipped(
-                    printable(index.paths[row]),
-                    SPLITS[index.splits[row]],
-                    "",
-                    f"{sizes[row][0]}x{sizes[row][1]}, but its annotation says "
-                    f"{stated[row][0]}x{stated[row][1]}",
-                )
-            )
-    return sizes, tuple(unlike)
+def _of_stated_size(index: Index, listing: ObjectListing) -> tuple[Index, npt.NDArray[np.int64]]:
+    """The images that are as their annotations state, and their rows in the listing.
+
+    The others are skipped: nobody knows of what their boxes are fractions.
+    """
+    place = {path: row for row, path in enumerate(listing.paths)}
+    rows = np.array([place[path] for path in index.paths], np.int64)
+    unlike = _unlike(index, listing.sizes[rows])
+    if not len(unlike):
+        return index, rows
+    skipped = [_as_skipped(index, row, listing.sizes[rows[row]]) for row in unlike.tolist()]
+    alike = np.setdiff1d(np.arange(len(index)), unlike)
+    return replace(index.take(alike), skipped=(*index.skipped, *skipped)), rows[alike]
+
+
+def _unlike(index: Index, stated: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Rows whose annotation states another size than the image has as it is seen.
+
+    stated: (N, 2), width and height; 0 where none is stated, as in YOLO's form.
+    """
+    differs = (stated != index.seen_sizes).any(axis=1)
+    return np.flatnonzero((stated > 0).all(axis=1) & differs)
+
+
+def _as_skipped(index: Index, row: int, stated: npt.NDArray[np.int32]) -> Skipped:
+    """The entry of an image whose annotation states another size."""
+    (width, height), (other_width, other_height) = index.seen_sizes[row], stated
+    reason = f"{width}x{height} as it is seen, but its annotation says {other_width}x{other_height}"
+    if index.turned[row] and (stated == index.sizes[row]).all():
+        reason += (
+            ", as it is stored before its EXIF orientation turns it; annotate it as it is seen, or "
+            "remove the orientation from the file"
+        )
+    path = printable(index.paths[row])
+    return Skipped(path, SPLITS[index.splits[row]], "", reason)
