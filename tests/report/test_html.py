@@ -6,6 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from dense_records import detector_record, segmenter_record
 from records import BUDGET, FRUIT, HOSTILE, NO_BUDGET, full_record, latency, many_classes
 from whole_records import missed_record, whole_record
 
@@ -96,6 +97,10 @@ RECORDS: dict[str, Callable[[], Record]] = {
     "missed": missed,
     "bare": bare,
     "with memory": with_memory,
+    "segmenter": segmenter_record,
+    "detector": detector_record,
+    "segmenter of hostile names": lambda: segmenter_record(classes=HOSTILE[:3]),
+    "detector of hostile names": lambda: detector_record(classes=HOSTILE[:3]),
     "two classes": lambda: full_record(classes=FRUIT[:2]),
     "many classes": lambda: full_record(classes=many_classes(120), budget=NO_BUDGET),
 }
