@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from resumed import check_goes_on_to_the_same
 
 from pocketvision.data.masks.mask import VOID
@@ -92,6 +93,30 @@ def test_weights_even_out_rare_classes() -> None:
     assert (weights * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-5)
     module = module_of(replace(CONFIG, class_weights=True))
     assert isinstance(module.weights, torch.Tensor)
+
+
+def test_smoothing_does_not_spread_a_weight_over_all_pixels() -> None:
+    """Each pixel's loss, smoothed, counts by the weight of its own class."""
+    module = module_of(replace(CONFIG, class_weights=True))
+    module.weights = torch.tensor([1.0, 1.0, 1e6])
+    logits, truth = torch.randn(2, 3, 4, 4), torch.randint(0, 2, (2, 4, 4), dtype=torch.uint8)
+    plain = F.cross_entropy(logits, truth.long(), label_smoothing=0.1)
+    torch.testing.assert_close(module.loss(logits, truth, 0.1), plain)
+    truth[0, 0, 0] = 2
+    first = F.cross_entropy(logits[:1, :, 0, 0], torch.tensor([2]), label_smoothing=0.1)
+    assert module.loss(logits, truth, 0.1) == pytest.approx(1e6 * first.item() / 32, rel=1e-3)
+
+
+def test_class_that_train_does_not_have_weighs_nothing() -> None:
+    counts = np.array([10_000, 0, 30_000])
+    assert pixel_weights(counts).tolist() == pytest.approx([2, 0, 2 / 3])
+    source = replace(coloured(), class_pixels=counts)
+    module = module_of(replace(CONFIG, class_weights=True), source)
+    logits = torch.randn(2, 3, 4, 4)
+    truth = torch.randint(0, 2, (2, 4, 4), dtype=torch.uint8) * 2
+    assert module.loss(logits, truth, 0.1) < 10
+    with pytest.raises(Diverged, match="The training loss became 50 at step 1"):
+        module.check_loss(50.0, "at step 1")
 
 
 def test_a_loss_beyond_guessing_is_a_divergence() -> None:

@@ -86,18 +86,21 @@ class Segmentation(TaskModule):
     def loss(self, logits: Tensor, truth: Tensor, smoothing: float) -> Tensor:
         """Mean cross-entropy of (N, K, H, W) logits over the pixels that have a class; 0 of none.
 
-        truth: (N, H, W) uint8.
+        truth: (N, H, W) uint8. A weight is of the pixels of a class, smoothed or not: handed to
+        `cross_entropy` it would also scale that class's share of the smoothing in every pixel, by
+        which a class of few pixels, or of none, would outweigh all that is there.
         """
-        weights = self.weights if isinstance(self.weights, Tensor) else None
-        total = F.cross_entropy(
+        known = truth != VOID
+        each = F.cross_entropy(
             logits.float(),
             truth.long(),
-            weight=weights,
             ignore_index=VOID,
             label_smoothing=smoothing,
-            reduction="sum",
+            reduction="none",
         )
-        return total / (truth != VOID).sum().clamp(min=1)
+        if isinstance(self.weights, Tensor):
+            each = each * self.weights[truth.where(known, 0).long()]
+        return each.sum() / known.sum().clamp(min=1)
 
     def check_loss(self, loss: float, where: str) -> None:
         """Raises: Diverged: a mean `loss` of training that cannot be right."""
@@ -125,9 +128,14 @@ class Segmentation(TaskModule):
 
 
 def pixel_weights(class_pixels: np.ndarray) -> Tensor:
-    """Inverse shares of the pixels, (K,) float, scaled so that the mean over the pixels is 1."""
-    counts = torch.from_numpy(class_pixels).double().clamp(min=1)
-    return (counts.sum() / (counts * len(counts))).float()
+    """Inverse shares of the pixels, (K,) float, scaled so that the mean over the pixels is 1.
+
+    A class without pixels weighs 0: there is nothing of it to be weighed.
+    """
+    counts = torch.from_numpy(class_pixels).double()
+    there = counts > 0
+    weights = counts.sum() / (counts.clamp(min=1) * there.sum())
+    return (weights * there).float()
 
 
 def rehearsal(
