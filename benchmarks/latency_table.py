@@ -36,6 +36,10 @@ def members(space_name: str, resolution: int, seed: int) -> list[ArchSpec]:
     return [space.spec(space.sample(generator), 10) for _ in range(MEMBERS)]
 
 
+def shown(correlation: float | None) -> str:
+    return "not known" if correlation is None else f"{correlation:.3f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--space", default="v3_large", choices=sorted(SPACES))
@@ -69,8 +73,8 @@ def main() -> None:
                 print(
                     f"| {resolution} | {runtime.name} | {precision} | {measured.min():.2f} to "
                     f"{measured.max():.2f} | {len(table.carriers)} | {found.median_error:.1%} | "
-                    f"{found.worst_error:.1%} | {found.rank_correlation:.3f} | "
-                    f"{rank_correlation(macs, measured):.3f} |",
+                    f"{found.worst_error:.1%} | {shown(found.rank_correlation)} | "
+                    f"{shown(rank_correlation(macs, measured))} |",
                     flush=True,
                 )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,8 @@ from brief_tables import brief_tables
 from small_runs import Told
 from target_tables import table_of, timed
 
-from pocketvision.errors import ArtefactError, ConfigError
+from pocketvision.errors import ArtefactError, ConfigError, StorageError
+from pocketvision.fitting import device_profile
 from pocketvision.fitting.candidates import list_candidates
 from pocketvision.fitting.device_profile import (
     ProfileConfig,
@@ -57,6 +61,8 @@ expansions = [3.0]
 attention = [false]
 """
 
+Write = Callable[[ProfileConfig, Path], object]
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -72,12 +78,41 @@ def config(tmp_path: Path) -> ProfileConfig:
 def test_table_covers_every_member_of_the_space(config: ProfileConfig, tmp_path: Path) -> None:
     table, check = run_profile(config, tmp_path / "out.json")
     assert read_table(tmp_path / "out.json") == table
+    assert check is not None
     assert check.n == 4
     sums = LatencyTable(table)
     space = config.searched
     assert space is not None
     for member in space.covering():  # any figure will do: two rounds are noise
         assert math.isfinite(sums.latency_ms(space.spec(member, 17)))
+
+
+def test_folder_of_the_table_is_made(config: ProfileConfig, tmp_path: Path) -> None:
+    table, _ = run_profile(config, tmp_path / "new" / "folder" / "out.json")
+    assert read_table(tmp_path / "new" / "folder" / "out.json") == table
+
+
+@pytest.mark.parametrize("write", [run_profile, write_bundle])
+def test_full_disk_is_a_sentence(
+    config: ProfileConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(StorageError, match=r"The disk of .*out is full; make room and run the"):
+        write(config, tmp_path / "new" / "out")
+
+
+def test_networks_that_check_a_table_differ(
+    config: ProfileConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small space draws some members twice, and one alone has nothing to be compared with."""
+    monkeypatch.setattr(device_profile, "WHOLES", 1000)
+    space = config.searched
+    assert space is not None
+    wholes = networks_of(config).wholes
+    assert len(set(wholes)) == len(wholes) == space.members
 
 
 def test_nothing_is_timed_twice_on_one_machine(
@@ -232,6 +267,7 @@ def test_networks_join_a_space_at_its_resolution(config: ProfileConfig) -> None:
 
 def test_networks_are_timed_without_a_space(tmp_path: Path) -> None:
     table, check = run_profile(NAMED, tmp_path / "out.json", told := Told())
+    assert check is not None
     assert (check.n, len(table.carriers)) == (4, len(networks_of(NAMED).carriers))
     assert " blocks of mobilenet_v1 and 4 whole networks on" in told.sentences[0]
     assert open_target(str(tmp_path / "out.json")) is not None

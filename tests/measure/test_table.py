@@ -143,3 +143,16 @@ def test_rank_correlation_is_spearmans() -> None:
     assert rank_correlation(rising, rising**2) == 1
     assert rank_correlation(rising, -rising) == -1
     assert rank_correlation(rising, np.array([2.0, 1.0, 3.0, 4.0])) == pytest.approx(0.8)
+
+
+def test_equal_values_share_their_rank() -> None:
+    """Otherwise the order in which equal ones happen to stand would be a figure."""
+    tied = np.array([1.0, 1.0, 2.0, 3.0])
+    assert rank_correlation(tied, tied) == 1
+    first, second = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 1.0, 3.0, 4.0])
+    assert rank_correlation(tied, first) == rank_correlation(tied, second)
+    assert rank_correlation(tied, first) == pytest.approx(0.9487, abs=1e-4)
+
+
+def test_two_different_values_have_no_rank_correlation() -> None:
+    assert rank_correlation(np.array([1.0, 2.0, 2.0]), np.array([1.0, 2.0, 3.0])) is None

@@ -10,7 +10,7 @@ import typer
 from pocketvision.cli import display, options
 
 if TYPE_CHECKING:
-    from pocketvision.measure.table import TableCheck
+    from pocketvision.measure.table import DeviceTable, TableCheck
     from pocketvision.record import Precision
 
 
@@ -69,7 +69,7 @@ def profile(
         if bundle is not None:
             write_bundle(config, bundle, reporter)
         elif out is not None:
-            print_check(run_profile(config, out, reporter)[1], out)
+            print_check(*run_profile(config, out, reporter), out)
     except KeyboardInterrupt:
         display.err.print(
             "Interrupted; what was timed is kept. Run the same command again to go on.",
@@ -78,11 +78,23 @@ def profile(
         raise typer.Exit(130) from None
 
 
-def print_check(check: TableCheck, out: Path) -> None:
+def print_check(table: DeviceTable, check: TableCheck | None, out: Path) -> None:
     """How good the sums are, and where the table is."""
-    display.out.print(
-        f"Sums against {check.n} whole networks: median error {check.median_error:.1%}, worst "
-        f"{check.worst_error:.1%}, rank correlation {check.rank_correlation:.3f}.",
-        highlight=False,
-    )
+    display.out.print(check_sentence(table, check), highlight=False)
     display.out.print(f"Wrote {out}", highlight=False)
+
+
+def check_sentence(table: DeviceTable, check: TableCheck | None) -> str:
+    """The errors of the sums and their order, as far as they are known."""
+    if check is None:
+        return (
+            f"Too few whole networks to check the sums by, {len(table.wholes)}: their error and "
+            "their rank correlation are not known. A larger space, or networks beside it "
+            "(--models), would tell."
+        )
+    rank = check.rank_correlation
+    order = "not known: too many are equally fast" if rank is None else f"{rank:.3f}"
+    return (
+        f"Sums against {check.n} whole networks: median error {check.median_error:.1%}, worst "
+        f"{check.worst_error:.1%}, rank correlation {order}."
+    )

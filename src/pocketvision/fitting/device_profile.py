@@ -18,6 +18,7 @@ from pocketvision.fitting.reporter import Advance, Reporter, Silent
 from pocketvision.measure import on_device
 from pocketvision.measure.local_table import SECONDS_PER_CARRIER, LocalTable
 from pocketvision.measure.table import (
+    CHECKING,
     SCHEMA_VERSION,
     DeviceTable,
     TableCheck,
@@ -32,9 +33,10 @@ from pocketvision.models.spaces import find_space
 from pocketvision.record import Precision
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import MAX_THREADS, Runtime
-from pocketvision.storage import from_json, to_json, write_into
+from pocketvision.storage import from_json, to_json, write_atomic, write_into
 
 WHOLES = 20  # members of the space and networks, drawn at random, that check the table
+DRAWS = 1000  # of members, at most: few of a small space are new
 CLASSES = (10, 1000)  # heads of other sizes lie on the line through these
 WHOLE_CLASSES = (10, 100, 1000)  # of whole networks that are named: one alone makes three
 SCRIPT = "measure.py"
@@ -127,14 +129,13 @@ class _Networks(NamedTuple):
 
 
 def networks_of(config: ProfileConfig) -> _Networks:
-    """The carriers of every block, and whole networks drawn with the seed."""
+    """The carriers of every block, and different whole networks drawn with the seed."""
     space, generator = config.searched, random.Random(config.seed)
     specs: list[ArchSpec] = []
     wholes: list[ArchSpec] = []
     if space is not None:
-        members = [space.sample(generator) for _ in range(WHOLES)]
         specs += [space.spec(m, classes) for m in space.covering() for classes in CLASSES]
-        wholes += [space.spec(member, CLASSES[0]) for member in members]
+        wholes += _drawn(space, generator)
     if config.models:
         sides = config.resolutions if space is None else space.resolutions
         specs += _named(config.models, sides, CLASSES)
@@ -142,6 +143,16 @@ def networks_of(config: ProfileConfig) -> _Networks:
         wholes += generator.sample(known, min(WHOLES, len(known)))
     carriers = list(dict.fromkeys(carrier for spec in specs for carrier in terms(spec)))
     return _Networks(carriers, wholes)
+
+
+def _drawn(space: SearchSpace, generator: random.Random) -> list[ArchSpec]:
+    """Members that differ, as WHOLES asks for; fewer where the space has no more."""
+    found: dict[ArchSpec, None] = {}
+    for _ in range(DRAWS):
+        if len(found) == WHOLES:
+            break
+        found[space.spec(space.sample(generator), CLASSES[0])] = None
+    return list(found)
 
 
 def _named(
@@ -154,17 +165,26 @@ def _named(
 
 def run_profile(
     config: ProfileConfig, out: Path, reporter: Reporter | None = None
-) -> tuple[DeviceTable, TableCheck]:
+) -> tuple[DeviceTable, TableCheck | None]:
     """Time every block on this machine, check the sums, and write the table to `out`.
 
-    What was timed before on this machine is not timed again.
+    What was timed before on this machine is not timed again. The check is None where the space has
+    too few different members for one.
 
-    Raises: ConfigError: `out` exists or cannot be written. MissingExtraError: an absent runtime.
+    Raises: ConfigError: `out` exists or cannot be written. StorageError: a disk that is full, or a
+    folder that vanished. MissingExtraError: an absent runtime.
     """
     reporter = reporter or Silent()
     _check_free(out)
     runtime = get_runtime(config.runtime)
     runtime.check()
+    with storage_told(out):
+        table = _time(config, runtime, reporter)
+        write_atomic(out, to_json(table, indent=None))
+    return table, check_table(table) if len(table.wholes) >= CHECKING else None
+
+
+def _time(config: ProfileConfig, runtime: Runtime, reporter: Reporter) -> DeviceTable:
     table, networks = LocalTable(runtime, config.precision, config.threads), networks_of(config)
     missing = len(table.unknown(networks.carriers))
     seconds = SECONDS_PER_CARRIER[config.precision] * (missing + 2 * len(networks.wholes))
@@ -177,9 +197,7 @@ def run_profile(
         table.ensure_carriers(networks.carriers, lambda done, total: advance(done, total, ""))
     with reporter.progress("Timing whole networks") as advance:
         table.check(networks.wholes, lambda done, total: advance(done, total, ""))
-    found = table.part(networks.carriers, networks.wholes)
-    write_into(out, to_json(found, indent=None))
-    return found, check_table(found)
+    return table.part(networks.carriers, networks.wholes)
 
 
 def write_bundle(config: ProfileConfig, out: Path, reporter: Reporter | None = None) -> Path:
@@ -188,6 +206,7 @@ def write_bundle(config: ProfileConfig, out: Path, reporter: Reporter | None = N
     The script needs Python, numpy and onnxruntime alone; what it writes is read by `read_table`.
 
     Raises: ConfigError: `out` exists or cannot be written; another runtime than ONNX Runtime.
+    StorageError: as `run_profile`.
     """
     reporter = reporter or Silent()
     if config.runtime != "onnxruntime":
@@ -201,16 +220,17 @@ def write_bundle(config: ProfileConfig, out: Path, reporter: Reporter | None = N
         f"Writing {len(networks.carriers)} blocks of {config.described} and "
         f"{len(networks.wholes)} whole networks."
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with storage_told(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=".bundle.") as part:
-        folder = Path(part) / "bundle"
-        folder.mkdir()
-        with reporter.progress("Writing files") as advance:
-            rows = _write_files(networks, runtime, config.precision, folder, advance)
-        bundle = Bundle(precision=config.precision, threads=config.threads, files=tuple(rows))
-        write_into(folder / "bundle.json", to_json(bundle, indent=None))
-        shutil.copyfile(on_device.__file__, folder / SCRIPT)
-        folder.rename(out)
+    with storage_told(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bundle.") as part:
+            folder = Path(part) / "bundle"
+            folder.mkdir()
+            with reporter.progress("Writing files") as advance:
+                rows = _write_files(networks, runtime, config.precision, folder, advance)
+            bundle = Bundle(precision=config.precision, threads=config.threads, files=tuple(rows))
+            write_into(folder / "bundle.json", to_json(bundle, indent=None))
+            shutil.copyfile(on_device.__file__, folder / SCRIPT)
+            folder.rename(out)
     size = sum(path.stat().st_size for path in out.iterdir())
     reporter.say(f"Wrote {out}, {format_size(size)}. On the device: python {SCRIPT}")
     return out

@@ -85,7 +85,7 @@ class LocalTable:
         """Time these whole networks and their blocks; from then on they set the scale, too."""
         self.ensure(specs)
         known = {timed.network for timed in self.sums.table.wholes}
-        unknown = [spec for spec in specs if spec not in known]
+        unknown = [spec for spec in dict.fromkeys(specs) if spec not in known]
         for start in range(0, len(unknown), CHUNK):
             if progress is not None:
                 progress(start, len(unknown))

@@ -28,6 +28,7 @@ from pocketvision.nn.heads import ClassifierSpec
 from pocketvision.record import Latency, Machine, Precision
 
 SCHEMA_VERSION = 1
+CHECKING = 3  # whole networks, from which on they check a table
 CARRIER = "carrier"
 LOGITS = 2  # of a carrier: a head that costs nothing
 WIDTHS = ("c_in", "c_mid", "c_out", "squeezed", "hidden", "num_classes")
@@ -69,14 +70,15 @@ class DeviceTable:
 class TableCheck:
     """Sums of the table against whole networks, none of which set the scale of its own sum.
 
-    Errors are shares of the measured latency; rank_correlation is Spearman's.
+    Errors are shares of the measured latency; rank_correlation is Spearman's, None where it is not
+    known (see `rank_correlation`).
     """
 
     n: int
     scale: float  # measured over summed
     median_error: float
     worst_error: float
-    rank_correlation: float
+    rank_correlation: float | None
 
 
 def terms(spec: ArchSpec) -> Counter[ArchSpec]:
@@ -178,7 +180,7 @@ def check_table(table: DeviceTable) -> TableCheck:
 
     Raises: ConfigError: fewer than three whole networks.
     """
-    if len(table.wholes) < 3:
+    if len(table.wholes) < CHECKING:
         raise ConfigError(
             f"{len(table.wholes)} whole networks cannot check a table; measure three or more."
         )
@@ -197,9 +199,20 @@ def check_table(table: DeviceTable) -> TableCheck:
     )
 
 
-def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Spearman's, of values without ties."""
-    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-    steps = ranks[0] - ranks[1]
-    n = len(steps)
-    return 1 - 6 * float(steps @ steps) / (n * (n**2 - 1))
+def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
+    """Spearman's: Pearson's of ranks, where equal values share the mean of theirs.
+
+    None: fewer than three different values on either side, which no order can be told from.
+    """
+    if min(len(np.unique(values)) for values in (first, second)) < CHECKING:
+        return None
+    ranks = [_ranks(values) for values in (first, second)]
+    a, b = (values - values.mean() for values in ranks)
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,), from 1; equal values share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
+    return ranks[places]
