@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import Run
 from faulty_photos import FAULTS, PECULIAR, faulty_photos, sound_photos
+from PIL import Image
+from shapes import HEIGHT, WIDTH, write_boxes, write_masks
+
+from pocketvision.data.masks.samples import scan_masks
+from pocketvision.data.objects.samples import scan_objects
+from pocketvision.errors import DataError
 
 
 @pytest.fixture
@@ -99,6 +106,75 @@ def test_fix_writes_a_list_that_only_reads(run: Run, faulty: Path, tmp_path: Pat
     again = json.loads(run("doctor", faulty, "--only", clean, "--json").out)
     assert again["images"] == 430
     assert again["left_out"] == []
+
+
+def faulty_masks(folder: Path) -> Path:
+    """Forty images: one and two masks cannot be used, one image is there twice."""
+    write_masks(folder)
+    (folder / "images" / "1.png").write_bytes(b"no image")
+    Image.fromarray(np.full((HEIGHT, WIDTH), 7, np.uint8)).save(folder / "masks" / "2.png")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "masks" / "3.png")
+    for kind in ("images", "masks"):
+        shutil.copy(folder / kind / "5.png", folder / kind / "5 again.png")
+    return folder
+
+
+def faulty_boxes(folder: Path) -> Path:
+    """Forty images: one cannot be used, two have boxes that are mended, one is there twice."""
+    write_boxes(folder)
+    (folder / "images" / "1.png").write_bytes(b"no image")
+    (folder / "labels" / "2.txt").write_text(
+        "0 0.5 0.5 0 0.1\n0 0.5 0.5 0 0.2\n1 0.5 0.5 0.2 0.2\n"
+    )
+    (folder / "labels" / "3.txt").write_text("0 0.9 0.5 0.4 0.4\n1 0.5 0.5 0.2 0.2\n")
+    for kind, ending in (("images", "png"), ("labels", "txt")):
+        shutil.copy(folder / kind / f"5.{ending}", folder / kind / f"5 again.{ending}")
+    return folder
+
+
+def test_fix_of_masks_writes_a_list_that_is_used_as_it_is(run: Run, tmp_path: Path) -> None:
+    folder, clean = faulty_masks(tmp_path / "masks"), tmp_path / "clean.txt"
+    answer = run("doctor", folder, "--task", "segment", "--fix", clean)
+    assert answer.code == 1
+    assert "37 of 41 files; left out are 3 that cannot be used 1 that are there mo" in answer.err
+    with pytest.raises(DataError, match="2 of 41 images cannot be read"):
+        scan_masks(folder)
+    assert len(scan_masks(folder, only=clean)) == 37
+    again = run("doctor", folder, "--task", "segment", "--only", clean)
+    assert again.code == 0
+
+
+def test_fix_of_boxes_writes_a_list_that_is_used_as_it_is(run: Run, tmp_path: Path) -> None:
+    folder, clean = faulty_boxes(tmp_path / "boxes"), tmp_path / "clean.txt"
+    answer = run("doctor", folder, "--task", "detect", "--fix", clean)
+    assert answer.code == 1
+    assert (
+        "37 of 41 files; left out are 1 that cannot be used 2 with a box that is clipped or left "
+        "out 1 that are there mo" in answer.err
+    )
+    with pytest.raises(DataError, match=r"3 of \d+ boxes in .* are faulty"):
+        scan_objects(folder)
+    assert len(scan_objects(folder, only=clean)) == 37
+    again = run("doctor", folder, "--task", "detect", "--only", clean)
+    assert again.code == 0
+
+
+def test_fix_leaves_out_images_of_another_size_than_stated(run: Run, tmp_path: Path) -> None:
+    folder, clean = write_masks(tmp_path / "voc", 30), tmp_path / "clean.txt"
+    (folder / "images").rename(folder / "JPEGImages")
+    (folder / "Annotations").mkdir()
+    shutil.rmtree(folder / "masks")
+    for number in range(30):
+        width = WIDTH + (number < 2)
+        (folder / "Annotations" / f"{number}.xml").write_text(
+            f"<annotation><size><width>{width}</width><height>{HEIGHT}</height></size><object>"
+            "<name>red</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>20</xmax><ymax>20</ymax>"
+            "</bndbox></object></annotation>"
+        )
+    answer = run("doctor", folder, "--task", "detect", "--fix", clean)
+    assert answer.code == 1
+    assert "28 of 30 files; left out are 2 that cannot be used" in answer.err
+    assert len(scan_objects(folder, only=clean)) == 28
 
 
 def test_fix_with_json_prints_json_alone(run: Run, photos: Path, tmp_path: Path) -> None:

@@ -168,7 +168,10 @@ def _as_json(index: Index, found: PhotoFindings) -> dict[str, object]:
 
 def _print_fix(fix: Path, index: Index, found: PhotoFindings, kept: int) -> None:
     """What the clean list leaves out, rule by rule; on standard error, as --json has the other."""
-    unusable = len(index.skipped)
+    from pocketvision.data.folders import printable
+
+    # An image whose boxes were mended is among the skipped, and readable all the same.
+    unusable = len({entry.path for entry in index.skipped} - set(map(printable, index.paths)))
     lines = [f"  {unusable:,} that cannot be used"] if unusable else []
     lines += [f"  {len(rule.rows):,} {rule.why}" for rule in found.left_out]
     say = display.TerminalReporter().say

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from pocketvision.boxes import iou
-from pocketvision.data.clean import rules
+from pocketvision.data.clean import Rule, rules
 from pocketvision.data.copies import find_copies
 from pocketvision.data.copy_findings import copy_findings
 from pocketvision.data.doctor import PhotoFindings, file_findings
 from pocketvision.data.findings import FileFinding, count_of, finding, listed, paths_of, shown
-from pocketvision.data.folders import SPLITS
+from pocketvision.data.folders import SPLITS, printable
 from pocketvision.data.images import SHARE_SET_ASIDE
 from pocketvision.data.masks.samples import MaskedSamples
 from pocketvision.data.objects.samples import BoxedSamples
@@ -50,7 +50,7 @@ def examine_annotated(samples: AnnotatedSamples, progress: Progress | None = Non
         classes=samples.classes,
         counts={name: samples.counts(name) for name in splits},
         findings=tuple(sorted(found, key=lambda one: SEVERITIES.index(one.finding.severity))),
-        left_out=rules(index, copies, set_aside=not given),
+        left_out=_left_out(samples, rules(index, copies, set_aside=not given)),
         totals={name: len(samples.indices(name)) for name in splits},
         counted="objects" if isinstance(samples, BoxedSamples) else "images with it",
     )
@@ -66,6 +66,20 @@ def _unusable(samples: AnnotatedSamples) -> Iterator[FileFinding]:
             "without with --skip-bad."
         )
         yield finding("error", "unusable", sentence, [entry.path for entry in skipped])
+
+
+def _left_out(samples: AnnotatedSamples, of_copies: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """What a clean list leaves out: first, images whose boxes are not used as they are stated.
+
+    `fit` refuses such boxes, as it would any that were mended without a word.
+    """
+    faulty = {entry.path for entry in samples.index.skipped}
+    rows = [row for row, path in enumerate(samples.paths) if printable(path) in faulty]
+    if not rows:
+        return of_copies
+    rest = [replace(rule, rows=np.setdiff1d(rule.rows, rows)) for rule in of_copies]
+    mended = Rule(why="with a box that is clipped or left out", rows=np.array(rows, np.int64))
+    return (mended, *(rule for rule in rest if len(rule.rows)))
 
 
 def _classes(samples: AnnotatedSamples) -> Iterator[FileFinding]:

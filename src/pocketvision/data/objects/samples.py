@@ -70,7 +70,7 @@ def scan_objects(
         listing = _only(listing, Path(only))
     if not skip_bad:
         refuse_faults(listing)
-    mended = tuple(Skipped(f.path, "", "", f.sentence) for f in listing.faults)
+    mended = tuple(Skipped(printable(f.path), "", "", f.sentence) for f in listing.faults)
     index = index_of(
         Listing(
             root=listing.root,
