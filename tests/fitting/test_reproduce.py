@@ -46,8 +46,11 @@ def test_replay_gives_the_same_weights_file_and_answers(
     assert found.same_machine
     assert check(found, "weights").found == "equal, bit for bit"
     assert check(found, "file").found == "equal, byte for byte"
-    assert check(found, "curves").found.endswith("after 40 epochs, equal")
-    assert ", +0.00 points (" in check(found, "accuracy").found
+    curves, accuracy = check(found, "curves"), check(found, "accuracy")
+    assert curves.recorded.startswith("val top-1 ")
+    assert curves.found.endswith("after 40 epochs, equal")
+    assert ", +0.00 points (" in accuracy.found
+    assert "100.0%, the share of images on which both name the same class" in accuracy.note
     again = Artefact(tmp_path / "again")
     assert again.state.train == fitted.state.train
     assert again.record.network == fitted.record.network
@@ -244,3 +247,12 @@ def test_folder_without_a_training_is_refused(
     monkeypatch.setattr(Artefact, "state", replace(fitted.state, train=None))
     with pytest.raises(ArtefactError, match=r"run\.json names no training; it cannot be replayed"):
         reproduce(fitted.folder, tmp_path / "again", data=photos)
+
+
+def test_curves_are_called_by_the_score_of_the_task(fitted: Artefact) -> None:
+    epochs = fitted.record.epochs
+    check = module._curves_check(epochs, epochs[:2], "mIoU")
+    assert check.recorded == f"val mIoU {epochs[-1].val_score:.2%} after 40 epochs"
+    assert check.found.startswith("val mIoU ")
+    assert check.found.endswith("after 2 epochs, 2 epochs, equal so far")
+    assert module._curves_check((), (), "mAP").recorded == "none"

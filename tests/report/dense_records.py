@@ -74,7 +74,8 @@ def detector_record(classes: Sequence[str] = FRUIT[:3]) -> Record:
 def _dense(task: TaskName, metric: Metric, value: float, classes: Sequence[str]) -> Record:
     """A whole record whose scores are of another metric, without what is of a classifier alone."""
     record = whole_record(full_record(classes=classes))
-    headline = _score(metric, value)
+    headline, quantized = _score(metric, value), record.quantization
+    assert quantized is not None
     return replace(
         record,
         task=task,
@@ -83,6 +84,13 @@ def _dense(task: TaskName, metric: Metric, value: float, classes: Sequence[str])
         variants=tuple(
             replace(one, comparison=one.comparison and _compared(metric, value, one.comparison))
             for one in record.variants
+        ),
+        quantization=replace(
+            quantized,
+            rungs=tuple(
+                replace(one, comparison=one.comparison and _compared(metric, value, one.comparison))
+                for one in quantized.rungs
+            ),
         ),
         verification=tuple(_compared(metric, value, one) for one in record.verification),
         train_score=_score(metric, value + 0.1),

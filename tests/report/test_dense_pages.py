@@ -10,6 +10,7 @@ import pytest
 from dense_records import PICTURES, detector_record, segmenter_record
 from records import FRUIT, HOSTILE, full_record
 from test_html import Page
+from whole_records import whole_record
 
 from pocketvision.record import Record
 from pocketvision.report import precision_chart
@@ -125,3 +126,35 @@ def test_rows_of_another_task_are_none() -> None:
     assert detection_rows(segmenter_record()) == []
     assert not segmentation_rows(full_record())
     assert not detection_rows(full_record())
+
+
+@DENSE
+def test_every_score_is_called_by_its_name(make: Callable[[], Record]) -> None:
+    """What is no top-1 is nowhere called accuracy, apart from the published figures of ImageNet."""
+    record = make()
+    metric = record.headline.metric
+    text = Page(render_report(record)).text
+    for words in (
+        f"Gate Budget {metric} on val Lost, points",  # variants
+        f"Lost is the float network’s {metric} minus the variant’s",
+        f"labels: {metric} may be at most 1.0 percentage points below",
+        f"Lost is the float network’s {metric} minus the file’s",
+        f"Step Time {metric} Latency",
+        f"File Reference Split {metric} Reference’s",
+        f"95 % intervals: the bootstrap’s for an {metric}, of the paired difference",
+        f"agreement is the share of {'pixels' if metric == 'mIoU' else 'boxes'} that both",
+    ):
+        assert words in text
+    assert not re.search("accuracy on|top-1 may|s accuracy minus|Wilson", text, re.IGNORECASE)
+
+
+def test_top_1_is_called_accuracy() -> None:
+    text = Page(render_report(whole_record())).text
+    for words in (
+        "Gate Budget Accuracy on val Lost, points",
+        "Step Time Accuracy Latency",
+        "File Reference Split Accuracy Reference’s",
+        "95 % intervals: Wilson’s for an accuracy, of the paired difference",
+        "agreement is the share of images on which both name the same class.",
+    ):
+        assert words in text

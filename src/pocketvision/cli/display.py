@@ -127,7 +127,10 @@ def print_artefact(artefact: Artefact, *, as_json: bool) -> None:
 
 def print_summary(artefact: Artefact) -> None:
     """The verdict, and what to do next."""
+    from pocketvision.report.text import agreed_share, metric_word
+
     record, folder = artefact.record, artefact.folder
+    score = record.headline
     words: dict[bool | None, str] = {
         True: "[bold green]Budget met.[/]",
         False: "[bold red]Budget missed.[/]",
@@ -136,9 +139,9 @@ def print_summary(artefact: Artefact) -> None:
     out.print(f"{word} {escape(record.verdict.sentence)}", highlight=False)
     shipped = next(c for c in record.verification if c.subject == "shipped")
     for line in (
-        f"Accuracy   {record.headline.value:.2%} ({record.headline.low:.2%} to "
-        f"{record.headline.high:.2%}, n = {record.headline.n})",
-        f"Agreement  {shipped.agreement:.2%} with the float network, image by image",
+        f"{metric_word(score.metric):<10} {score.value:.2%} ({score.low:.2%} to "
+        f"{score.high:.2%}, n = {score.n})",
+        f"Agreement  {shipped.agreement:.2%} with the float network: {agreed_share(score.metric)}",
         *target_lines(record.target),
         f"Latency    {'here ' if record.target else ''}{latency_text(record.latency)}; decoding "
         f"{record.decode_ms:.2g} ms more",

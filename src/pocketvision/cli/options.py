@@ -103,7 +103,7 @@ Precision = Annotated[
 MaxDrop = Annotated[
     float,
     typer.Option(
-        help="Points of top-1 a file may lose against the float network.",
+        help="Points of the score (top-1, mIoU or mAP) a file may lose against the float network.",
         rich_help_panel=CHOICE,
     ),
 ]

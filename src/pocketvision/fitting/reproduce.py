@@ -30,7 +30,8 @@ from pocketvision.fitting.seal import broken_seals
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.measure.device import machine
 from pocketvision.models.pretrained import is_published
-from pocketvision.record import Epoch, Step
+from pocketvision.record import Epoch, Metric, Step
+from pocketvision.report.text import agreed_share
 from pocketvision.storage import to_json
 from pocketvision.train.alarms import DIVERGED
 
@@ -200,7 +201,7 @@ def _checks(
     first: Artefact, again: Artefact, config: FitConfig, reporter: Reporter
 ) -> Iterator[Check]:
     yield _weights_check(first, again)
-    yield _curves_check(first.record.epochs, again.record.epochs)
+    yield _curves_check(first.record.epochs, again.record.epochs, first.record.headline.metric)
     yield _accuracy_check(first, again, config, reporter)
     yield _file_check(first, again)
     same = on_recorded_machine(first.record.machine)
@@ -229,7 +230,7 @@ def _weights_check(first: Artefact, again: Artefact) -> Check:
     return replace(check, passed=None, found=difference, note=note)
 
 
-def _curves_check(recorded: tuple[Epoch, ...], found: tuple[Epoch, ...]) -> Check:
+def _curves_check(recorded: tuple[Epoch, ...], found: tuple[Epoch, ...], metric: Metric) -> Check:
     """The learning curves, seconds aside; they inform."""
     pairs = zip(recorded, found, strict=False)
     moved = [a.epoch for a, b in pairs if replace(a, seconds=0.0) != replace(b, seconds=0.0)]
@@ -237,13 +238,15 @@ def _curves_check(recorded: tuple[Epoch, ...], found: tuple[Epoch, ...]) -> Chec
     return Check(
         name="curves",
         passed=None,
-        recorded=_last(recorded),
-        found=f"{_last(found)}, {f'differ from epoch {moved[0]} on' if moved else same}",
+        recorded=_last(recorded, metric),
+        found=f"{_last(found, metric)}, {f'differ from epoch {moved[0]} on' if moved else same}",
     )
 
 
-def _last(epochs: tuple[Epoch, ...]) -> str:
-    return f"val top-1 {epochs[-1].val_score:.2%} after {len(epochs)} epochs" if epochs else "none"
+def _last(epochs: tuple[Epoch, ...], metric: Metric) -> str:
+    if not epochs:
+        return "none"
+    return f"val {metric} {epochs[-1].val_score:.2%} after {len(epochs)} epochs"
 
 
 def _accuracy_check(
@@ -266,8 +269,8 @@ def _accuracy_check(
         recorded=f"{found.reference_accuracy.value:.2%} (n = {found.accuracy.n})",
         found=f"{found.accuracy.value:.2%}, {_points(found.drop)} points "
         f"({_points(found.drop_high)} to {_points(found.drop_low)})",
-        note=f"same class for {found.agreement:.1%} of the images; fails where the interval of the "
-        f"difference lies beyond {100 * TRAINING_NOISE:g} point",
+        note=f"agreement {found.agreement:.1%}, {agreed_share(found.accuracy.metric)}; fails where "
+        f"the interval of the difference lies beyond {100 * TRAINING_NOISE:g} point",
     )
 
 

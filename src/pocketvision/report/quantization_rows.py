@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pocketvision.record import Comparison, Quantization, QuantizedLayer
+from pocketvision.record import Comparison, Metric, Quantization, QuantizedLayer
 from pocketvision.report import text
 
 CULPRITS_NAMED = 3
@@ -25,7 +25,7 @@ class IntegerRows:
     """What the section about the integers shows besides the record itself.
 
     layers: the worst first. culprits: a sentence, "" where none is named. blame: the word for them.
-    alone: layers were tried alone; compared: on images too.
+    alone: layers were tried alone; compared: on images too. metric: what files were judged by.
     """
 
     ranges: str
@@ -34,6 +34,7 @@ class IntegerRows:
     blame: str
     alone: bool
     compared: bool
+    metric: Metric
 
 
 def integer_rows(found: Quantization | None) -> IntegerRows | None:
@@ -47,6 +48,9 @@ def integer_rows(found: Quantization | None) -> IntegerRows | None:
         blame=blame(found.layers),
         alone=tried_alone(found.layers),
         compared=any(one.alone is not None for one in found.layers),
+        metric=next(
+            (one.comparison.accuracy.metric for one in found.rungs if one.comparison), "top-1"
+        ),
     )
 
 

@@ -29,6 +29,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "agreed_share": text.agreed_share,
         "accuracy_line": text.accuracy_line,
         "counted_per_class": text.counted_per_class,
         "decibels": text.decibels,
@@ -41,6 +42,7 @@ def _environment() -> jinja2.Environment:
         "method": method_words,
         "metric_definition": text.metric_definition,
         "metric_name": text.metric_name,
+        "metric_word": text.metric_word,
         "milliseconds": text.milliseconds,
         "millions": text.millions,
         "narrowing_sentence": narrowing_sentence,

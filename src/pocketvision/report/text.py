@@ -117,6 +117,20 @@ def metric_name(metric: Metric) -> str:
     }[metric]
 
 
+def metric_word(metric: Metric) -> str:
+    """A score in one word, to head a column."""
+    return "Accuracy" if metric == "top-1" else metric
+
+
+def agreed_share(metric: Metric) -> str:
+    """What `Comparison.agreement` is, where networks are compared by this score."""
+    return {
+        "top-1": "the share of images on which both name the same class",
+        "mIoU": "the share of pixels that both name alike",
+        "mAP": "the share of boxes that both find",
+    }[metric]
+
+
 def metric_definition(metric: Metric) -> str:
     """What a score is, and its interval."""
     return {

@@ -1,0 +1,60 @@
+"""What the verbs print, word for word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pocketvision.cli import display
+from pocketvision.record import Comparison, Latency, Metric, Score, Verdict
+
+
+def artefact(metric: Metric, folder: Path) -> SimpleNamespace:
+    """What the summary reads of a fitted network."""
+    score = Score(value=0.5, low=0.4, high=0.6, n=40, metric=metric)
+    compared = Comparison(
+        subject="shipped",
+        reference="float network",
+        split="test",
+        accuracy=score,
+        reference_accuracy=score,
+        drop=0.0,
+        drop_low=0.0,
+        drop_high=0.0,
+        agreement=0.984,
+        largest_difference=None,
+    )
+    record = SimpleNamespace(
+        verdict=Verdict(met=None, sentence="No budget was given."),
+        headline=score,
+        verification=(compared,),
+        target=None,
+        latency=Latency(median_ms=2.0, p95_ms=2.2, low_ms=1.9, high_ms=2.1, runs=9, threads=1),
+        decode_ms=1.0,
+        shipped=SimpleNamespace(size_bytes=1_000_000),
+        peak_bytes=None,
+    )
+    return SimpleNamespace(record=record, folder=folder, state=SimpleNamespace(spent_s=60.0))
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "agreed"),
+    [
+        ("top-1", "Accuracy   50.00%", "images on which both name the same class"),
+        ("mIoU", "mIoU       50.00%", "pixels that both name alike"),
+        ("mAP", "mAP        50.00%", "boxes that both find"),
+    ],
+)
+def test_summary_names_the_score_of_the_task(
+    metric: Metric,
+    score: str,
+    agreed: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    display.print_summary(artefact(metric, tmp_path))  # type: ignore[arg-type]
+    printed = capsys.readouterr().out
+    assert f"{score} (40.00% to 60.00%, n = 40)" in printed
+    assert f"Agreement  98.40% with the float network: the share of {agreed}\n" in printed
