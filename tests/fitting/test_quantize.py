@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from small_runs import Told
 
-from pocketvision.errors import ArtefactError, ConfigError, DataError
+from pocketvision.errors import ArtefactError, ConfigError, DataError, StorageError
+from pocketvision.fitting import quantize as quantize_module
 from pocketvision.fitting import quantize_files as module
+from pocketvision.fitting import quantize_forecast
 from pocketvision.fitting.artefact import Artefact
+from pocketvision.fitting.lock import locked
 from pocketvision.fitting.quantize import QUANTIZATION, QuantizeConfig, quantize, run_quantize
+from pocketvision.fitting.quantize_files import measured_files
+from pocketvision.fitting.quantize_forecast import forecast_s
 from pocketvision.fitting.quantize_images import read_images
 from pocketvision.fitting.quantize_source import open_source
 from pocketvision.fitting.reporter import Silent
 from pocketvision.measure.latency import LatencyProtocol
 from pocketvision.record import QuantizationRecord
+from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.storage import from_json, sha256_file
 
 BRIEF = LatencyProtocol(rounds=2, min_runs=2, seconds=0.01)
@@ -92,6 +101,87 @@ def test_the_first_sentence_says_how_long_it_takes(
     run_quantize(asked(fitted.folder, photos, epochs=0), tmp_path / "out", told)
     first = next(one for one in told.sentences if one.startswith("Quantizing"))
     assert re.match(r"Quantizing mobilenet_v1 \S+ @32, about \d+ \w+; \d+ images of train", first)
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "others"),
+    [
+        (("onnxruntime",), 0),
+        (("openvino",), 1),
+        (("openvino", "onnxruntime"), 1),
+        (("openvino", "openvino"), 1),
+        ((), 1),
+    ],
+)
+def test_forecast_counts_what_is_made_beside_the_ladder(
+    fitted: Artefact,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    runtimes: tuple[str, ...],
+    others: int,
+) -> None:
+    """It is climbed on ONNX Runtime whoever is asked for."""
+    monkeypatch.setattr(quantize_forecast, "installed_runtimes", lambda: list(RUNTIMES.values()))
+    monkeypatch.setattr(quantize_forecast, "OTHER_S", 1e6)
+    source = open_source(str(fitted.folder), tmp_path)
+    card = source.card
+    images = read_images(
+        photos, card.preprocessing, card.classes, source.channels, 0, Silent(), skip_bad=False
+    )
+    found = forecast_s(source, images, threads=1, explain=False, runtimes=runtimes)
+    assert round(found / 1e6) == others
+
+
+@pytest.mark.parametrize("content", [None, "mine"])
+def test_folder_made_meanwhile_is_left_alone_and_the_result_kept(
+    fitted: Artefact,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+) -> None:
+    out = tmp_path / "out"
+
+    def meanwhile(*arguments: Any, **named: Any) -> Any:
+        for folder in (out, tmp_path / "out-2"):
+            folder.mkdir()
+            if content is not None:
+                (folder / "note").write_text(content)
+        return measured_files(*arguments, **named)
+
+    monkeypatch.setattr(quantize_module, "measured_files", meanwhile)
+    with pytest.raises(
+        ArtefactError, match=r"out was made by something else meanwhile.*The result is in .*out-3;"
+    ):
+        run_quantize(asked(fitted.folder, photos, epochs=0), out)
+    record = from_json(
+        QuantizationRecord, (tmp_path / "out-3" / QUANTIZATION).read_bytes(), source="r"
+    )
+    assert set(record.shipped.files) == {p.name for p in (tmp_path / "out-3" / "model").iterdir()}
+    assert [path.read_text() for path in out.iterdir()] == ([] if content is None else [content])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_two_at_once_are_told_apart(fitted: Artefact, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with (
+        locked(out, print),
+        pytest.raises(ConfigError, match=r"Another run works on the output folder .*out: process"),
+    ):
+        run_quantize(asked(fitted.folder, photos), out)
+
+
+def test_full_disk_is_a_sentence_and_nothing_is_left(
+    fitted: Artefact, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(quantize_module, "write_atomic", full)
+    with pytest.raises(StorageError, match=r"The disk of .* is full; make room and run the same"):
+        run_quantize(asked(fitted.folder, photos, epochs=0), tmp_path / "new" / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_page_shows_layers_and_escapes_class_names(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, GateError, choice, in_range
 from pocketvision.fitting.artefact import MODEL
 from pocketvision.fitting.choice import position_of_fastest
-from pocketvision.fitting.folder import check_writable
+from pocketvision.fitting.folder import check_writable, storage_told
+from pocketvision.fitting.lock import locked
 from pocketvision.fitting.quantize_files import (
     QuantizedFile,
     ladder_files,
@@ -97,6 +99,7 @@ def quantize(
     no labels, that a file may lose against the float network.
 
     Raises: ConfigError, DataError, ArtefactError: unusable input. GateError: no file passes.
+    StorageError: a disk that is full, or a folder that vanished.
     """
     config = QuantizeConfig(
         source=str(source),
@@ -116,10 +119,17 @@ def run_quantize(
 ) -> QuantizationRecord:
     """As `quantize`; the folder appears whole, or not at all."""
     began, reporter = time.monotonic(), reporter or Silent()
-    if out.exists():
-        raise ArtefactError(f"{out} exists already; give another --out, or remove it.")
-    check_writable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with storage_told(out):
+        check_writable(out)
+        with locked(out, reporter.say):
+            if out.exists():
+                raise ArtefactError(f"{out} exists already; give another --out, or remove it.")
+            return _quantize(config, out, reporter, command, began)
+
+
+def _quantize(
+    config: QuantizeConfig, out: Path, reporter: Reporter, command: str, began: float
+) -> QuantizationRecord:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         folder = Path(temporary)
         source = open_source(config.source, folder)
@@ -137,7 +147,7 @@ def run_quantize(
             found,
             threads=config.threads,
             explain=config.explain,
-            runtimes=len(config.runtimes) or None,
+            runtimes=config.runtimes,
         )
         reporter.say(f"Quantizing {source.card.name}, about {format_time(left_s)}; {found.note}")
         record = _Work(config, source, found, folder, reporter).record(command, began)
@@ -146,12 +156,27 @@ def run_quantize(
 
 
 def _write(record: QuantizationRecord, folder: Path, out: Path) -> None:
+    """Raises: ArtefactError: `out` was made by something else; the result lies beside it."""
     finished = folder / "finished"
     finished.mkdir()
     (folder / MODEL).rename(finished / MODEL)
     write_atomic(finished / QUANTIZATION, to_json(record))
     write_atomic(finished / REPORT, render_quantized(record))
-    finished.rename(out)
+    place = _free(out)
+    finished.rename(place)
+    if place != out:
+        raise ArtefactError(
+            f"{out} was made by something else meanwhile, and is left as it is. The result is in "
+            f"{place}; rename it to what you like."
+        )
+
+
+def _free(out: Path) -> Path:
+    """`out`, or the first of out-2, out-3, ... that is not there."""
+    if not out.exists():
+        return out
+    others = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
+    return next(path for path in others if not path.exists())
 
 
 class _Work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from pocketvision.fitting.quantize_images import Images
 from pocketvision.fitting.quantize_source import Source
@@ -24,11 +25,12 @@ DECODE_S = 0.001  # of an image of test, which the shipped and the float file se
 
 
 def forecast_s(
-    source: Source, images: Images, *, threads: int, explain: bool, runtimes: int | None
+    source: Source, images: Images, *, threads: int, explain: bool, runtimes: Sequence[str]
 ) -> float:
     """Seconds, without training for integers, which few networks need.
 
-    runtimes: how many files are made for; None: all that are installed.
+    runtimes: whose files are made; empty: of all that are installed. The ladder is climbed on ONNX
+    Runtime, whether its files are asked for or not.
     """
     session = OnnxRuntime().session(source.float_onnx, "f32", threads)
     session.run(images.judged[:1])
@@ -37,7 +39,8 @@ def forecast_s(
         session.run(images.judged[:1])
     image_s = (time.perf_counter() - began) / RUNS
     layers = sum(node.op_type in PRODUCTS for node in read_model(source.float_onnx).graph.node)
-    others = max(0, (len(installed_runtimes()) if runtimes is None else runtimes) - 1)
+    names = runtimes or [runtime.name for runtime in installed_runtimes()]
+    others = len(set(names) - {OnnxRuntime.name})
     judging = 3 + 4 * others  # files that see all judged images
     passes = CALIBRATION_PASSES * len(images.calibration) + judging * len(images.judged)
     passes += others * OTHER_PASSES * len(images.calibration)
