@@ -188,7 +188,7 @@ def test_void_may_be_one_of_the_lower_values(tmp_path: Path) -> None:
 
 def test_mask_without_any_class(tmp_path: Path) -> None:
     broken(tmp_path, "5.png", np.full((9, 12), 255))
-    with pytest.raises(DataError, match=r"masks/5\.png: no pixel has a class"):
+    with pytest.raises(DataError, match=r"masks/5\.png: no pixel has a class, as 255 means none"):
         scan_masks(tmp_path)
 
 
@@ -196,8 +196,44 @@ def test_one_class_only(tmp_path: Path) -> None:
     for number in range(4):
         write_pair(tmp_path, "images", "masks", str(number), number)
         save_mask(tmp_path / "masks" / f"{number}.png", np.zeros((9, 12)))
-    with pytest.raises(DataError, match="have one class only; expected at least 2"):
+    told = r"have one class only; expected at least 2\. Their values are 0\.$"
+    with pytest.raises(DataError, match=told):
         scan_masks(tmp_path)
+    (tmp_path / "classes.txt").write_text("road\ncar\n")
+    with pytest.raises(DataError, match=told):
+        scan_masks(tmp_path)
+
+
+def test_black_and_white_masks_have_one_class_and_void(tmp_path: Path) -> None:
+    for number in range(4):
+        write_pair(tmp_path, "images", "masks", str(number), number)
+        save_mask(tmp_path / "masks" / f"{number}.png", np.eye(9, 12) * 255)
+    told = (
+        r"Their values are 0, 255\. 255 means no class: where it is meant as one, as in masks of "
+        r"black and white, write 1 in its place\."
+    )
+    with pytest.raises(DataError, match=told):
+        scan_masks(tmp_path)
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.random.default_rng(0).integers(0, 256, (9, 12, 3)), "a mask in colours"),
+        (np.zeros((5, 5)), "5x5, but its image is 12x9"),
+    ],
+    ids=["colours", "another size"],
+)
+def test_masks_that_are_all_faulty_are_told_as_such(
+    tmp_path: Path, values: np.ndarray, reason: str, skip_bad: bool
+) -> None:
+    """Not as masks of one class, which is what is left of them."""
+    for number in range(4):
+        write_pair(tmp_path, "images", "masks", str(number), number)
+        save_mask(tmp_path / "masks" / f"{number}.png", values)
+    with pytest.raises(DataError, match=rf"4 of 4 images cannot be read:\n.*0\.png: {reason}"):
+        scan_masks(tmp_path, skip_bad=skip_bad)
 
 
 def test_class_that_train_lacks(tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def scan_masks(
     found, skipped = _usable(pairs, facts, len(classes), void)
     if skipped and (not skip_bad or not found):
         raise DataError(unreadable_message(skipped, len(pairs)))
+    _refuse_one_class(root, [one for _, one in found], void)
     listing = _listing(root, [pair for pair, _ in found], classes, skipped)
     index = index_of(listing, progress)
     if len(index.skipped) > len(skipped) and not skip_bad:
@@ -201,12 +202,32 @@ def _classes(root: Path, facts: Sequence[_Facts | str], void: tuple[int, ...]) -
                 f"{MAX_CLASSES} classes apart."
             )
         return names
-    seen = sum((one.values for one in facts if isinstance(one, _Facts)), np.zeros(VALUES, np.int64))
-    seen[list(void)] = 0
-    highest = int(np.flatnonzero(seen).max(initial=0))
-    if highest < 1:
-        raise DataError(f"The masks in {str(root)!r} have one class only; expected at least 2.")
+    values = _values([one for one in facts if isinstance(one, _Facts)])
+    highest = max((value for value in values if value not in void), default=0)
     return tuple(map(str, range(highest + 1)))
+
+
+def _values(facts: Sequence[_Facts]) -> list[int]:
+    """Those that occur in any mask, ascending."""
+    seen = sum((one.values for one in facts), np.zeros(VALUES, np.int64))
+    return np.flatnonzero(seen).tolist()
+
+
+def _refuse_one_class(root: Path, facts: Sequence[_Facts], void: tuple[int, ...]) -> None:
+    """Raises: DataError: all pixels that have a class have the same."""
+    values = _values(facts)
+    if len(set(values) - set(void)) >= 2:
+        return
+    hint = (
+        f" {VOID} means no class: where it is meant as one, as in masks of black and white, write "
+        "1 in its place."
+        if VOID in values
+        else ""
+    )
+    raise DataError(
+        f"The masks in {str(root)!r} have one class only; expected at least 2. Their values are "
+        f"{', '.join(map(str, values))}.{hint}"
+    )
 
 
 def _usable(
@@ -233,7 +254,9 @@ def _fault(values: npt.NDArray[np.int64], classes: int, void: tuple[int, ...]) -
             f"value {strange[0]}, but there are {classes} classes, 0 to {classes - 1}; if it means "
             f"no class, say --void {strange[0]}"
         )
-    return "" if set(present.tolist()) - set(void) else "no pixel has a class"
+    if set(present.tolist()) - set(void):
+        return ""
+    return f"no pixel has a class, as {', '.join(map(str, present))} means none"
 
 
 def _listing(
