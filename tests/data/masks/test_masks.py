@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +118,39 @@ def test_palette_grey_and_black_and_white_say_the_same(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.png"
         image.save(path)
         np.testing.assert_array_equal(read_mask(path.read_bytes()), values)
+
+
+def png(header: tuple[int, ...], rows: np.ndarray, palette: bytes = b"") -> bytes:
+    """A PNG file written by hand. header: as the standard orders it. rows: (H, bytes of a row)."""
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", *header)}
+    if palette:
+        chunks[b"PLTE"] = palette
+    filtered = np.pad(rows, ((0, 0), (1, 0)))  # each row begins with its filter: none
+    chunks |= {b"IDAT": zlib.compress(filtered.tobytes()), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
+
+
+@pytest.mark.parametrize("palette", [False, True], ids=["grey", "palette"])
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_masks_of_few_bits_have_the_values_in_the_file(bits: int, palette: bool) -> None:
+    values = np.random.default_rng(0).integers(0, 2**bits, (5, 7))
+    assert values.max() == 2**bits - 1
+    digits = (values[..., None] >> np.arange(bits)[::-1]) & 1  # each value's, the highest first
+    rows = np.packbits(digits.reshape(5, -1).astype(np.uint8), axis=1)
+    header = (7, 5, bits, 3 if palette else 0, 0, 0, 0)
+    read = read_mask(png(header, rows, bytes(range(3 * 2**bits)) if palette else b""))
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, values)
+
+
+def test_masks_of_16_bits_with_transparency_are_refused() -> None:
+    """Pillow reads the upper eight bits alone, in which small numbers are 0."""
+    rows = np.tile(np.array([0, 1, 255, 255], np.uint8), (2, 2))  # grey and opacity, two bytes each
+    with pytest.raises(ValueError, match="a mask of 16 bits with colours or transparency; save it"):
+        read_mask(png((2, 2, 16, 4, 0, 0, 0), rows))
 
 
 def test_masks_that_cannot_be_read(tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ Mask = npt.NDArray[np.uint8]  # (H, W), the class of each pixel
 
 SUFFIXES = (".png", ".bmp")  # without loss, and one value a pixel
 VOID = 255  # the value of pixels that have no class
+_STRETCHED = {2: 85, 4: 17}  # bits of a grey PNG -> what Pillow multiplies its values by
 
 
 def read_mask(content: bytes) -> Mask:
     """The values of a mask: grey, indices of a palette, or black and white as 0 and 1.
 
-    Raises: ValueError: no image, a lossy format, colours, or values above 255.
+    Raises: ValueError: no image, a lossy format, colours, or values that 8 bits cannot hold.
     """
     with open_image(BytesIO(content)) as image:
         if image.format not in ("PNG", "BMP"):
@@ -29,16 +30,25 @@ def read_mask(content: bytes) -> Mask:
             image.load()
         except Exception as error:  # Pillow's readers raise many kinds on damaged files
             raise ValueError(str(error) or type(error).__name__) from error
-        return _values(image)
+        return _values(image, _png_bits(content) if image.format == "PNG" else 8)
 
 
-def _values(image: Image.Image) -> Mask:
-    if image.mode in ("P", "L"):
+def _png_bits(content: bytes) -> int:
+    """Bits of one value, or of one colour, in a PNG file: it stands in its first chunk."""
+    return content[24]
+
+
+def _values(image: Image.Image, bits: int) -> Mask:
+    if image.mode == "P":
         return np.array(image)
+    if image.mode == "L":  # brightness: Pillow stretches the few levels of 2 and 4 bits to 0..255
+        return np.array(image) // np.uint8(_STRETCHED.get(bits, 1))
     if image.mode == "1":
         return np.array(image).astype(np.uint8)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _narrow(np.asarray(image).astype(np.int64))
+    if bits == 16:  # Pillow keeps the upper eight
+        raise ValueError("a mask of 16 bits with colours or transparency; save it as grey of 8")
     bands = np.asarray(image)
     if bands.ndim == 3 and image.mode in ("LA", "RGB", "RGBA"):
         grey = bands[..., : len(image.mode.rstrip("Aa"))]
