@@ -23,6 +23,7 @@ from pocketvision.runtimes.runtime import FileCard
 from pocketvision.runtimes.runtime import Pixels as PixelArray
 from pocketvision.train.batches import training_sources
 from pocketvision.train.quantization_aware import QatConfig, train_for_integers
+from pocketvision.train.trainer import METRICS, read_metrics
 
 QAT_EPOCHS = 5
 QAT_COST = 3.0  # of an epoch, beside one of the float training
@@ -76,10 +77,7 @@ def _training(run: Run, network: AnyNetwork, card: FileCard, pixels: Pixels) -> 
     left = run.clock.remaining_s
     if left is not None:
         work = workload_of(run, run.spec.resolution)
-        trained = [step.seconds for step in run.state.steps if step.name == "train"]
-        epochs = run.state.train.epochs if run.state.train else 1
-        epoch_s = trained[-1] / max(epochs, 1) if trained else 0.0
-        if left - work.finish_s < QAT_EPOCHS * QAT_COST * epoch_s:
+        if left - work.finish_s < QAT_EPOCHS * QAT_COST * _epoch_seconds(run):
             return None
 
     train_source, val_source = training_sources(run.samples, pixels)
@@ -109,3 +107,11 @@ def _training(run: Run, network: AnyNetwork, card: FileCard, pixels: Pixels) -> 
         return path
 
     return train
+
+
+def _epoch_seconds(run: Run) -> float:
+    """Of one epoch of the float training, by those that were made: the time may have ended it."""
+    epochs = read_metrics(run.out / TRAINING / METRICS)
+    if not epochs:  # it took longer than all the training did
+        return next((s.seconds for s in reversed(run.state.steps) if s.name == "train"), 0.0)
+    return epochs[-1].seconds / (epochs[-1].steps / epochs[0].steps)
