@@ -23,10 +23,13 @@ from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.reporter import Silent
 from pocketvision.models import pretrained, registry, weights
 from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.detector import ssdlite
 from pocketvision.models.download import cached_path
 from pocketvision.models.foreign import adapted, norm_of, style_for
-from pocketvision.models.mobilenet_v3 import mobilenet_v3_small
+from pocketvision.models.foreign_dense import torchvision_lr_aspp, torchvision_ssdlite
+from pocketvision.models.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from pocketvision.models.resnet import cifar_resnet
+from pocketvision.models.segmenter import lr_aspp
 from pocketvision.nn.conv import BatchNormSpec
 from pocketvision.runtimes.onnxfile import metadata
 
@@ -221,6 +224,30 @@ def test_mean_and_std_are_those_of_the_weights(
     small = registry.spec("mobilenet_v3_small", width=0.35, resolution=32)
     weights.save(small.build(seed=0), tmp_path / "own", preprocessing=own)
     assert weights_preprocessing(str(tmp_path / "own"), small) == own
+
+
+def test_torchvision_s_ssdlite_was_trained_with_its_own_mean_and_deviation(
+    tmp_path: Path, v3_file: Path
+) -> None:
+    """Its LR-ASPP was not, and a body of a classifier under a new head was not either."""
+    segmenter = lr_aspp(mobilenet_v3_large(width=0.35, resolution=64), 3)
+    detector = ssdlite(mobilenet_v3_large(width=0.35, resolution=64, reduced_tail=True), 3)
+    for spec, rule in (
+        (segmenter, torchvision_lr_aspp(segmenter)),
+        (detector, torchvision_ssdlite(detector)),
+    ):
+        modules, state = dict(rule), {}
+        for name, tensor in spec.build(seed=1).state_dict().items():
+            module, _, leaf = name.rpartition(".")
+            state[f"{modules[module]}.{leaf}"] = tensor
+        torch.save(state, tmp_path / f"{spec.name}.pth")
+    found = weights_preprocessing(str(tmp_path / f"{detector.name}.pth"), detector)
+    assert found == Preprocessing(resolution=320, side=320, mean=GREY, std=GREY, whole=True)
+    assert weights_preprocessing(str(tmp_path / f"{segmenter.name}.pth"), segmenter) is None
+    assert weights_preprocessing(str(v3_file), detector) is None
+    own = replace(Preprocessing.of_whole(64), mean=GREY)
+    weights.save(detector.build(seed=0), tmp_path / "own", preprocessing=own)
+    assert weights_preprocessing(str(tmp_path / "own"), detector) == own
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.models import pretrained, registry
 from pocketvision.models.arch import ArchSpec, Network
-from pocketvision.models.dense_weights import source_of, start_dense
+from pocketvision.models.dense_weights import preprocessing_of, source_of, start_dense
 from pocketvision.models.detector import Detector
 from pocketvision.models.download import Progress
 from pocketvision.models.foreign import adapted, style_for
@@ -133,7 +133,10 @@ def weights_preprocessing(weights: str | None, spec: AnySpec) -> Preprocessing |
         return pretrained.find(body.name, body.width, weights).preprocessing
     if row := pretrained.by_file(Path(weights).name):
         return row.preprocessing
-    file = described(file_path(weights))
+    path = file_path(weights)
+    if not isinstance(spec, ArchSpec):
+        return preprocessing_of(path)
+    file = described(path)
     return file.preprocessing if file else None
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.checkpoint import Checkpoint, Difference, read_checkpoint
@@ -30,6 +31,9 @@ from pocketvision.models.weights import (
     weights_path,
 )
 from pocketvision.nn.dense_heads import LrAsppSpec
+
+SSDLITE_SIDE = 320  # pixels, of torchvision's file
+GREY = (127.5, 127.5, 127.5)  # torchvision's SSDLite maps 0..255 to -1..1
 
 # Layers whose width is the number of classes.
 BY_CLASS = re.compile(r"head\.((low_|high_)?classifier|scores\.\d+\.1)\.")
@@ -79,6 +83,19 @@ def source_of(path: Path) -> ArchSpec | SegmenterSpec | DetectorSpec:
     if is_torchvision_ssdlite(state):
         return ssdlite(mobilenet_v3_large(reduced_tail=True), 91)
     return spec_of(path)
+
+
+def preprocessing_of(path: Path) -> Preprocessing | None:
+    """What a file's network of this kind was trained with; None where the usual one is right.
+
+    torchvision's LR-ASPP takes ImageNet's mean and deviation, but its SSDLite grey for both.
+    Raises: ArtefactError: it cannot be read.
+    """
+    if file := described(path):
+        return file.preprocessing
+    if not is_torchvision_ssdlite(read_checkpoint(path).state):
+        return None
+    return replace(Preprocessing.of_whole(SSDLITE_SIDE), mean=GREY, std=GREY)
 
 
 def _lr_aspp_there(spec: DenseSpec, path: Path) -> tuple[SegmenterSpec, dict[str, str]]:
