@@ -6,8 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from command_line import Run
 
-from pocketvision.cli import display
+from pocketvision.cli import devices, display
 from pocketvision.record import Comparison, Latency, Metric, Score, Verdict
 
 
@@ -58,3 +59,43 @@ def test_summary_names_the_score_of_the_task(
     printed = capsys.readouterr().out
     assert f"{score} (40.00% to 60.00%, n = 40)" in printed
     assert f"Agreement  98.40% with the float network: the share of {agreed}\n" in printed
+
+
+BRACKETS = "map[a] [/x].png"  # to rich a tag that opens and one that closes what was not open
+
+
+def test_text_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    display.tell(f"Wrote {BRACKETS}")
+    display.tell("caf\udce9 :cat:", display.err, style="red")
+    display.TerminalReporter().say(BRACKETS)
+    display.LineProgress(BRACKETS)
+    printed = capsys.readouterr()
+    assert printed.out == f"Wrote {BRACKETS}\n"
+    assert printed.err == f"caf\\udce9 :cat:\n{BRACKETS}\n{BRACKETS} ...\n"
+
+
+def test_folder_in_brackets_is_named_in_the_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / BRACKETS
+    display.print_summary(artefact("top-1", folder))  # type: ignore[arg-type]
+    assert f"Report     {folder / 'report.html'}\n" in capsys.readouterr().out
+
+
+def test_sample_names_a_folder_in_brackets(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "map[a] ["
+    folder.mkdir()
+    assert run("sample", "digits", folder / "x]").out == f"Wrote {folder / 'x]'}\n"
+
+
+def test_profile_names_a_file_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    devices.print_check(SimpleNamespace(wholes=()), None, Path(BRACKETS))  # type: ignore[arg-type]
+    assert capsys.readouterr().out.endswith(f"Wrote {BRACKETS}\n")
+
+
+def test_what_is_printed_with_markup_is_escaped() -> None:
+    """All other text goes through `tell`."""
+    for path in sorted(Path(display.__file__).parent.glob("*.py")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if ".print(" in line and ".print(grid)" not in line:
+                assert "escape(" in line or "markup=False" in line, f"{path.name}: {line}"

@@ -35,10 +35,11 @@ def test_predict_says_and_draws_what_it_sees(
 ) -> None:
     task, out, data = fitted
     monkeypatch.setattr("pocketvision.boxes.TOLD", Selection(least=0.0, most=5))  # hardly trained
-    image, seen = data / "images" / "0.png", tmp_path / "seen.png"
+    image, seen = data / "images" / "0.png", tmp_path / "map[a] [" / "x].png"  # tags, to rich
+    seen.parent.mkdir()
     said = run("predict", out, image, "--out", seen)
     assert said.code == 0
-    assert "Wrote" in said.out
+    assert said.out.endswith(f"Wrote {seen}\n")
     with Image.open(seen) as drawn, Image.open(image) as photo:
         assert drawn.size == (WIDTH, HEIGHT)
         changed = (np.asarray(drawn) != np.asarray(photo.convert("RGB"))).any()

@@ -44,21 +44,21 @@ def main() -> None:
     try:
         app()
     except PocketvisionError as error:
-        display.err.print(f"Error: {error}", style="red", markup=False, highlight=False)
+        display.tell(f"Error: {error}", display.err, style="red")
         sys.exit(error.exit_code)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         reason = error.strerror or str(error)
-        display.err.print(f"Error: {reason}{where}", style="red", markup=False, highlight=False)
+        display.tell(f"Error: {reason}{where}", display.err, style="red")
         sys.exit(2)
     except RuntimeError as error:
         if "torchvision" not in str(error):
             raise
-        display.err.print(
+        display.tell(
             "Error: the installed torchvision does not fit the installed torch, and keeps other "
             "packages from loading. pocketvision does not need it: pip uninstall torchvision",
+            display.err,
             style="red",
-            highlight=False,
         )
         sys.exit(2)
 
@@ -219,7 +219,7 @@ def sample(
     """Write a small real data set that ships inside a dependency."""
     from pocketvision.data.samples import write_sample
 
-    display.out.print(f"Wrote {write_sample(name, folder)}", highlight=False)
+    display.tell(f"Wrote {write_sample(name, folder)}")
 
 
 app.command()(predicting.predict)

@@ -71,17 +71,16 @@ def profile(
         elif out is not None:
             print_check(*run_profile(config, out, reporter), out)
     except KeyboardInterrupt:
-        display.err.print(
-            "Interrupted; what was timed is kept. Run the same command again to go on.",
-            highlight=False,
+        display.tell(
+            "Interrupted; what was timed is kept. Run the same command again to go on.", display.err
         )
         raise typer.Exit(130) from None
 
 
 def print_check(table: DeviceTable, check: TableCheck | None, out: Path) -> None:
     """How good the sums are, and where the table is."""
-    display.out.print(check_sentence(table, check), highlight=False)
-    display.out.print(f"Wrote {out}", highlight=False)
+    display.tell(check_sentence(table, check))
+    display.tell(f"Wrote {out}")
 
 
 def check_sentence(table: DeviceTable, check: TableCheck | None) -> str:

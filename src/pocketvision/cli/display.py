@@ -33,6 +33,11 @@ out = Console(soft_wrap=True, emoji=False)
 err = Console(stderr=True, soft_wrap=True, emoji=False)
 
 
+def tell(text: str, console: Console = out, style: str = "") -> None:
+    """Print text as it is: brackets in a path or a name are no markup, figures have no colours."""
+    console.print(printable(text), style=style, markup=False, highlight=False)
+
+
 Result = TypeVar("Result")
 
 
@@ -44,7 +49,7 @@ def carried_out(work: Callable[[TerminalReporter, str], Result]) -> Result:
     try:
         return work(TerminalReporter(), shlex.join(["pocketvision", *sys.argv[1:]]))
     except KeyboardInterrupt:
-        err.print("Interrupted. Run the same command again to go on.", highlight=False)
+        tell("Interrupted. Run the same command again to go on.", err)
         raise typer.Exit(130) from None
 
 
@@ -54,7 +59,7 @@ class LineProgress:
     def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.title, self.clock = title, clock
         self.started = self.last = clock()
-        err.print(f"{title} ...", highlight=False, markup=False)
+        tell(f"{title} ...", err)
 
     def __call__(self, done: int, total: int, note: str) -> None:
         now = self.clock()
@@ -63,14 +68,14 @@ class LineProgress:
         self.last = now
         left = format_time((now - self.started) * (total - done) / done)
         line = f"{self.title}: {done}/{total}, about {left} left"
-        err.print(f"{line}, {note}" if note else line, highlight=False, markup=False)
+        tell(f"{line}, {note}" if note else line, err)
 
 
 class TerminalReporter:
     """Sentences, and bars with the time left; in a pipe, one line for each piece of work."""
 
     def say(self, sentence: str) -> None:
-        err.print(escape(sentence), highlight=False)
+        tell(sentence, err)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Advance]:
@@ -78,7 +83,7 @@ class TerminalReporter:
             yield LineProgress(title)
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeRemainingColumn(),
@@ -151,7 +156,7 @@ def print_summary(artefact: Artefact) -> None:
         f"Report     {folder / 'report.html'}",
         f"Try        python {folder / 'model' / 'run.py'} PHOTO",
     ):
-        out.print(escape(line), highlight=False)
+        tell(line)
 
 
 def target_lines(target: OnTarget | None) -> list[str]:
@@ -217,7 +222,7 @@ def print_timing(timing: Timing) -> None:
         lines.append(f"Memory      {memory_text(timing.peak_bytes)}")
     lines.append(f"Conditions  {conditions_text(timing.conditions)}")
     for line in lines:
-        out.print(line, highlight=False, markup=False)
+        tell(line)
 
 
 def print_predictions(predictions: dict[str, Prediction], top: int) -> None:
@@ -249,4 +254,4 @@ def print_verification(found: Verification) -> None:
         "the recorded machine" if found.same_machine else "another machine than the recorded one"
     )
     left = f"; not checked: {', '.join(found.not_checked)}" if found.not_checked else ""
-    out.print(f"{'pass' if found.passed else 'FAIL'} (on {where}){left}", highlight=False)
+    tell(f"{'pass' if found.passed else 'FAIL'} (on {where}){left}")

@@ -184,7 +184,7 @@ def print_photo_findings(found: PhotoFindings) -> None:
     """Images by class and split, and the findings, the gravest first."""
     totals = ", ".join(f"{name} {total:,}" for name, total in found.totals.items())
     line = f"{found.folder}: {found.images:,} images, {len(found.classes):,} classes"
-    display.out.print(escape(f"{line}; {totals}." if totals else f"{line}."), highlight=False)
+    display.tell(f"{line}; {totals}." if totals else f"{line}.")
     told = "" if found.counted == "images" else f", {found.counted}"
     grid = display.table("", "class", *(f">{name}{told}" for name in found.counts))
     for label, name in enumerate(found.classes):
@@ -194,7 +194,7 @@ def print_photo_findings(found: PhotoFindings) -> None:
         display.show(grid)
     print_list(one.finding for one in found.findings)
     if not found.findings:
-        display.out.print("Nothing found.", highlight=False)
+        display.tell("Nothing found.")
 
 
 def print_list(findings: Iterable[Finding]) -> None:
@@ -231,13 +231,10 @@ def print_findings(found: SceneFindings) -> None:
     """The facts, the classes, the leakage of every split, and the findings, the gravest first."""
     height, width, bands = found.shape
     values = "" if found.value_range is None else " of {:g} to {:g}".format(*found.value_range)
-    display.out.print(
-        escape(
-            f"{found.name}: {height}x{width} pixels, {bands} bands, {found.dtype}{values}; "
-            f"{found.missing:,} pixels without a measurement; {len(found.dead)} dead bands, "
-            f"{len(found.noisy)} noisy ones."
-        ),
-        highlight=False,
+    display.tell(
+        f"{found.name}: {height}x{width} pixels, {bands} bands, {found.dtype}{values}; "
+        f"{found.missing:,} pixels without a measurement; {len(found.dead)} dead bands, "
+        f"{len(found.noisy)} noisy ones."
     )
     total = max(1, sum(found.counts))
     grid = display.table("", "class", ">labelled", ">share", ">regions")

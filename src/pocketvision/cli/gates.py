@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -80,19 +78,17 @@ def reproduce(
             f"{folder} holds a network for a scene, and only photos are replayed; run the command "
             "in its record.json again with another --out, and compare the two reports."
         )
-    try:
-        found = reproduce_photos(
+    found = display.carried_out(
+        lambda reporter, command: reproduce_photos(
             folder,
             out,
             data=data,
             only=only,
             weights=weights,
-            command=shlex.join(["pocketvision", *sys.argv[1:]]),
-            reporter=display.TerminalReporter(),
+            command=command,
+            reporter=reporter,
         )
-    except KeyboardInterrupt:
-        display.err.print("Interrupted. Run the same command again to go on.", highlight=False)
-        raise typer.Exit(130) from None
+    )
     _answer(found, json)
 
 

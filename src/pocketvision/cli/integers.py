@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from pocketvision.budget import format_latency, format_size
 from pocketvision.cli import display, options
@@ -72,7 +71,7 @@ def quantize(
             command=shlex.join(["pocketvision", *sys.argv[1:]]),
         )
     except KeyboardInterrupt:
-        display.err.print("Interrupted; nothing was written.", highlight=False)
+        display.tell("Interrupted; nothing was written.", display.err)
         raise typer.Exit(130) from None
     if json:
         print((out / QUANTIZATION).read_text())
@@ -102,4 +101,4 @@ def print_quantized(record: QuantizationRecord, out: Path) -> None:
     lines += [f"What costs most in integers: {names}." if names else ""]
     lines += [f"The page: {out / 'report.html'}"]
     for line in filter(None, lines):
-        display.out.print(escape(line), highlight=False)
+        display.tell(line)

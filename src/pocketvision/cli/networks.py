@@ -119,7 +119,7 @@ def compare(
         tables.print_side_by_side(found)
     if out is not None:
         write_page(found, out)
-        display.err.print(f"Wrote {out}", highlight=False, markup=False)
+        display.tell(f"Wrote {out}", display.err)
 
 
 def measure(

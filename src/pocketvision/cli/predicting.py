@@ -89,7 +89,7 @@ def _segment(
             grid.add_row(shown, escape(name), f"{share:.1%}")
     display.show(grid)
     if out is not None:
-        display.out.print(f"Wrote {out}", highlight=False)
+        display.tell(f"Wrote {out}")
 
 
 def _detect(artefact: Artefact, images: list[Path], out: Path | None, json: bool) -> None:
@@ -124,4 +124,4 @@ def _detect(artefact: Artefact, images: list[Path], out: Path | None, json: bool
             grid.add_row(escape(display.printable(path)), "nothing", "", "")
     display.show(grid)
     if out is not None:
-        display.out.print(f"Wrote {out}", highlight=False)
+        display.tell(f"Wrote {out}")

@@ -145,10 +145,8 @@ def map_scene(
         grid.add_row(escape(name), f"{pixels:,}", f"{pixels / max(1, found.classified):.1%}")
     display.show(grid)
     for path in found.files:
-        display.out.print(f"Wrote {path}", highlight=False, markup=False)
-    display.out.print(
-        f"{found.classified:,} pixels in {found.seconds:.2f} s", highlight=False, markup=False
-    )
+        display.tell(f"Wrote {path}")
+    display.tell(f"{found.classified:,} pixels in {found.seconds:.2f} s")
 
 
 def print_summary(artefact: SceneArtefact) -> None:
@@ -156,7 +154,7 @@ def print_summary(artefact: SceneArtefact) -> None:
     from pocketvision.report.scene_rows import method_rows, spread_number, spread_percent
 
     record, folder = artefact.record, artefact.folder
-    display.out.print(escape(record.verdict.sentence), style="bold", highlight=False)
+    display.tell(record.verdict.sentence, style="bold")
     columns = (
         ">OA",
         ">AA",
@@ -185,4 +183,4 @@ def print_summary(artefact: SceneArtefact) -> None:
         f"Report     {folder / 'report.html'}",
         f"Try        python {folder / 'model' / 'run.py'} cube.npy classes.npy",
     ):
-        display.out.print(escape(line), highlight=False)
+        display.tell(line)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from pocketvision.budget import format_latency, format_size
-from pocketvision.cli.display import out, show, table
+from pocketvision.cli.display import show, table, tell
 
 if TYPE_CHECKING:
     from pocketvision.measure.activations import ActivationMemory
@@ -40,10 +40,7 @@ def print_models(names: list[str]) -> None:
             ", ".join(same),
         )
     show(grid)
-    out.print(
-        'top-1: ImageNet, as published. fit: "asked" is considered only where --models names it.',
-        highlight=False,
-    )
+    tell('top-1: ImageNet, as published. fit: "asked" is considered only where --models names it.')
 
 
 def _usual_point(points: tuple[Point, ...]) -> Point:
@@ -70,7 +67,7 @@ def print_description(found: Description) -> None:
             f"{row.parameters:,}",
         )
     show(grid)
-    out.print()
+    tell("")
     _print_shares(found.shares)
     totals = found.totals
     for line in (
@@ -84,7 +81,7 @@ def print_description(found: Description) -> None:
         f"Estimated total size        {_megabytes(totals.total_bytes)}   batch 1, float32, "
         "1 MB = 10^6 bytes",
     ):
-        out.print(line, highlight=False)
+        tell(line)
 
 
 def _print_shares(shares: tuple[Share, ...]) -> None:
@@ -128,7 +125,7 @@ def print_memory(memory: ActivationMemory) -> None:
         grid.add_row(block.name, block.kind.replace("_", " "), *sizes)
     grid.add_row("M(G)", "", *(_kilobytes(memory.peak_bytes[t]) for t in slices), style="bold")
     show(grid)
-    out.print(_floor_sentence(memory), highlight=False)
+    tell(_floor_sentence(memory))
 
 
 def _floor_sentence(memory: ActivationMemory) -> str:
@@ -169,24 +166,19 @@ def print_side_by_side(found: SideBySide) -> None:
         for number, files in enumerate(_file_columns(side) or [()]):
             grid.add_row(*(known if number == 0 else ("",) * len(known)), *files)
     show(grid)
-    out.print(
-        "top-1: ImageNet, of the float network: the papers, or their authors' checkpoints.",
-        highlight=False,
-    )
+    tell("top-1: ImageNet, of the float network: the papers, or their authors' checkpoints.")
     if found.machine is None:
         return
     threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
-    out.print(
+    tell(
         f"latency: median of 1 image; images/s: batches of {found.batch}; timed in turns, {threads}"
-        f", {found.machine.cpu}",
-        highlight=False,
-        markup=False,
+        f", {found.machine.cpu}"
     )
     for side in found.networks:
         for file in side.files:
             if noise := file.latency.noise or file.batched.noise:
                 line = f"{side.network}, {file.runtime} {file.precision}: {noise}"
-                out.print(line, highlight=False, markup=False)
+                tell(line)
 
 
 def _file_columns(side: Side) -> list[tuple[str, ...]]:
