@@ -127,6 +127,22 @@ def test_nothing_is_timed_twice_on_one_machine(
     assert run_profile(config, tmp_path / "two.json")[0] == first
 
 
+def test_two_runs_at_once_keep_what_both_timed(config: ProfileConfig) -> None:
+    """The later to write had read the table before the other added to it."""
+    networks, runtime = networks_of(config), get_runtime("onnxruntime")
+    first, second = (local_table.LocalTable(runtime, "f32", 1) for _ in range(2))
+    carriers = networks.carriers
+    first.ensure_carriers(carriers[:2])
+    second.ensure_carriers(carriers[1:3])
+    first.check(networks.wholes[:1])
+    second.check(networks.wholes[1:2])
+    kept = local_table.LocalTable(runtime, "f32", 1).sums.table
+    assert {timed.network for timed in kept.carriers} >= set(carriers[:3])
+    assert [timed.network for timed in kept.wholes].count(networks.wholes[0]) == 1
+    assert {timed.network for timed in kept.wholes} == set(networks.wholes[:2])
+    assert len({timed.network for timed in kept.carriers}) == len(kept.carriers)
+
+
 def test_interruption_keeps_what_was_timed(
     config: ProfileConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

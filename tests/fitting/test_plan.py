@@ -289,6 +289,48 @@ def test_noisy_and_unreadable_measurements_are_made_again(
     assert plan.MeasuredCache(threads=1).entries == {}
 
 
+def test_two_runs_at_once_keep_what_both_measured(
+    everything: list[Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path))
+    one, other, third = (candidate.spec for candidate in everything[:3])
+    first, second = plan.MeasuredCache(threads=1), plan.MeasuredCache(threads=1)
+    measured = ranking.Measured(size_bytes=1, latency=latency(1.0))
+    for cache, spec in ((first, one), (second, other), (first, third)):
+        cache.put(spec, "onnxruntime", "f32", measured)
+        cache.save()
+    kept = plan.MeasuredCache(threads=1)
+    assert all(kept.get(spec, "onnxruntime", "f32") for spec in (one, other, third))
+
+
+def test_later_figure_of_another_run_is_not_taken_back(
+    everything: list[Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that only read a noisy figure does not write it over the better one."""
+    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path))
+    one, other = everything[0].spec, everything[1].spec
+    noisy = ranking.Measured(size_bytes=1, latency=latency(1.0, "wide"))
+    before = plan.MeasuredCache(threads=1)
+    before.put(one, "onnxruntime", "f32", noisy)
+    before.save()
+    first, second = plan.MeasuredCache(threads=1), plan.MeasuredCache(threads=1)
+    first.put(one, "onnxruntime", "f32", replace(noisy, latency=latency(2.0)))
+    first.save()
+    second.put(other, "onnxruntime", "f32", noisy)
+    second.save()
+    found = plan.MeasuredCache(threads=1).get(one, "onnxruntime", "f32")
+    assert found is not None
+    assert found.latency == latency(2.0)
+
+
+def test_cache_that_cannot_be_read_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path))
+    plan.MeasuredCache(threads=1).path.mkdir(parents=True)
+    assert plan.MeasuredCache(threads=1).entries == {}
+
+
 def test_figures_taken_while_threads_had_to_wait_are_noisy_and_taken_again(
     everything: list[Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

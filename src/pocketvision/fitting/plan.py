@@ -44,21 +44,26 @@ class MeasuredCache:
 
     def __init__(self, threads: int) -> None:
         self.path = cache_folder() / "latency" / f"{machine_key()}-{threads}.json"
-        self.entries: dict[str, Measured] = {}
-        if self.path.exists():
-            # Figures of another version, or damaged ones, are only measured again.
-            with contextlib.suppress(ArtefactError):
-                text = self.path.read_bytes()
-                self.entries = dict(from_json(MeasuredFile, text, source=str(self.path)).entries)
+        self.entries = self._read()
+        self.added: dict[str, Measured] = {}  # by this run
+
+    def _read(self) -> dict[str, Measured]:
+        # Figures of another version, or damaged ones, are only measured again.
+        with contextlib.suppress(ArtefactError, OSError):
+            text = self.path.read_bytes()
+            return dict(from_json(MeasuredFile, text, source=str(self.path)).entries)
+        return {}
 
     def get(self, spec: AnySpec, runtime: str, precision: str) -> Measured | None:
         return self.entries.get(_key(spec, runtime, precision))
 
     def put(self, spec: AnySpec, runtime: str, precision: str, measured: Measured) -> None:
-        self.entries[_key(spec, runtime, precision)] = measured
+        self.added[_key(spec, runtime, precision)] = measured
+        self.entries |= self.added
 
     def save(self) -> None:
-        write_atomic(self.path, to_json(MeasuredFile(entries=self.entries)))
+        """Write what this run measured beside what others have written since it began."""
+        write_atomic(self.path, to_json(MeasuredFile(entries=self._read() | self.added)))
 
     def holds(
         self, spec: AnySpec, runtime: Runtime, precisions: tuple[str, ...], budget: Budget

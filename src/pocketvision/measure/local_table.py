@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -37,20 +38,19 @@ class LocalTable:
         makers = [installed_version(name) for name in MAKERS]
         key = sha256_bytes(f"{machine_key()} {makers}".encode())[:16]
         self.path = cache_folder() / "tables" / f"{key}-{runtime.name}-{precision}-{threads}.json"
-        self._load()
+        self.sums = LatencyTable(self._read())
 
-    def _load(self) -> None:
-        table = DeviceTable(
+    def _read(self) -> DeviceTable:
+        # A table of another version, or a damaged one, is only measured again.
+        with contextlib.suppress(ArtefactError, OSError):
+            return from_json(DeviceTable, self.path.read_bytes(), source=str(self.path))
+        return DeviceTable(
             machine=machine(),
             runtime=self.runtime.name,
             precision=self.precision,
             threads=self.threads,
             carriers=(),
         )
-        # A table of another version, or a damaged one, is only measured again.
-        with contextlib.suppress(ArtefactError, OSError):
-            table = from_json(DeviceTable, self.path.read_bytes(), source=str(self.path))
-        self.sums = LatencyTable(table)
 
     def ensure(self, specs: Iterable[ArchSpec]) -> None:
         """Time the blocks of these networks that no run on this machine timed before."""
@@ -64,9 +64,7 @@ class LocalTable:
         for start in range(0, len(unknown), CHUNK):
             if progress is not None:
                 progress(start, len(unknown))
-            found = self.time(unknown[start : start + CHUNK], CARRIERS)
-            table = self.sums.table
-            self._keep(replace(table, carriers=(*table.carriers, *found)))
+            self._keep(carriers=self.time(unknown[start : start + CHUNK], CARRIERS))
 
     def unknown(self, carriers: Iterable[ArchSpec]) -> list[ArchSpec]:
         """Those that were never timed here."""
@@ -89,9 +87,7 @@ class LocalTable:
         for start in range(0, len(unknown), CHUNK):
             if progress is not None:
                 progress(start, len(unknown))
-            found = self.time(unknown[start : start + CHUNK], WHOLES)
-            table = self.sums.table
-            self._keep(replace(table, wholes=(*table.wholes, *found)))
+            self._keep(wholes=self.time(unknown[start : start + CHUNK], WHOLES))
 
     def time(self, specs: Sequence[ArchSpec], protocol: LatencyProtocol) -> tuple[Timed, ...]:
         """Untrained files of these networks, timed in turns."""
@@ -108,6 +104,21 @@ class LocalTable:
         session = self.runtime.session(path, self.precision, self.threads)
         return partial(session.run, noise(1, spec))
 
-    def _keep(self, table: DeviceTable) -> None:
+    def _keep(self, *, carriers: tuple[Timed, ...] = (), wholes: tuple[Timed, ...] = ()) -> None:
+        """Add to the table and to its file, beside what others have written since it was read."""
+        ours, theirs = self.sums.table, self._read()
+        table = replace(
+            ours,
+            carriers=_once(ours.carriers, carriers, theirs.carriers),
+            wholes=_once(ours.wholes, wholes, theirs.wholes),
+        )
         write_atomic(self.path, to_json(table, indent=None))
         self.sums = LatencyTable(table)
+
+
+def _once(*parts: tuple[Timed, ...]) -> tuple[Timed, ...]:
+    """All of them; of a network that is there twice, the first."""
+    found: dict[ArchSpec, Timed] = {}
+    for timed in itertools.chain(*parts):
+        found.setdefault(timed.network, timed)
+    return tuple(found.values())
