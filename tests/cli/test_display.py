@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -99,3 +102,18 @@ def test_what_is_printed_with_markup_is_escaped() -> None:
         for line in path.read_text(encoding="utf-8").splitlines():
             if ".print(" in line and ".print(grid)" not in line:
                 assert "escape(" in line or "markup=False" in line, f"{path.name}: {line}"
+
+
+def test_record_is_printed_where_text_is_not_utf_8_by_default(tmp_path: Path) -> None:
+    record = '{"classes": ["café"]}'
+    (tmp_path / "record.json").write_text(record, encoding="utf-8")
+    code = "import pathlib, sys; from pocketvision.cli import display as d; "
+    code += "d.print_record(pathlib.Path(sys.argv[1]))"
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "utf-8"}
+    printed = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", code, tmp_path],
+        check=True,
+        capture_output=True,
+        env=os.environ | plain,
+    )
+    assert printed.stdout.decode("utf-8") == f"{record}\n"

@@ -20,6 +20,8 @@ from rich.table import Table
 from pocketvision.budget import format_latency, format_size, format_time
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pocketvision.fitting.artefact import Artefact, Prediction
     from pocketvision.fitting.checks import Verification
     from pocketvision.fitting.reporter import Advance
@@ -101,6 +103,18 @@ def print_json(value: object) -> None:
     print(printable(json.dumps(value, ensure_ascii=False, indent=2)))
 
 
+def print_record(folder: Path) -> None:
+    """The record that lies in the folder of a fit, as it is written."""
+    from pocketvision.fitting.artefact import RECORD
+
+    print_file(folder / RECORD)
+
+
+def print_file(path: Path) -> None:
+    """A JSON file of ours on standard output."""
+    print(path.read_text(encoding="utf-8"))
+
+
 def printable(text: str) -> str:
     """Names that are no Unicode text could not be printed."""
     return text.encode(errors="backslashreplace").decode()
@@ -125,7 +139,7 @@ def show(grid: Table) -> None:
 def print_artefact(artefact: Artefact, *, as_json: bool) -> None:
     """What came out: the verdict for people, or the whole record for programs."""
     if as_json:
-        print((artefact.folder / "record.json").read_text())
+        print_record(artefact.folder)
     else:
         print_summary(artefact)
 

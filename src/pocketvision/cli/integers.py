@@ -74,7 +74,7 @@ def quantize(
         display.tell("Interrupted; nothing was written.", display.err)
         raise typer.Exit(130) from None
     if json:
-        print((out / QUANTIZATION).read_text())
+        display.print_file(out / QUANTIZATION)
     else:
         print_quantized(record, out)
 

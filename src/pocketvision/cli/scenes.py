@@ -107,7 +107,7 @@ def fit(
         lambda reporter, command: run_scene_fit(config, out, reporter, command=command)
     )
     if json:
-        print((artefact.folder / "record.json").read_text())
+        display.print_record(artefact.folder)
     else:
         print_summary(artefact)
 
