@@ -196,8 +196,7 @@ def netadapt(asked: Options, seed: int, data: Path, start: Artefact) -> Artefact
     shrinking = ShrinkConfig(
         source=str(start.folder),
         images=str(data),
-        latency_ms=target_ms(asked, start),
-        time_s=asked.time_s,
+        budget=Budget(latency_ms=target_ms(asked, start), time_s=asked.time_s),
         runtime=RUNTIME.name,
         precision=PRECISION,
         step=asked.step,

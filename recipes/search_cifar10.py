@@ -37,11 +37,11 @@ from pocketvision.cli.display import TerminalReporter
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import RUN, Artefact, load
 from pocketvision.fitting.search import run_search
-from pocketvision.fitting.search_arms import ARMS, MULTIPLIERS, SEARCH
+from pocketvision.fitting.search_arms import MULTIPLIERS, SEARCH
 from pocketvision.fitting.search_config import SearchConfig, SearchState
 from pocketvision.fitting.search_log import ScoreLog
 from pocketvision.fitting.search_plan import arms_of
-from pocketvision.fitting.search_start import SEARCHING, STATE
+from pocketvision.fitting.search_start import ARMS, SEARCHING, STATE
 from pocketvision.record import Sampling
 from pocketvision.storage import from_json
 

@@ -65,7 +65,7 @@ def whole(run: Path, record: Record) -> tuple[float | None, float]:
         return search.config.budget.time_s, record.spent_s
     if shrinking.exists():
         shrink = from_json(ShrinkState, shrinking.read_bytes(), source=str(shrinking))
-        return shrink.config.time_s, shrink.spent_s + record.spent_s
+        return shrink.config.budget.time_s, shrink.spent_s + record.spent_s
     return record.budget.time_s, record.spent_s
 
 

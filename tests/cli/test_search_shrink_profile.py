@@ -25,7 +25,7 @@ resolutions = [32]
 c_out = 16
 stride = 2
 depths = [1]
-kernels = [3]
+kernels = [3, 5, 7]
 expansions = [1.0]
 attention = [false]
 acts = ["relu"]
@@ -100,7 +100,7 @@ def test_shrink_hands_its_words_on(
     assert "Run the same command again to go on" in done.err
     (config,) = asked
     assert (config.source, config.images, config.latency_ms) == ("fitted", "photos", 2.0)
-    assert (config.time_s, config.step, config.augmentation.flip) == (1800.0, 0.02, 0.0)
+    assert (config.budget.time_s, config.step, config.augmentation.flip) == (1800.0, 0.02, 0.0)
 
 
 def test_search_hands_its_words_on(

@@ -255,6 +255,13 @@ def test_images_that_are_decoded_need_no_time_for_it(
     assert workload_of(run).decode_s == 0
 
 
+def test_time_that_was_spent_before_a_run_is_of_its_time(photos: Path, tmp_path: Path) -> None:
+    config = replace(QUICK, data=str(photos), budget=replace(QUICK.budget, time_s=900.0))
+    run = open_run(config, tmp_path / "out", Told(), "", 500.0)
+    assert 500 <= run.clock.spent_s < 900
+    assert run.state.spent_s >= 500
+
+
 def test_impossible_budget_names_the_nearest_and_leaves_no_folder(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mortal import Killed, dying
 from small_runs import Told, write_photos
 from target_tables import table_of, write_table
@@ -27,27 +29,46 @@ from pocketvision.errors import (
     MissingExtraError,
     NoisyError,
 )
-from pocketvision.fitting import search, search_arms, search_networks, search_start, shrink_start
+from pocketvision.fitting import (
+    fastest,
+    search,
+    search_arms,
+    search_networks,
+    search_scoring,
+    search_start,
+    shrink_start,
+)
 from pocketvision.fitting.artefact import Artefact, load
+from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.search import run_search
-from pocketvision.fitting.search_arms import best_of, sentence_of
+from pocketvision.fitting.search_arms import best_of, by_chance, sentence_of
 from pocketvision.fitting.search_config import SearchConfig, SearchState
 from pocketvision.fitting.search_log import LOG, ScoreLog
-from pocketvision.fitting.search_plan import SCORING_SHARE, SUPERNET_SHARE, SearchPace, plan_of
+from pocketvision.fitting.search_networks import Planner
+from pocketvision.fitting.search_plan import (
+    SCORING_SHARE,
+    SUPERNET_RATE,
+    SUPERNET_SHARE,
+    SearchPace,
+    plan_of,
+)
 from pocketvision.fitting.search_scoring import score_members
 from pocketvision.fitting.search_start import Searching
+from pocketvision.fitting.search_work import warm_start
 from pocketvision.fitting.target_table import open_target
 from pocketvision.fitting.verify import verify
 from pocketvision.intervals import wilson
 from pocketvision.measure.count import count
-from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import Member
 from pocketvision.models.spaces import find_space
-from pocketvision.models.weights import load_classifier
+from pocketvision.models.supernet import Supernet
+from pocketvision.models.weights import load_classifier, save
 from pocketvision.record import Arm, Latency, Precision, Score
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import from_json, sha256_file, to_json
+from pocketvision.train.alarms import Diverged
+from pocketvision.train.supernet import CHECKPOINT
 
 MACS_A_MS = 2_000
 
@@ -68,14 +89,25 @@ class IdealTable:
         self.scale = latency.median_ms / (count(spec).macs / MACS_A_MS)
 
     def timed_whole(self, spec: ArchSpec) -> Latency:
-        ms = count(spec).macs / MACS_A_MS
+        ms = self.beyond(spec) * count(spec).macs / MACS_A_MS
         return Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=1)
+
+    def beyond(self, spec: ArchSpec) -> float:
+        """What a whole network takes, as a multiple of its blocks."""
+        return 1.0
+
+
+class CrookedTable(IdealTable):
+    """Some networks take more than their blocks, so that limits are corrected again and again."""
+
+    def beyond(self, spec: ArchSpec) -> float:
+        return 1.0 + count(spec).macs % 7 / 20
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ideal() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (search_start, shrink_start):
+        for module in (search_start, shrink_start, fastest):
             patch.setattr(module, "ScaledTable", IdealTable)
         patch.setattr(search_networks, "MAX_CANDIDATES", 2)
         yield
@@ -173,7 +205,13 @@ def test_found_is_the_busiest_of_the_best_finalists_within_the_limit(searched: P
 def test_death_at_any_score_or_save_comes_to_the_same(
     config: SearchConfig, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mortal, deaths = tmp_path / "mortal", 0
+    assert resumed(config, tmp_path / "mortal", monkeypatch) >= 2
+    assert_same(tmp_path / "mortal", searched)
+
+
+def resumed(config: SearchConfig, out: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Have a search die again and again until it ends; how often it did."""
+    deaths = 0
     while True:
         calls = [0]
         with monkeypatch.context() as patch:
@@ -181,16 +219,124 @@ def test_death_at_any_score_or_save_comes_to_the_same(
             for name in ("save_network", "save_supernet"):
                 patch.setattr(search, name, dying(getattr(search, name), calls, after=3))
             try:
-                run_search(config, mortal)
-                break
+                run_search(config, out)
+                return deaths
             except Killed:
                 deaths += 1
-    assert deaths >= 2
-    ours, theirs = mortal / "searching", searched / "searching"
-    assert (ours / LOG).read_text() == (theirs / LOG).read_text()
-    found = "found/network.safetensors"
-    assert sha256_file(ours / found) == sha256_file(theirs / found)
-    assert state_of(mortal).found == state_of(searched).found
+
+
+def assert_same(ours: Path, theirs: Path) -> None:
+    """Of two searches: what they scored, and what they found."""
+    logs = [(out / "searching" / LOG).read_text() for out in (ours, theirs)]
+    assert logs[0] == logs[1]
+    found = [out / "searching" / "found" / "network.safetensors" for out in (ours, theirs)]
+    assert sha256_file(found[0]) == sha256_file(found[1])
+    assert state_of(ours).found == state_of(theirs).found
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("method", ["evolution", "rl"])
+def test_corrected_limits_are_the_same_after_every_death(
+    method: Any, config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_start, "ScaledTable", CrookedTable)
+    asked = replace(config, method=method, evaluations=6)
+    run_search(asked, tmp_path / "whole")
+    finalists = state_of(tmp_path / "whole").finalists
+    assert {one.timed_in for one in finalists} >= {0, 1, 2}
+    assert any(one.origin == method for one in finalists)
+    assert resumed(asked, tmp_path / "mortal", monkeypatch) >= 4
+    assert_same(tmp_path / "mortal", tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("alone")
+def test_finalists_are_within_all_limits(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 9_000
+
+    def weighed(spec: ArchSpec, *rest: object) -> tuple[int, None]:
+        return count(spec).parameters, None
+
+    handed: list[Searching] = []
+    monkeypatch.setattr(search_scoring, "weighed", weighed)
+    monkeypatch.setattr(search, "run_arms", lambda searching, asked: handed.append(searching))
+    asked = replace(config, budget=replace(config.budget, size_bytes=limit))
+    run_search(asked, tmp_path / "out")
+    sizes = [one.size_bytes or 0 for one in state_of(tmp_path / "out").finalists]
+    assert min(sizes) <= limit < max(sizes)
+    found = state_of(tmp_path / "out").found
+    assert found is not None
+    assert (found.size_bytes or 0) <= limit
+    assert search_arms._shrink_config(handed[0], 60.0).budget == replace(asked.budget, time_s=60.0)
+
+
+@pytest.mark.usefixtures("alone")
+def test_supernet_that_diverges_begins_anew_at_a_lower_rate_once(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, rates = search.train_supernet, list[float]()
+
+    def once(supernet: Any, source: Any, pre: Any, config: Any, folder: Path, **named: Any) -> int:
+        rates.append(config.learning_rate)
+        assert not (folder / CHECKPOINT).exists()
+        if len(rates) == 1:
+            (folder / CHECKPOINT).touch()
+            raise Diverged("The training loss became nan at step 3.")
+        return original(supernet, source, pre, config, folder, **named)
+
+    def always(*arguments: object, **named: object) -> int:
+        raise Diverged("The training loss became nan at step 3.")
+
+    monkeypatch.setattr(search, "train_supernet", once)
+    run_search(config, tmp_path / "out", told := Told())
+    assert rates == [SUPERNET_RATE, SUPERNET_RATE / 10]
+    assert any("went back to its start" in sentence for sentence in told.sentences)
+    monkeypatch.setattr(search, "train_supernet", always)
+    with pytest.raises(GateError, match=r"had diverged before, .*0\.0003 since\. Look for broken"):
+        run_search(config, tmp_path / "other")
+
+
+def test_time_of_an_arm_that_was_killed_counts(shipped: Artefact) -> None:
+    state, arms = state_of(shipped.folder), shipped.folder / "searching" / "arms"
+    spent_s = load(arms / "search").state.spent_s
+    assert spent_s > 0
+    assert search_start._spent_s(state, arms) == state.spent_s
+    running = replace(state, arms=(), arm_begun_s=1000.0, spent_s=1000.0)
+    assert search_start._spent_s(running, arms) == pytest.approx(1000 + spent_s)
+    told = replace(running, spent_s=5000.0)  # one that ended by itself wrote all of it
+    assert search_start._spent_s(told, arms) == 5000.0
+
+
+@pytest.mark.usefixtures("alone")
+def test_other_workers_go_on_with_what_workers_began(
+    config: SearchConfig, searched: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(searched, out)
+    path = out / "searching" / "search.json"
+    path.write_text(to_json(replace(state_of(out), config=replace(config, workers=2))))
+    run_search(replace(config, workers=1), out, told := Told())
+    assert f"Going on with the unfinished search in {out}." in told.sentences
+    with pytest.raises(ConfigError, match="an unfinished run with other options"):
+        run_search(config, out)
+
+
+def test_weights_of_a_member_are_what_its_supernet_begins_with(
+    config: SearchConfig, tmp_path: Path
+) -> None:
+    assert config.space is not None
+    space = find_space(config.space)
+    member = space.sample(random.Random(3))
+    network = space.spec(member, 2).build(seed=5)
+    save(network, tmp_path / "begun", classes=("a", "b"))
+    supernet = Supernet(space, 2, seed=0)
+    before = supernet.extract(member).state_dict()
+    warm_start(supernet, str(tmp_path / "begun"), Silent())
+    after = supernet.extract(member).state_dict()
+    name = next(name for name in after if name.startswith("blocks") and name.endswith("weight"))
+    assert torch.equal(after[name], network.state_dict()[name])
+    assert not torch.equal(before[name], after[name])
 
 
 @pytest.mark.usefixtures("alone")
@@ -263,7 +409,7 @@ def test_what_ships_is_a_fitted_network_with_a_record_of_its_search(shipped: Art
     assert record.search is not None
     assert [(arm.name, arm.shipped) for arm in record.search.arms] == [("search", True)]
     assert record.network.label == record.search.arms[0].network
-    assert record.search.sentence == sentence_of(record.search.arms)
+    assert record.search.sentence.startswith(sentence_of(record.search.arms))
     assert {one.origin for one in record.search.scored} == {"evolution", "random"}
     assert 'id="search"' in (shipped.folder / "report.html").read_text()
     image = next(Path(shipped.state.config.data).rglob("*.png"))
@@ -375,6 +521,16 @@ def test_the_best_ships_and_it_is_said_whether_searching_was_worth_it(
     assert re.search(sentence, sentence_of(arms))
 
 
+def test_what_random_search_found_is_not_told_as_the_method_s(searched: Path) -> None:
+    found = state_of(searched).found
+    assert found is not None
+    assert by_chance(replace(found, origin="evolution"), "evolution") == []
+    assert by_chance(replace(found, origin="random"), "rl") == [
+        "The network of the search was found by random search, which scored as many members as "
+        "the controller."
+    ]
+
+
 def test_arm_that_comes_to_nothing_says_why_and_all_of_them_end_with_an_error(
     config: SearchConfig, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,14 +570,16 @@ def test_latency_of_a_target_is_by_its_table(config: SearchConfig, tmp_path: Pat
     assert config.space is not None
     space = find_space(config.space)
     members = [space.spec(member, 2) for member in space.covering()]
-    families = [
-        registry.spec(name, width=width, resolution=32, num_classes=2)
-        for name in search_networks.FAMILIES
-        for width in registry.widths(name)
-    ]
-    path = write_table(tmp_path / "table.json", table_of([*members, *families]))
-    asked = replace(config, target=path, runtime=None, budget=Budget(latency_ms=1.0))
-    run_search(asked, tmp_path / "out")
+    path = write_table(tmp_path / "table.json", table_of(members))
+    asked = replace(
+        config, target=path, runtime=None, budget=Budget(latency_ms=1.0), baselines="all"
+    )
+    run_search(asked, tmp_path / "out", told := Told())
+    assert any(
+        sentence.startswith("Nothing with plain multipliers is beside this search: target=")
+        for sentence in told.sentences
+    )
+    assert not state_of(tmp_path / "out").has_multipliers
     state, log = state_of(tmp_path / "out"), ScoreLog(tmp_path / "out" / "searching")
     assert (state.runtime, state.precision) == ("onnxruntime", "f32")
     assert state.limit_ms == pytest.approx(1.0 / 1.1)  # a table without whole networks
@@ -446,6 +604,31 @@ def test_time_too_short_for_one_generation_exits_3(config: SearchConfig) -> None
     plan = plan_of(timed, 100, quick, arm_s=3600.0, finish_s=60.0)
     assert plan.supernet_s <= SUPERNET_SHARE * 3540
     assert 2 * plan.evaluations * 0.1 <= SCORING_SHARE * 3540
+    few = replace(timed, supernet_steps=3, evaluations=4)
+    asked = plan_of(few, 100, quick, arm_s=3600.0, finish_s=60.0)
+    assert (asked.supernet_steps, asked.evaluations, asked.generation) == (3, 4, 4)
+    many = replace(timed, supernet_steps=100_000)
+    with pytest.raises(
+        BudgetError, match=r"--supernet-steps or --evaluations asked for: they take"
+    ):
+        plan_of(many, 100, quick, arm_s=3600.0, finish_s=60.0)
+
+
+@pytest.mark.usefixtures("alone")
+def test_space_of_the_user_needs_no_network_with_a_multiplier_within_the_budget(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*arguments: object, **named: object) -> None:
+        raise BudgetError("No network meets 200 ms.")
+
+    monkeypatch.setattr(Planner, "among", none)
+    run_search(replace(config, baselines="all"), tmp_path / "out", told := Told())
+    said = "Nothing with plain multipliers is beside this search: No network meets 200 ms."
+    assert said in told.sentences
+    state = state_of(tmp_path / "out")
+    assert (state.runtime, state.has_multipliers, state.published) == ("onnxruntime", False, None)
+    with pytest.raises(BudgetError, match="No network meets 200 ms"):
+        run_search(replace(config, space="v3_small"), tmp_path / "other")
 
 
 def test_other_images_and_other_options_are_refused(
@@ -483,6 +666,7 @@ def test_weights_of_no_member_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"weights=.* are of mobilenet_v1 .*: no member of tiny"):
         run_search(replace(config, weights=str(fitted.folder)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

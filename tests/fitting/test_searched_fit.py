@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,21 @@ def test_search_is_on_off_or_as_the_time_allows(tmp_path: Path) -> None:
 def test_time_that_does_not_hold_a_search_gives_a_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before: list[float] = []
+
+    def fit(config: FitConfig, *rest: object, spent_s: float, **named: object) -> FitConfig:
+        before.append(spent_s)
+        return config
+
     def too_short(*arguments: object, **named: object) -> None:
+        time.sleep(0.05)
         raise TooShort("The time is too short for a search.")
 
+    monkeypatch.setattr(pipeline, "run_fit", fit)
     monkeypatch.setattr(searched_fit, "run_search", too_short)
     found: object = run_searched_fit(LONG, "auto", tmp_path, told := Told())
     assert found == LONG
+    assert before[0] >= 0.05  # the time it took to find out counts
     assert told.sentences == ["No search: The time is too short for a search."]
     with pytest.raises(TooShort):
         run_searched_fit(LONG, "on", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sys
@@ -15,6 +16,7 @@ from mortal import Killed, dying
 from small_runs import Told, write_photos
 from target_tables import DEVICE, small_networks, table_of, write_table
 
+from pocketvision.budget import Budget
 from pocketvision.compress.netadapt import narrowest
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, MissingExtraError
@@ -25,6 +27,7 @@ from pocketvision.fitting.shrink import run_shrink
 from pocketvision.fitting.shrink_config import ShrinkConfig, ShrinkState
 from pocketvision.fitting.shrink_pace import pace_for
 from pocketvision.fitting.target_table import TargetTable
+from pocketvision.fitting.workers import HANG_S, LONGEST_HANG_S, hanging_s
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.weights import load_classifier
@@ -72,7 +75,7 @@ def config(fitted: Artefact, photos: Path) -> ShrinkConfig:
     return ShrinkConfig(
         source=str(fitted.folder),
         images=str(photos),
-        latency_ms=80.0,
+        budget=Budget(latency_ms=80.0),
         runtime="onnxruntime",
         step=0.1,
         brief_steps=1,
@@ -171,6 +174,30 @@ def test_death_at_any_score_or_save_comes_to_the_same_network(
     assert sha256_file(mortal / place) == sha256_file(narrowed / place)
 
 
+def test_slow_proposals_are_not_taken_for_workers_that_hang(
+    config: ShrinkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[float] = []
+
+    def pool(workers: object, *, hang_s: float) -> None:
+        allowed.append(hang_s)
+        raise KeyboardInterrupt
+
+    clock = itertools.count(0.0, 100.0)  # seconds, between two looks
+    monkeypatch.setattr(shrink, "open_pool", pool)
+    monkeypatch.setattr(shrink_start.time, "monotonic", lambda: next(clock))
+    with pytest.raises(KeyboardInterrupt):
+        run_shrink(replace(config, workers=2), tmp_path / "out")
+    score_s = state_of(tmp_path / "out").score_s
+    assert score_s >= 100
+    assert allowed == [10 * score_s]
+
+
+def test_a_quick_score_leaves_workers_their_usual_time() -> None:
+    assert hanging_s(0.5) == HANG_S
+    assert hanging_s(1e6) == LONGEST_HANG_S
+
+
 @pytest.mark.usefixtures("alone")
 def test_scores_of_other_proposals_are_not_taken_for_these(
     config: ShrinkConfig, narrowed: Path, tmp_path: Path
@@ -182,6 +209,30 @@ def test_scores_of_other_proposals_are_not_taken_for_these(
     (tmp_path / "out" / "shrinking" / "shrink.json").write_text(to_json(begun))
     run_shrink(config, tmp_path / "out")
     assert state_of(tmp_path / "out").steps == state.steps
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("alone")
+def test_two_workers_narrow_as_one_does(config: ShrinkConfig, tmp_path: Path) -> None:
+    for name, workers in (("one", 1), ("two", 2)):
+        run_shrink(replace(config, workers=workers), tmp_path / name)
+    one, two = state_of(tmp_path / "one"), state_of(tmp_path / "two")
+    assert len(one.steps) >= 2
+    assert [step.network for step in one.steps] == [step.network for step in two.steps]
+    assert [step.proposals for step in one.steps] == [step.proposals for step in two.steps]
+
+
+def test_size_and_memory_are_limits_of_what_ships(
+    config: ShrinkConfig, narrowed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shrink, "run_fit", give_config)
+    budget = Budget(latency_ms=80.0, size_bytes=500_000, memory_bytes=9_000_000)
+    shutil.copytree(narrowed, tmp_path / "out")
+    path = tmp_path / "out" / "shrinking" / "shrink.json"
+    path.write_text(to_json(replace(state_of(narrowed), config=replace(config, budget=budget))))
+    found: object = run_shrink(replace(config, budget=budget), tmp_path / "out")
+    assert isinstance(found, FitConfig)
+    assert found.budget == budget
 
 
 @pytest.mark.usefixtures("alone")
@@ -216,7 +267,7 @@ def test_latency_that_is_met_already_is_said(config: ShrinkConfig, tmp_path: Pat
     with pytest.raises(
         ConfigError, match=r"takes 100 ms as f32 on onnxruntime, within 1 s already"
     ):
-        run_shrink(replace(config, latency_ms=1000.0), tmp_path / "out")
+        run_shrink(replace(config, budget=Budget(latency_ms=1000.0)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -224,7 +275,7 @@ def test_latency_that_no_width_reaches_exits_3_and_names_the_nearest(
     config: ShrinkConfig, tmp_path: Path
 ) -> None:
     with pytest.raises(BudgetError, match=r"cannot be made as fast as .* ms by narrowing"):
-        run_shrink(replace(config, latency_ms=0.01), tmp_path / "out")
+        run_shrink(replace(config, budget=Budget(latency_ms=0.01)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -232,7 +283,7 @@ def test_time_too_short_for_the_steps_exits_3_and_names_what_is_needed(
     config: ShrinkConfig, tmp_path: Path
 ) -> None:
     with pytest.raises(BudgetError, match=r"The time is too short: even .* Ask for --time \d+m"):
-        run_shrink(replace(config, time_s=1.0), tmp_path / "out")
+        run_shrink(replace(config, budget=replace(config.budget, time_s=1.0)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -279,7 +330,8 @@ def test_folder_that_holds_something_else_is_left_alone(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"latency_ms": 0.0}, "latency=0.0 is out of range"),
+        ({"budget": Budget()}, "Narrowing needs a budget of latency; give --latency"),
+        ({"budget": Budget(latency_ms=0.0)}, "latency=0.0 is out of range"),
         ({"step": 0.9}, "step=0.9 is out of range; expected 0.001 to 0.5"),
         ({"multiple": 0}, "multiple=0 is out of range"),
         ({"brief_steps": 0}, "brief-steps=0 is out of range"),
@@ -311,7 +363,8 @@ def for_target(
     path = tmp_path_factory.mktemp("target") / "table.json"
     target = write_table(path, table_of([seed, narrowest(seed)]))
     latency_ms = 0.95 * TargetTable(table_of([seed]), target).timed_whole(seed).high_ms
-    return replace(config, runtime=None, target=target, latency_ms=latency_ms, step=0.05)
+    budget = Budget(latency_ms=latency_ms)
+    return replace(config, runtime=None, target=target, budget=budget, step=0.05)
 
 
 @pytest.mark.slow

@@ -15,6 +15,8 @@ def shrink(
     images: Annotated[Path, typer.Option(help="Class folders, of the network's classes.")],
     latency: Annotated[str, typer.Option(help="Budget per image, such as 2ms.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    size: options.Size = None,
+    memory: options.Memory = None,
     time: Annotated[str | None, typer.Option(help="Time for all of it, such as 30m.")] = None,
     runtime: Annotated[
         str | None, typer.Option(help="Runtime whose latency it is; default: the fastest.")
@@ -42,8 +44,8 @@ def shrink(
     json: options.Json = False,
 ) -> None:
     """Make a fitted network as fast as asked, by narrowing it where that costs least (NetAdapt)."""
-    from pocketvision.budget import parse_latency, parse_time
     from pocketvision.fitting.config import fit_augmentation
+    from pocketvision.fitting.pipeline import parse_budget
     from pocketvision.fitting.shrink import run_shrink
     from pocketvision.fitting.shrink_config import ShrinkConfig
     from pocketvision.fitting.target_table import threads_asked
@@ -52,8 +54,7 @@ def shrink(
     config = ShrinkConfig(
         source=str(source),
         images=str(images),
-        latency_ms=parse_latency(latency),
-        time_s=None if time is None else parse_time(time),
+        budget=parse_budget(latency, size, time, memory),
         runtime=runtime,
         precision=cast("Precision | None", precision),
         threads=threads_asked(threads, target),

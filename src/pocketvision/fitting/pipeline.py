@@ -115,11 +115,17 @@ def parse_budget(
 
 
 def run_fit(
-    config: FitConfig, out: Path, reporter: Reporter | None = None, *, command: str = ""
+    config: FitConfig,
+    out: Path,
+    reporter: Reporter | None = None,
+    *,
+    command: str = "",
+    spent_s: float = 0.0,
 ) -> Artefact:
     """Run the main job, or go on with it if `out` holds the same run unfinished.
 
-    command: how it was asked for, for the record; empty: as this call.
+    command: how it was asked for, for the record; empty: as this call. spent_s: of its time, before
+    it begins.
 
     Raises: as `fit`.
     """
@@ -130,7 +136,7 @@ def run_fit(
     with storage_told(out):
         check_writable(out)
         with locked(out, reporter.say), leading(config.nodes, out, reporter) as lead:
-            run = open_run(config, out, reporter, asked)
+            run = open_run(config, out, reporter, asked, spent_s)
             if lead is not None:
                 run.together = lead.training
             with keeping_the_clock(run.out / RUN, lambda: run.save(run.state)):

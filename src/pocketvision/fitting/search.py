@@ -18,16 +18,18 @@ import numpy as np
 from pocketvision.budget import format_latency
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation
+from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.lock import locked
 from pocketvision.fitting.pipeline import parse_budget
+from pocketvision.fitting.ranking import fits
 from pocketvision.fitting.reporter import Advance, Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock
 from pocketvision.fitting.search_arms import FOUND, LARGEST, run_arms, ship_best
 from pocketvision.fitting.search_config import Baselines, Finalist, Method, SearchConfig
 from pocketvision.fitting.search_log import ScoreLog
-from pocketvision.fitting.search_plan import supernet_config
+from pocketvision.fitting.search_plan import SUPERNET_RATE, supernet_config
 from pocketvision.fitting.search_scoring import MeasuredLimit, score_members, time_whole
 from pocketvision.fitting.search_start import STATE, Searching, open_search
 from pocketvision.fitting.search_work import (
@@ -42,6 +44,7 @@ from pocketvision.measure.count import count
 from pocketvision.models.space import Member
 from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import save as save_network
+from pocketvision.train.alarms import Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.supernet import CHECKPOINT, calibrated, train_supernet
 
@@ -148,9 +151,10 @@ def _pause(searching: Searching, begun: float) -> None:
 
 
 def _trained(searching: Searching, begun: float) -> Supernet:
-    """The supernet behind its training.
+    """The supernet behind its training; after a divergence it begins anew, once, at a lower rate.
 
-    Raises: ConfigError, ArtefactError: weights that cannot be begun with.
+    Raises: ConfigError, ArtefactError: weights that cannot be begun with. GateError: it diverged
+    again.
     """
     config, state, reporter = searching.config, searching.state, searching.reporter
     path, classes = searching.folder / WEIGHTS, len(searching.samples.classes)
@@ -166,21 +170,43 @@ def _trained(searching: Searching, begun: float) -> Supernet:
         drawn = [state.space.sample(generator) for _ in range(DRAWS)]
         return next((member for member in drawn if limit.holds(member)), drawn[0])
 
-    with reporter.progress("Training the supernet") as advance:
-        steps = train_supernet(
-            supernet,
-            searching.images.train,
-            searching.images.preprocessing,
-            supernet_config(config, steps=state.plan.supernet_steps, threads=state.threads),
-            searching.folder,
-            draw=draw,
-            on_step=_pausing(searching, begun, advance),
-            deadline=searching.deadline(begun, state.plan.supernet_s),
-        )
+    rate = lowered_rate(SUPERNET_RATE) if state.lowered else SUPERNET_RATE
+    try:
+        with reporter.progress("Training the supernet") as advance:
+            steps = train_supernet(
+                supernet,
+                searching.images.train,
+                searching.images.preprocessing,
+                supernet_config(
+                    config, steps=state.plan.supernet_steps, threads=state.threads, rate=rate
+                ),
+                searching.folder,
+                draw=draw,
+                on_step=_pausing(searching, begun, advance),
+                deadline=searching.deadline(begun, state.plan.supernet_s),
+            )
+    except Diverged as error:
+        _lower(searching, error)
+        return _trained(searching, begun)
     save_supernet(supernet, path)
     searching.save(replace(searching.state, steps_made=steps))
     (searching.folder / CHECKPOINT).unlink(missing_ok=True)
     return supernet
+
+
+def _lower(searching: Searching, error: Diverged) -> None:
+    """Have the training begin anew at a lower rate. Raises: GateError: that was done before."""
+    (searching.folder / CHECKPOINT).unlink(missing_ok=True)  # from there it would come to the same
+    lowered = lowered_rate(SUPERNET_RATE)
+    if searching.state.lowered:
+        raise GateError(
+            f"{error} The supernet had diverged before, and learned at a rate of {lowered:.3g} "
+            f"since. Look for broken images (pocketvision doctor {searching.config.data}), or give "
+            "another --seed and another --out."
+        ) from error
+    alarm = divergence_alarm(error, epoch=0, rate=SUPERNET_RATE, lowered=lowered)
+    searching.reporter.say(alarm.sentence)
+    searching.save(replace(searching.state, lowered=True))
 
 
 def _pausing(searching: Searching, begun: float, advance: Advance) -> Advance:
@@ -199,18 +225,18 @@ def _pausing(searching: Searching, begun: float, advance: Advance) -> Advance:
 def _chosen(searching: Searching, log: ScoreLog) -> Finalist:
     """The best of the finalists, which are timed whole; the sum is not trusted.
 
-    Where none of them is within the limit, the next are timed; in the end, the fastest is taken.
+    Where none of them is within the limits, the next are timed; in the end, the fastest is taken.
     """
-    measured = MeasuredLimit(searching)
-    measured.correct()
-    scored = {one.member: one for one in log.all_scored if measured.limit.holds(one.member)}
+    measured, generations = MeasuredLimit(searching), searching.state.plan.generations
+    measured.correct(before=generations)
+    scored = {one.member: one for one in log.entries if measured.limit.holds(one.member)}
     ranking = sorted(scored.values(), key=lambda one: (-one.accuracy, one.latency_ms))
     with searching.reporter.progress("Timing finalists") as advance:
         for number, one in enumerate(ranking[:MOST_FINALISTS]):
             if number >= FINALISTS and _able(searching):
                 break
             advance(number, FINALISTS, "")
-            time_whole(searching, [one])
+            time_whole(searching, one, behind=generations)
     if not (able := _able(searching)):
         return min(searching.state.finalists, key=lambda one: one.latency.median_ms)
     found = _busiest_of_the_best(searching, able)
@@ -230,9 +256,14 @@ def _busiest_of_the_best(searching: Searching, able: list[Finalist]) -> Finalist
 
 
 def _able(searching: Searching) -> list[Finalist]:
-    """Finalists within the limit."""
-    state = searching.state
-    return [one for one in state.finalists if one.latency.median_ms <= state.limit_ms]
+    """Finalists within the limits of latency, size and memory."""
+    state, rest = searching.state, replace(searching.config.budget, latency_ms=None)
+    return [
+        one
+        for one in state.finalists
+        if one.latency.median_ms <= state.limit_ms
+        and fits(one.latency, one.size_bytes or 0, rest, peak_bytes=one.peak_bytes)
+    ]
 
 
 def _keep(searching: Searching, supernet: Supernet, member: Member, folder: Path) -> None:

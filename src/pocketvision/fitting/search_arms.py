@@ -28,20 +28,20 @@ from pocketvision.fitting.folder import PREPARED
 from pocketvision.fitting.narrowing import narrowing_seconds
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.seal import seal_of
+from pocketvision.fitting.search_config import Finalist
 from pocketvision.fitting.search_log import ScoreLog
 from pocketvision.fitting.search_networks import PLAIN
-from pocketvision.fitting.search_start import Searching
+from pocketvision.fitting.search_start import ARMS, Searching
 from pocketvision.fitting.shrink import run_shrink
 from pocketvision.fitting.shrink_config import ShrinkConfig
 from pocketvision.fitting.shrink_start import AlreadyFast
-from pocketvision.record import Arm, Record, Score, Search, SearchedNetwork
+from pocketvision.record import Arm, Record, Sampling, Score, Search, SearchedNetwork
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
 from pocketvision.storage import to_json, write_into
 from pocketvision.train.config import TrainConfig
 
 SEARCH, MULTIPLIERS, PUBLISHED = "search", "multipliers", "published"
-ARMS = "arms"
 FOUND, LARGEST = "found", "largest"  # folders of networks
 LONG_RATE = TrainConfig().learning_rate  # shared weights are a beginning, and no more
 NETADAPT_STEP, NETADAPT_BATCHES = 0.03, 10  # of a search, which leaves little to cut
@@ -55,6 +55,9 @@ def run_arms(searching: Searching, command: str) -> None:
         if any(arm.name == name for arm in searching.state.arms):
             continue
         searching.reporter.say(f"Arm {name!r}.")
+        if not (searching.folder / ARMS / name).exists():
+            begun_s = round(searching.clock.spent_s, 3)
+            searching.save(replace(searching.state, arm_begun_s=begun_s))
         arm = _ran(searching, name, work, command)
         searching.save(replace(searching.state, arms=(*searching.state.arms, arm)))
 
@@ -66,7 +69,7 @@ def _works(searching: Searching) -> dict[str, Work]:
     """What each arm does, given its folder and the command."""
     config, state = searching.config, searching.state
     works: dict[str, Work] = {SEARCH: lambda folder, command: _search(searching, folder, command)}
-    if config.baselines != "none":
+    if config.baselines != "none" and state.has_multipliers:
         plain = replace(_fit_config(searching, state.plan.arm_s), models=PLAIN)
         works[MULTIPLIERS] = _fitting(searching, plain)
     if state.published is not None:
@@ -132,8 +135,7 @@ def _shrink_config(searching: Searching, time_s: float | None) -> ShrinkConfig:
         source=str(searching.folder / FOUND),
         teacher=str(searching.folder / LARGEST),
         images=config.data,
-        latency_ms=config.latency_ms,
-        time_s=time_s,
+        budget=replace(config.budget, time_s=time_s),
         runtime=config.runtime,
         precision=config.precision,
         threads=config.threads,
@@ -280,8 +282,19 @@ def _summary(searching: Searching, arms: tuple[Arm, ...]) -> Search:
             for entry in ScoreLog(searching.folder).entries
         ),
         arms=arms,
-        sentence=sentence_of(arms),
+        sentence=" ".join([sentence_of(arms), *by_chance(state.found, config.method)]),
     )
+
+
+def by_chance(found: Finalist | None, method: Sampling) -> list[str]:
+    """A sentence, where what was found is not what the way to search asked for."""
+    if found is None or found.origin == method:
+        return []
+    ways = {"random": "random search", "evolution": "evolution", "rl": "the controller"}
+    return [
+        f"The network of the search was found by {ways[found.origin]}, which scored as many "
+        f"members as {ways[method]}."
+    ]
 
 
 def sentence_of(arms: tuple[Arm, ...]) -> str:

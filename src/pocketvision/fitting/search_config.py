@@ -106,6 +106,7 @@ class SearchPlan:
     """What the time is spent on, decided when the search begins, and kept.
 
     before_s: of the search's arm, spent before it. supernet_s, scoring_s: that both will take.
+    judging_s: of one score, with all workers at work.
     evaluations: of each way to search. arm_s: for each arm; None: without a limit.
     """
 
@@ -113,10 +114,16 @@ class SearchPlan:
     supernet_steps: int
     supernet_s: float
     scoring_s: float
+    judging_s: float
     evaluations: int
     generation: int
     netadapt: bool
     arm_s: float | None
+
+    @property
+    def generations(self) -> int:
+        """Of each way to search."""
+        return -(-self.evaluations // self.generation)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,11 +140,20 @@ class LoggedScore:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finalist:
-    """A member that was timed whole."""
+    """A member that was timed whole.
+
+    origin: the way to search that asked for it. timed_in: the generation behind which it was timed;
+    those timed behind all of them have the number of generations. size_bytes, peak_bytes: of its
+    file, where the budget limits them.
+    """
 
     member: Member
     latency: Latency
     accuracy: float
+    origin: Sampling
+    timed_in: int
+    size_bytes: int | None = None
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +161,8 @@ class SearchState:
     """search.json: how far the search has come.
 
     runtime, precision: what the latency is of. scale: of the table. limit_ms: of members by the
-    table. threads: of training and scoring, on which the bits of the weights depend. published: the
+    table. threads: of training and scoring, on which the bits of the weights depend.
+    has_multipliers: there are networks with plain multipliers to compare with. published: the
     network of the arm of that name; None: there is none, or it is that of the multipliers.
     """
 
@@ -158,11 +175,14 @@ class SearchState:
     limit_ms: float
     threads: int
     plan: SearchPlan
+    has_multipliers: bool = True
     published: ArchSpec | None = None
     steps_made: int = 0  # of the supernet; 0: it is not trained yet
+    lowered: bool = False  # the learning rate of the supernet, which diverged once
     search_s: float = 0.0  # spent on the arm of the search before its fine-tuning
     finalists: tuple[Finalist, ...] = ()
     found: Finalist | None = None
     arms: tuple[Arm, ...] = ()
+    arm_begun_s: float = 0.0  # what was spent when the arm under way began
     spent_s: float = 0.0
     target_sha256: str = ""  # of the content of config.target

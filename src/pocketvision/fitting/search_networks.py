@@ -35,7 +35,7 @@ from pocketvision.fitting.search_plan import (
     noise_source,
     seconds_per_step,
 )
-from pocketvision.fitting.target_plan import covered, weigh_candidates
+from pocketvision.fitting.target_plan import NotCovered, covered, weigh_candidates
 from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
@@ -98,7 +98,7 @@ class Planner:
     def among(self, *, models: tuple[str, ...] = (), widths: tuple[float, ...] = ()) -> Planned:
         """Those of these names and multipliers; empty: all.
 
-        Raises: BudgetError: none is within the budget; the message names the nearest. ConfigError:
+        Raises: BudgetError: none is within the budget; the message names the nearest. NotCovered:
         the table of a target has none of them.
         """
         config, samples = self.config, self.samples
@@ -125,6 +125,30 @@ class Planner:
             self.reporter,
             deadline,
         )
+
+
+def with_multipliers(planner: Planner) -> Planned | None:
+    """Networks with plain multipliers within the budget, and of the table of a target; None: there
+    is none, and a space of the user's own is searched.
+
+    Raises: as `Planner.among`, where there is no such space.
+    """
+    try:
+        return planner.among(models=tuple(FAMILIES))
+    except (BudgetError, NotCovered) as error:
+        if planner.config.space is None or planner.config.space in SPACES:
+            raise
+        planner.reporter.say(f"Nothing with plain multipliers is beside this search: {error}")
+        return None
+
+
+def own_space(config: SearchConfig) -> SearchSpace:
+    """The space of a TOML file, at the resolutions asked for. Raises: ConfigError: no such file, or
+    resolutions it cannot have.
+    """
+    assert config.space is not None
+    space = find_space(config.space)
+    return replace(space, resolutions=config.resolutions) if config.resolutions else space
 
 
 def chosen_space(planner: Planner, planned: Planned) -> tuple[SearchSpace, Candidate]:
@@ -217,22 +241,21 @@ def _around(config: SearchConfig, base: ArchSpec) -> SearchSpace:
 
 def _named(config: SearchConfig, base: ArchSpec) -> SearchSpace:
     """The space asked for. Raises: ConfigError: no such space, or sides it cannot have."""
-    assert config.space is not None
-    space = find_space(config.space)
-    if config.resolutions:
-        return replace(space, resolutions=config.resolutions)
+    space = own_space(config)
+    if config.resolutions or config.space not in SPACES:
+        return space
     # Of a space that is built in, one input side: each of them has blocks to time and to train.
-    return replace(space, resolutions=(base.resolution,)) if config.space in SPACES else space
+    return replace(space, resolutions=(base.resolution,))
 
 
-def published_network(planner: Planner, with_multipliers: Planned) -> ArchSpec | None:
+def published_network(planner: Planner, plain: Planned) -> ArchSpec | None:
     """The best of the published networks within the budget, if it is another than the best with
     plain multipliers."""
     try:
         best = planner.among(widths=(1.0,)).candidates[0].classifier
     except BudgetError:
         return None
-    return None if best == with_multipliers.candidates[0].spec else best
+    return None if best == plain.candidates[0].spec else best
 
 
 def time_blocks(

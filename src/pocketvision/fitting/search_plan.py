@@ -23,11 +23,13 @@ from pocketvision.train.batches import PixelSource, num_batches
 from pocketvision.train.supernet import SupernetConfig, judge, train_supernet
 
 SUPERNET_SHARE, SCORING_SHARE = 0.35, 0.1  # of the arm's training; then NetAdapt, fit
+MOST_ASKED = 0.8  # of it, for steps and evaluations whose number is asked for
 LEAST_EPOCHS = 2  # of the supernet; below, its members tell nothing
 GOOD_EPOCHS = 8  # a slower space is passed over for one with so many
 AMPLE_EPOCHS = 30  # from which on a space is not tightened
 DEFAULT_EPOCHS, DEFAULT_EVALUATIONS = 30, 128  # without a limit of time
 NETADAPT_NEEDS_S = 1200.0  # of the arm: below, its proposals would be trained too little
+SUPERNET_RATE = SupernetConfig(steps=1).learning_rate
 MARGIN = 1.15  # judging takes longer on a machine that others use too
 TIMED_STEPS = 3
 
@@ -97,10 +99,13 @@ def seconds_per_judging(
     return statistics.median(durations)
 
 
-def supernet_config(config: SearchConfig, *, steps: int, threads: int = 0) -> SupernetConfig:
-    """The training of the supernet, as asked for."""
+def supernet_config(
+    config: SearchConfig, *, steps: int, threads: int = 0, rate: float | None = None
+) -> SupernetConfig:
+    """The training of the supernet, as asked for. rate: of learning; None: the usual one."""
     return SupernetConfig(
         steps=steps,
+        learning_rate=SUPERNET_RATE if rate is None else rate,
         members=config.members,
         batch_size=config.batch_size,
         augmentation=config.augmentation,
@@ -149,32 +154,51 @@ def plan_of(
     evaluations = config.evaluations or DEFAULT_EVALUATIONS
     if arm_s is not None:
         training_s = max(0.0, arm_s - finish_s - spent_s)
-        affordable = int(SUPERNET_SHARE * training_s / step_s)
-        scorings = int(SCORING_SHARE * training_s / (MARGIN * judging_s * ways))
-        steps = config.supernet_steps or affordable
-        evaluations = config.evaluations or scorings
-        least_s = max(
-            LEAST_EPOCHS * per_epoch * step_s / SUPERNET_SHARE,
-            config.generation * MARGIN * judging_s * ways / SCORING_SHARE,
-        )
-        if steps < LEAST_EPOCHS * per_epoch or evaluations < config.generation:
+        score_s = MARGIN * judging_s * ways
+        _refuse_too_short(config, per_epoch * step_s, score_s, training_s)
+        steps = config.supernet_steps or int(SUPERNET_SHARE * training_s / step_s)
+        evaluations = config.evaluations or int(SCORING_SHARE * training_s / score_s)
+        asked_s = (config.supernet_steps or 0) * step_s + (config.evaluations or 0) * score_s
+        if asked_s > MOST_ASKED * training_s:
             raise TooShort(
-                f"The time is too short for a search: its arm has {format_time(training_s)} for "
-                f"training, and {LEAST_EPOCHS} epochs of the supernet and one generation of "
-                f"{config.generation} members need {format_time(least_s)}. Ask for about "
-                f"{math.ceil((least_s - training_s) * arms_of(config) / 60)}m more, for smaller "
-                "--resolution, or use fit."
+                f"The time is too short for the --supernet-steps or --evaluations asked for: they "
+                f"take about {format_time(asked_s)}, and the arm of the search has "
+                f"{format_time(training_s)} for training. Ask for fewer, or for about "
+                f"{_more(asked_s / MOST_ASKED - training_s, config)} more."
             )
     return SearchPlan(
         before_s=round(spent_s, 1),
         supernet_steps=steps,
         supernet_s=round(steps * step_s, 1),
         scoring_s=round(ways * evaluations * judging_s, 1),
+        judging_s=round(judging_s, 3),
         evaluations=evaluations,
         generation=min(config.generation, evaluations),
         netadapt=netadapt,
         arm_s=None if arm_s is None else round(arm_s),
     )
+
+
+def _refuse_too_short(
+    config: SearchConfig, epoch_s: float, score_s: float, training_s: float
+) -> None:
+    """Raises: TooShort: for what the time decides, it holds less than is worth it."""
+    least_s = max(
+        0.0 if config.supernet_steps else LEAST_EPOCHS * epoch_s / SUPERNET_SHARE,
+        0.0 if config.evaluations else config.generation * score_s / SCORING_SHARE,
+    )
+    if training_s < least_s:
+        raise TooShort(
+            f"The time is too short for a search: its arm has {format_time(training_s)} for "
+            f"training, and {LEAST_EPOCHS} epochs of the supernet and one generation of "
+            f"{config.generation} members need {format_time(least_s)}. Ask for about "
+            f"{_more(least_s - training_s, config)} more, for smaller --resolution, or use fit."
+        )
+
+
+def _more(arm_s: float, config: SearchConfig) -> str:
+    """So many seconds more for each arm, as --time takes it."""
+    return f"{math.ceil(arm_s * arms_of(config) / 60)}m"
 
 
 def arms_of(config: SearchConfig) -> int:

@@ -10,21 +10,24 @@ from dataclasses import dataclass, replace
 from pocketvision.budget import format_latency
 from pocketvision.compress.controller import Controller
 from pocketvision.compress.evolution import Evolution, EvolutionConfig
-from pocketvision.compress.sampling import Limit, RandomSearch, Sampler, Scored, front
+from pocketvision.compress.sampling import Limit, RandomSearch, Sampler, front
 from pocketvision.errors import BudgetError
+from pocketvision.fitting.footprint import Footprints
 from pocketvision.fitting.reporter import Advance
 from pocketvision.fitting.search_config import Finalist, LoggedScore
 from pocketvision.fitting.search_log import ScoreLog
 from pocketvision.fitting.search_start import Searching
 from pocketvision.fitting.search_work import WEIGHTS, JudgeWork
-from pocketvision.fitting.workers import Pool, open_pool
+from pocketvision.fitting.target_plan import weighed
+from pocketvision.fitting.workers import Pool, hanging_s, open_pool
 from pocketvision.measure.count import count
+from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import Member
 from pocketvision.models.spaces import familiar
 from pocketvision.record import Sampling
+from pocketvision.runtimes.registry import get_runtime
 
 BYTES_PER_WEIGHT = 4
-TIMED_A_GENERATION = 1  # members, whole; each takes seconds, in INT8 most
 CORRECTED_BY = 6  # that were timed last
 
 
@@ -45,9 +48,13 @@ class MeasuredLimit:
         """As far as it is known now."""
         return self.correction * self._sum_ms(member)
 
-    def correct(self) -> None:
-        """Take over what was timed last."""
-        last = self.searching.state.finalists[-CORRECTED_BY:]
+    def correct(self, before: int) -> None:
+        """Take over what was timed last, before that generation.
+
+        What came later does not count: a search that goes on asks for the same members again.
+        """
+        timed = [one for one in self.searching.state.finalists if one.timed_in < before]
+        last = timed[-CORRECTED_BY:]
         ratios = [one.latency.median_ms / self._sum_ms(one.member) for one in last]
         self.correction = statistics.median(ratios) if ratios else 1.0
 
@@ -59,20 +66,36 @@ class MeasuredLimit:
         return self._sums[member]
 
 
-def time_whole(searching: Searching, scored: Sequence[Scored]) -> None:
-    """Time members that were not timed yet; they are finalists then, and saved as such."""
-    classes = len(searching.samples.classes)
-    for one in scored:
-        if any(one.member == finalist.member for finalist in searching.state.finalists):
-            continue
-        spec = searching.state.space.spec(one.member, classes)
-        found = Finalist(
-            member=one.member,
-            latency=searching.table.timed_whole(spec),
-            accuracy=one.accuracy,
-        )
-        finalists = (*searching.state.finalists, found)
-        searching.save(replace(searching.state, finalists=finalists))
+def time_whole(searching: Searching, scored: LoggedScore, behind: int) -> None:
+    """Time a member that was not timed yet; it is a finalist then, and saved as such.
+
+    behind: the generation that is over.
+    """
+    state = searching.state
+    if any(scored.member == finalist.member for finalist in state.finalists):
+        return
+    spec = state.space.spec(scored.member, len(searching.samples.classes))
+    latency = searching.table.timed_whole(spec)
+    size, peak = _weight(searching, spec)
+    found = Finalist(
+        member=scored.member,
+        latency=latency,
+        accuracy=scored.accuracy,
+        origin=scored.origin,
+        timed_in=behind,
+        size_bytes=size,
+        peak_bytes=peak,
+    )
+    searching.save(replace(state, finalists=(*state.finalists, found)))
+
+
+def _weight(searching: Searching, spec: ArchSpec) -> tuple[int | None, int | None]:
+    """Bytes of the file and of its peak memory, where the budget limits them."""
+    budget, state, threads = searching.config.budget, searching.state, searching.config.threads
+    if budget.size_bytes is None and budget.memory_bytes is None:
+        return None, None
+    footprints = None if budget.memory_bytes is None else Footprints(threads)
+    return weighed(spec, get_runtime(state.runtime), state.precision, threads, footprints)
 
 
 def _samplers(searching: Searching, limit: Limit) -> dict[Sampling, Sampler]:
@@ -99,8 +122,9 @@ def score_members(searching: Searching, log: ScoreLog, deadline: float | None) -
     """
     config, plan, measured = searching.config, searching.state.plan, MeasuredLimit(searching)
     samplers = _samplers(searching, measured.limit)
+    crew = config.workers if isinstance(config.workers, int) else 1
     with (
-        open_pool(config.workers) as pool,
+        open_pool(config.workers, hang_s=hanging_s(crew * plan.judging_s)) as pool,
         searching.reporter.progress("Scoring members") as advance,
     ):
         scoring = _Scoring(
@@ -112,15 +136,17 @@ def score_members(searching: Searching, log: ScoreLog, deadline: float | None) -
             total=len(samplers) * plan.evaluations,
             advance=advance,
         )
-        for generation in range(-(-plan.evaluations // plan.generation)):
-            if generation and deadline is not None and time.monotonic() > deadline:
+        for generation in range(plan.generations):
+            begun = bool(log.of(config.method, generation))
+            late = deadline is not None and time.monotonic() > deadline
+            if generation and late and not begun:
                 searching.reporter.say(
                     f"Scored {generation * plan.generation} of {plan.evaluations} members by each "
                     "way in the time there is."
                 )
                 break
             size = min(plan.generation, plan.evaluations - generation * plan.generation)
-            measured.correct()
+            measured.correct(before=generation)
             for origin, sampler in samplers.items():
                 try:
                     members = sampler.ask(size)
@@ -130,11 +156,10 @@ def score_members(searching: Searching, log: ScoreLog, deadline: float | None) -
                     searching.reporter.say(f"{error} What was scored has to do.")
                     return
                 scoring.score(origin, generation, members)
-                found = log.scored(origin, generation)
-                sampler.tell(found)
+                sampler.tell(log.scored(origin, generation))
                 if origin == config.method:
-                    best = sorted(found, key=lambda one: -one.accuracy)
-                    time_whole(searching, best[:TIMED_A_GENERATION])
+                    found = log.of(origin, generation)
+                    time_whole(searching, max(found, key=lambda one: one.accuracy), generation)
 
 
 def _work(searching: Searching) -> JudgeWork:

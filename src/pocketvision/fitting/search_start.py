@@ -14,38 +14,44 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ConfigError
 from pocketvision.fitting.artefact import RUN, read_state
+from pocketvision.fitting.fastest import fastest_file
 from pocketvision.fitting.folder import make_folder, read_unfinished, taken
 from pocketvision.fitting.forecast import Workload
 from pocketvision.fitting.held_out import parts_of
+from pocketvision.fitting.narrowing import narrowing_seconds
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock, stopwatch
 from pocketvision.fitting.scaled_table import ScaledTable
 from pocketvision.fitting.search_config import SearchConfig, SearchPlan, SearchState
 from pocketvision.fitting.search_networks import (
-    FAMILIES,
+    Planned,
     Planner,
     Table,
     chosen_space,
+    own_space,
     published_network,
     target_of,
     time_blocks,
+    with_multipliers,
 )
 from pocketvision.fitting.search_plan import (
     SearchPace,
-    arms_of,
     plan_of,
     seconds_per_judging,
     seconds_per_step,
 )
+from pocketvision.fitting.search_work import warm_start
 from pocketvision.fitting.target_table import TargetTable, open_target
-from pocketvision.fitting.workers import check_workers
+from pocketvision.fitting.workers import check_workers, exchangeable
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.supernet import Supernet
+from pocketvision.record import Precision
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.storage import remove_parts, to_json, write_into
 from pocketvision.train.batches import PixelSource
 
 SEARCHING = "searching"
+ARMS = "arms"  # in it
 STATE = "search.json"
 SLACK = 1.12  # over the latency asked for, where NetAdapt comes behind
 LATE = 1.1  # of the time planned; then supernet and scoring end sooner than planned
@@ -148,7 +154,7 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
         )
     reporter.say(f"Going on with the unfinished search in {out}.")
     remove_parts(out / SEARCHING)
-    clock.earlier_s = earlier.spent_s
+    clock.earlier_s = _spent_s(earlier, out / SEARCHING / ARMS)
     return Searching(
         config=config,
         out=out,
@@ -159,6 +165,19 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
         images=Images.of(samples, earlier.space, config.seed, reporter),
         table=_table(earlier, target),
     )
+
+
+def _spent_s(state: SearchState, arms: Path) -> float:
+    """All that was spent, in an arm too that was killed on its way: it keeps a clock of its own,
+    and the state of the search is written when it ends.
+    """
+    done = {arm.name for arm in state.arms}
+    spent_s = 0.0
+    for folder in arms.glob("*"):
+        if folder.name not in done:
+            spent_s += narrowing_seconds(folder)
+            spent_s += read_state(folder).spent_s if (folder / RUN).exists() else 0.0
+    return max(state.spent_s, state.arm_begun_s + spent_s)
 
 
 def _table(state: SearchState, target: TargetTable | None) -> Table:
@@ -183,7 +202,8 @@ def _earlier(config: SearchConfig, out: Path, target: TargetTable | None) -> Sea
     state = read_unfinished(SearchState, out / SEARCHING / STATE, out)
     if target is not None:
         target.refuse_changed(state.target_sha256, state.config.target, out)
-    if state.config != config:
+    is_same = replace(state.config, workers=config.workers) == config
+    if not (is_same and exchangeable(state.config.workers, config.workers)):
         raise taken(out, "unfinished")
     if (out / RUN).exists():
         raise taken(out, read_state(out).status)
@@ -191,28 +211,36 @@ def _earlier(config: SearchConfig, out: Path, target: TargetTable | None) -> Sea
 
 
 def _begin(planner: Planner, out: Path) -> Searching:
-    """Choose the space, time its blocks, and plan."""
+    """Choose the space, time its blocks, and plan.
+
+    Raises: as `open_search`; ConfigError, ArtefactError: weights that cannot be begun with.
+    """
     config, samples, reporter = planner.config, planner.samples, planner.reporter
-    plain = planner.among(models=tuple(FAMILIES))
-    space, base = chosen_space(planner, plain)
+    plain = with_multipliers(planner)
+    space, name, precision = _what(planner, plain)
     classes = len(samples.classes)
-    name, precision = plain.fastest(base)
     table = planner.target or ScaledTable(get_runtime(name), precision, config.threads)
+    where = "" if planner.target is None else f" by the table of {planner.target.described}"
     reporter.say(
         f"Searching {space.name} (x{', x'.join(f'{w:g}' for w in space.widths)} "
         f"@{', @'.join(map(str, space.resolutions))}, {space.members:.1e} networks) for "
-        f"{format_latency(config.latency_ms)} as {precision} on {name}."
+        f"{format_latency(config.latency_ms)} as {precision} on {name}{where}."
     )
-    published = published_network(planner, plain) if config.baselines == "all" else None
+    published = None
+    if config.baselines == "all" and plain is not None:
+        published = published_network(planner, plain)
     images = Images.of(samples, space, config.seed, reporter)
-    pace = _pace(config, images, Supernet(space, classes, seed=config.seed), reporter)
+    supernet = Supernet(space, classes, seed=config.seed)
+    if config.weights is not None:  # refused now, not when the blocks are timed
+        warm_start(supernet, config.weights, reporter)
+    pace = _pace(config, images, supernet, reporter)
     finish_s = Workload.fine_tuning_of(
         samples,
         resolution=max(space.resolutions),
         runtimes=1 if config.runtime else len(installed_runtimes()),
         batch_size=config.batch_size,
     ).finish_s
-    arms = arms_of(config) - (config.baselines == "all" and published is None)
+    arms = 1 + (config.baselines != "none" and plain is not None) + (published is not None)
 
     # What is common to all arms is done; the blocks of the space are timed for the search alone.
     left_s = planner.clock.remaining_s
@@ -236,6 +264,7 @@ def _begin(planner: Planner, out: Path) -> Searching:
         threads=pace.threads,
         plan=planned,
         search_s=seconds[0],
+        has_multipliers=plain is not None,
         published=published,
         target_sha256="" if planner.target is None else planner.target.sha256,
     )
@@ -249,6 +278,19 @@ def _begin(planner: Planner, out: Path) -> Searching:
         images=images,
         table=table,
     )
+
+
+def _what(planner: Planner, plain: Planned | None) -> tuple[SearchSpace, str, Precision]:
+    """The space to search, and the runtime and precision that the latency is of."""
+    if plain is not None:
+        space, base = chosen_space(planner, plain)
+        return space, *plain.fastest(base)
+    config, space = planner.config, own_space(planner.config)
+    if planner.target is not None:
+        return space, planner.target.table.runtime, planner.target.table.precision
+    smallest = space.spec(space.smallest(), len(planner.samples.classes))
+    name, precision, _ = fastest_file(smallest, config.runtime, config.precision, config.threads)
+    return space, name, precision
 
 
 def _pace(

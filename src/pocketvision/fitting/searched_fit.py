@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -38,7 +39,7 @@ def run_searched_fit(
     Raises: as `run_fit` and `run_search`. ConfigError: "on" with what a search does not take.
     """
     choice("search", search, get_args(SearchChoice))
-    reporter = reporter or Silent()
+    reporter, begun = reporter or Silent(), time.monotonic()
     if search == "on" or (out / SEARCHING).exists():
         return run_search(search_config(config), out, reporter, command=command)
     if search == "auto" and not (out / RUN).exists():
@@ -49,7 +50,8 @@ def run_searched_fit(
             except TooShort as error:
                 reason = str(error)
         reporter.say(f"No search: {reason}")
-    return pipeline.run_fit(config, out, reporter, command=command)
+    spent_s = time.monotonic() - begun  # a search that was planned in vain took of the same time
+    return pipeline.run_fit(config, out, reporter, command=command, spent_s=spent_s)
 
 
 def _reason_against(config: FitConfig) -> str:

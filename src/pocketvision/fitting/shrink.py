@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from pocketvision.budget import Budget, format_latency, parse_latency, parse_time
+from pocketvision.budget import format_latency
 from pocketvision.compress.netadapt import STEP, Proposal, Tried, best, next_target, propose
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import BudgetError
@@ -18,14 +18,14 @@ from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.lock import locked
 from pocketvision.fitting.narrowing import STATE
-from pocketvision.fitting.pipeline import run_fit
+from pocketvision.fitting.pipeline import parse_budget, run_fit
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock
 from pocketvision.fitting.shrink_config import ScoredProposal, ShrinkConfig, ShrinkStep
 from pocketvision.fitting.shrink_start import Adapting, network_folder, open_shrink
 from pocketvision.fitting.shrink_work import ShrinkWork
 from pocketvision.fitting.target_table import threads_asked
-from pocketvision.fitting.workers import Pool, open_pool
+from pocketvision.fitting.workers import Pool, hanging_s, open_pool
 from pocketvision.models.weights import save as save_network
 from pocketvision.record import Precision
 from pocketvision.train.allocator import keep_freed_memory
@@ -40,6 +40,8 @@ def shrink(
     out: str | Path,
     *,
     latency: str,
+    size: str | None = None,
+    memory: str | None = None,
     time: str | None = None,
     runtime: str | None = None,
     precision: Precision | None = None,
@@ -53,17 +55,16 @@ def shrink(
 ) -> Artefact:
     """Make a fitted network as fast as asked; the Python face of `pocketvision shrink`.
 
-    source: a folder that `fit` wrote. images: class folders of its classes. latency "2ms", time
-    "30m". target: the latency table of another device, that of the latency; threads: None: one, or
-    the table's. `ShrinkConfig` has every option.
+    source: a folder that `fit` wrote. images: class folders of its classes. latency "2ms", size
+    "1MB", memory "20MB", time "30m". target: the latency table of another device, that of the
+    latency; threads: None: one, or the table's. `ShrinkConfig` has every option.
 
     Raises: as `run_shrink`.
     """
     config = ShrinkConfig(
         source=str(source),
         images=str(images),
-        latency_ms=parse_latency(latency),
-        time_s=None if time is None else parse_time(time),
+        budget=parse_budget(latency, size, time, memory),
         runtime=runtime,
         precision=precision,
         threads=threads_asked(threads, None if target is None else str(target)),
@@ -94,7 +95,7 @@ def run_shrink(
         with locked(out, reporter.say):
             adapting = open_shrink(config, out, reporter)
             with (
-                open_pool(config.workers) as pool,
+                open_pool(config.workers, hang_s=hanging_s(adapting.state.score_s)) as pool,
                 keeping_the_clock(adapting.folder / STATE, lambda: adapting.save(adapting.state)),
             ):
                 _adapt(adapting, pool)
@@ -227,7 +228,7 @@ def _fit_config(adapting: Adapting) -> FitConfig:
     config, state = adapting.config, adapting.state
     return FitConfig(
         data=config.images,
-        budget=Budget(latency_ms=config.latency_ms, time_s=state.left_s),
+        budget=replace(config.budget, time_s=state.left_s),
         resolutions=(adapting.network.spec.resolution,),
         runtimes=() if config.runtime is None else (config.runtime,),
         precisions=() if config.precision is None else (config.precision,),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
+from pocketvision.budget import Budget
 from pocketvision.compress.netadapt import MULTIPLE, STEP
 from pocketvision.data.transforms import Augmentation
-from pocketvision.errors import choice, in_range, is_text
+from pocketvision.errors import ConfigError, choice, in_range, is_text
 from pocketvision.fitting.workers import Workers
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Latency, Precision
@@ -21,21 +22,21 @@ class ShrinkConfig:
 
     source: a folder that `fit` wrote. teacher: folder of the network whose answers are half of what
     is learned; None: the source. images: class folders it was trained on, or others of the same
-    classes. runtime, precision: what the latency is of; None: the fastest of this machine. target:
-    latency table of a device, whose runtime, precision and threads these are then. step: share of
-    the seed's latency that a proposal cuts at least; a short time makes it larger. adapting_share:
-    of the time that is for training, at most, before the long fine-tuning. brief_steps: of the
-    fine-tuning of each proposal. epochs, long_rate: of the long one, its number and learning rate;
-    None: what the time allows, and as `fit`. workers: that score proposals; see `open_pool`.
+    classes. budget: with a latency; its time is for all of it. runtime, precision: what the latency
+    is of; None: the fastest of this machine. target: latency table of a device, whose runtime,
+    precision and threads these are then. step: share of the seed's latency that a proposal cuts at
+    least; a short time makes it larger. adapting_share: of the time that is for training, at most,
+    before the long fine-tuning. brief_steps: of the fine-tuning of each proposal. epochs,
+    long_rate: of the long one, its number and learning rate; None: what the time allows, and as
+    `fit`. workers: that score proposals; see `open_pool`.
 
-    Raises: ConfigError: a field outside its range.
+    Raises: ConfigError: a field outside its range, a budget without a latency.
     """
 
     source: str
     teacher: str | None = None
     images: str
-    latency_ms: float
-    time_s: float | None = None
+    budget: Budget
     runtime: str | None = None
     precision: Precision | None = None
     threads: int = 1
@@ -57,6 +58,8 @@ class ShrinkConfig:
     def __post_init__(self) -> None:
         for name in ("source", "teacher", "images", "target"):
             is_text(name, getattr(self, name))
+        if self.budget.latency_ms is None:
+            raise ConfigError("Narrowing needs a budget of latency; give --latency, such as 2ms.")
         in_range("latency", self.latency_ms, 1e-6, 1e6)
         if self.runtime is not None:
             choice("runtime", self.runtime, RUNTIMES)
@@ -77,6 +80,12 @@ class ShrinkConfig:
         if isinstance(self.workers, int):
             in_range("workers", self.workers, 1, 1024)
         in_range("seed", self.seed, 0, 2**31 - 1)
+
+    @property
+    def latency_ms(self) -> float:
+        """The latency asked for."""
+        assert self.budget.latency_ms is not None
+        return self.budget.latency_ms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,5 +130,6 @@ class ShrinkState:
     pending: tuple[ScoredProposal, ...] = ()
     spent_s: float = 0.0
     left_s: float | None = None  # of the time, for the long fine-tuning and shipping
+    score_s: float = 0.0  # of one proposal, as it was timed when the run began
     done: bool = False
     target_sha256: str = ""  # of the content of config.target

@@ -17,11 +17,11 @@ from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError
+from pocketvision.fitting.fastest import fastest_file
 from pocketvision.fitting.folder import PREPARED, make_folder, read_unfinished, taken
 from pocketvision.fitting.forecast import Workload, planning_seconds
 from pocketvision.fitting.held_out import parts_of
 from pocketvision.fitting.narrowing import STATE
-from pocketvision.fitting.plan import chosen_precisions
 from pocketvision.fitting.ranking import HEADROOM, planned_ms
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
@@ -29,10 +29,10 @@ from pocketvision.fitting.scaled_table import ScaledTable
 from pocketvision.fitting.shrink_config import ShrinkConfig, ShrinkState, ShrinkStep
 from pocketvision.fitting.shrink_pace import pace_for
 from pocketvision.fitting.target_table import TargetTable, open_target
-from pocketvision.fitting.workers import check_workers
+from pocketvision.fitting.workers import check_workers, exchangeable
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.weights import load_classifier
-from pocketvision.record import Latency, Precision
+from pocketvision.record import Latency
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.storage import remove_parts, to_json, write_into
 from pocketvision.train.batches import PixelSource
@@ -137,7 +137,7 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
         side = file.preprocessing.side
         pixels = open_pixels(samples, side, lambda done, total: advance(done, total, ""))
     train, held_out = parts_of(samples, pixels, config.seed)
-    clock = Clock(config.time_s)
+    clock = Clock(config.budget.time_s)
     if earlier is not None and earlier.fingerprint != samples.fingerprint:
         raise ConfigError(
             f"{out} holds an unfinished run on other images than {config.images} has now; give "
@@ -184,7 +184,8 @@ def _earlier(config: ShrinkConfig, out: Path, target: TargetTable | None) -> Shr
     state = read_unfinished(ShrinkState, out / PREPARED / STATE, out)
     if target is not None:
         target.refuse_changed(state.target_sha256, state.config.target, out)
-    if state.config != config:
+    is_same = replace(state.config, workers=config.workers) == config
+    if not (is_same and exchangeable(state.config.workers, config.workers)):
         raise taken(out, "unfinished")
     return state
 
@@ -219,7 +220,10 @@ def _begin(
     Raises: ConfigError: it is as fast as asked already; the table of a target lacks its blocks.
     """
     if target is None:
-        name, precision, latency = _fastest(config, seed.spec, reporter)
+        with reporter.progress("Measuring the network"):
+            name, precision, latency = fastest_file(
+                seed.spec, config.runtime, config.precision, config.threads
+            )
     else:
         name, precision = target.table.runtime, target.table.precision
         latency = target.timed_whole(seed.spec)
@@ -241,27 +245,6 @@ def _begin(
         steps=(ShrinkStep(network=seed.spec, latency=latency, accuracy=0.0),),
         target_sha256="" if target is None else target.sha256,
     )
-
-
-def _fastest(
-    config: ShrinkConfig, seed: ArchSpec, reporter: Reporter
-) -> tuple[str, Precision, Latency]:
-    """Runtime and precision of the fastest file of the seed, untrained, and how fast it is."""
-    runtimes = [get_runtime(config.runtime)] if config.runtime else installed_runtimes()
-    found: dict[tuple[str, Precision], Latency] = {}
-    with reporter.progress("Measuring the network"):
-        for runtime in runtimes:
-            asked = () if config.precision is None else (config.precision,)
-            for precision in chosen_precisions(runtime, asked):
-                table = ScaledTable(runtime, precision, config.threads)
-                found[runtime.name, precision] = table.timed_whole(seed)
-    if not found:
-        raise ConfigError(
-            f"precision={config.precision!r} is not offered by "
-            f"{', '.join(runtime.name for runtime in runtimes)}."
-        )
-    (name, precision), latency = min(found.items(), key=lambda pair: pair[1].median_ms)
-    return name, precision, latency
 
 
 def _settle(adapting: Adapting) -> None:
@@ -287,12 +270,13 @@ def _settle(adapting: Adapting) -> None:
         replace(adapting.brief, steps=TIMED_STEPS),
         teacher=adapting.teacher,
     )
+    judging_s, step_s = judged - begin, (time.monotonic() - judged) / TIMED_STEPS
     pace = pace_for(
         config,
         to_cut=1 - target_ms / latency_ms,
         proposals=count,
-        judging_s=judged - begin,
-        step_s=(time.monotonic() - judged) / TIMED_STEPS,
+        judging_s=judging_s,
+        step_s=step_s,
         share_s=adapting.share_s,
     )
     if adapting.share_s is not None and pace.seconds > adapting.share_s:
@@ -313,6 +297,7 @@ def _settle(adapting: Adapting) -> None:
         state,
         step=pace.step,
         brief_steps=pace.brief_steps,
+        score_s=round(judging_s + pace.brief_steps * step_s, 3),
         steps=(replace(state.steps[0], accuracy=accuracy),),
     )
 

@@ -43,22 +43,25 @@ from pocketvision.record import Step
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import remove_parts, to_json
-from pocketvision.train.trainer import check_devices
+from pocketvision.train.devices import check_devices
 
 PLANNING_SHARE = 0.15  # of the time asked for; fewer candidates are measured when it is short
 MIN_CANDIDATES = 6
 FEW_HEADLINE_IMAGES = 100
 
 
-def open_run(config: FitConfig, out: Path, reporter: Reporter, command: str) -> Run:
+def open_run(
+    config: FitConfig, out: Path, reporter: Reporter, command: str, spent_s: float = 0.0
+) -> Run:
     """The run that `out` holds unfinished, or a new one, planned; its folder exists afterwards.
 
-    command: how the run was asked for, for the record.
+    command: how the run was asked for, for the record. spent_s: of the time of a new one, already.
 
     Raises: ConfigError: `out` holds something else. DataError: unusable images. BudgetError:
     nothing meets the budget; then `out` is not made. StorageError: the disk has too little room.
     """
     clock = Clock(config.budget.time_s)
+    clock.earlier_s = spent_s
     target = open_target(config.target)
     if target is not None:
         config = _as_of(target, config)

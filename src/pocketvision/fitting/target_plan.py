@@ -16,7 +16,12 @@ from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure.untrained import build_files, untrained_card, write_untrained
 from pocketvision.models.arch import ArchSpec
-from pocketvision.record import Tried
+from pocketvision.record import Precision, Tried
+from pocketvision.runtimes.runtime import Runtime
+
+
+class NotCovered(ConfigError):
+    """The table of a target has the blocks of no candidate."""
 
 
 def covered(
@@ -24,12 +29,12 @@ def covered(
 ) -> list[Candidate]:
     """The candidates whose blocks the table has.
 
-    Raises: ConfigError: it has none's; how to profile one.
+    Raises: NotCovered: it has none's; how to profile one.
     """
     found = [candidate for candidate in candidates if target.covers(candidate.classifier)]
     if not found:
         spec, table = candidates[0].spec, target.table
-        raise ConfigError(
+        raise NotCovered(
             f"target={target.path!r} ({target.described}) holds the blocks of none of the "
             f"{len(candidates)} candidates, such as {spec.label}; ask for --models and "
             "--resolution that it was made for, or make one for these: pocketvision profile "
@@ -68,7 +73,9 @@ def weigh_candidates(
             advance(place, len(ordered), spec.label)
             known = cache.get(spec, table.runtime, table.precision)
             if known is None or (footprints is not None and known.peak_bytes is None):
-                size, peak = _weighed(spec, target, footprints)
+                size, peak = weighed(
+                    spec, target.runtime, table.precision, table.threads, footprints
+                )
             else:
                 size, peak = known.size_bytes, known.peak_bytes
             measured = Measured(size_bytes=size, latency=target.timed_whole(spec), peak_bytes=peak)
@@ -77,16 +84,20 @@ def weigh_candidates(
     return tuple(tried)
 
 
-def _weighed(
-    spec: ArchSpec, target: TargetTable, footprints: Footprints | None
+def weighed(
+    spec: ArchSpec,
+    runtime: Runtime,
+    precision: Precision,
+    threads: int,
+    footprints: Footprints | None,
 ) -> tuple[int, int | None]:
     """Bytes of an untrained file with what ships beside it, and its peak memory on this machine."""
-    precision, runtime, card = target.table.precision, target.runtime, untrained_card(spec)
+    card = untrained_card(spec)
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "float.onnx"
         write_untrained(spec, exported)
         path = build_files(runtime, exported, Path(folder) / "built", (precision,))[precision]
-        size = shipped_bytes(runtime, path, precision, target.table.threads, card)
+        size = shipped_bytes(runtime, path, precision, threads, card)
         if footprints is None:
             return size, None
         return size, footprints.measure(runtime, path, precision, card)

@@ -17,6 +17,8 @@ from pocketvision.fitting.workers_round import CrewPool
 from pocketvision.fitting.workers_scoring import Scorer, Work, score_of
 
 HANG_S = 120.0
+FAR_SLOWER = 10.0  # times what a score was timed to take
+LONGEST_HANG_S = 86_400.0
 
 Workers = int | Literal["ray"] | None
 
@@ -63,7 +65,7 @@ def open_pool(workers: Workers, *, hang_s: float = HANG_S) -> Iterator[Pool]:
 
     Raises: ConfigError: another value of workers, or no cluster. MissingExtraError: no Ray.
     """
-    in_range("hang_s", hang_s, 0.1, 86_400)
+    in_range("hang_s", hang_s, 0.1, LONGEST_HANG_S)
     if workers is None:
         yield InProcess()
     elif isinstance(workers, int):
@@ -74,6 +76,19 @@ def open_pool(workers: Workers, *, hang_s: float = HANG_S) -> Iterator[Pool]:
         choice("workers", workers, ("ray",))
         with ray_crew() as crew, closing(CrewPool(crew, hang_s)) as cluster:
             yield cluster
+
+
+def hanging_s(score_s: float) -> float:
+    """The `hang_s` of scores that take so many seconds by themselves."""
+    return min(max(HANG_S, FAR_SLOWER * score_s), LONGEST_HANG_S)
+
+
+def exchangeable(one: Workers, other: Workers) -> bool:
+    """Whether work that one number of workers began may go on with another, to the same.
+
+    Without any it goes by another number of threads, on which the bits of a score depend.
+    """
+    return one == other or (one is not None and other is not None)
 
 
 def check_workers(workers: Workers) -> None:
