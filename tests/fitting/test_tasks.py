@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.fitting.config import FitConfig
@@ -90,6 +92,37 @@ def test_the_shipped_script_is_python_for_every_runtime(task: Task, runtime: str
     script = standalone_script(runtime, "f32", 1, card)
     names = {node.name for node in ast.walk(ast.parse(script)) if isinstance(node, ast.FunctionDef)}
     assert {"open_session", "told", "main", "load_pixels"} <= names
+
+
+def test_the_shipped_script_writes_over_no_answer_of_the_same_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of images of one name; those of an earlier call are made anew under the same names."""
+    files = ["a/1.jpg", "b/1.jpg", "1.png", "1_2.png", "a/X.jpg", "b/x.jpg"]
+    for number, file in enumerate(files):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        colour = (40 * number + 20,) * 3
+        Image.new("RGB", (8, 8), colour).save(tmp_path / file)
+    monkeypatch.chdir(tmp_path)
+    pre = Preprocessing.of_whole(SIDE)
+    card = FileCard(name="x", classes=tuple("abcdef"), preprocessing=pre, task="segment")
+    script = standalone_script("onnxruntime", "f32", 1, card)
+    expected = ["1", "1_2", "1_3", "1_2_2", "X", "x_2"]
+    for _ in range(2):
+        names: dict[str, Any] = {"__name__": "run"}
+        exec(script, names)
+        # Names every pixel by how bright the image is.
+        names["open_session"] = lambda: lambda image: np.full((8, 8), image.max() // 40, np.uint8)
+        assert names["main"](files) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split("\t")[:2] for line in lines] == [
+            [file, f"{name}.classes.png"] for file, name in zip(files, expected, strict=True)
+        ]
+        assert sorted(p.name for p in tmp_path.glob("*.png")) == sorted(
+            ["1.png", "1_2.png", *(f"{name}.classes.png" for name in expected)]
+        )
+    written = [np.asarray(Image.open(f"{name}.classes.png")).max() for name in expected]
+    assert written == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_report_has_words_for_it(task: Task) -> None:

@@ -1,4 +1,4 @@
-"""model/run.py: classifies image files without this package.
+"""model/run.py: classifies image files, names their pixels or finds objects without this package.
 
 The script embeds the source of `data/pixels.py`, so the shipped file sees the very pixels that the
 network was trained and verified on.
@@ -74,11 +74,24 @@ def told(file, logits):
 
 _SEGMENTED = """
 
+WRITTEN = set()  # names in this run, in lower case: some disks tell no case apart
+
+
+def free_name(stem):
+    \"\"\"STEM.classes.png, or STEM_2.classes.png and so on where this run has written that.\"\"\"
+    name, number = f"{stem}.classes.png", 1
+    while name.lower() in WRITTEN:
+        number += 1
+        name = f"{stem}_{number}.classes.png"
+    WRITTEN.add(name.lower())
+    return Path(name)
+
+
 def told(file, classes):
     \"\"\"The shares of the classes; the number of every pixel's class goes into a PNG file.\"\"\"
     with open_image(file) as image:
         size = to_rgb(image).size
-    target = Path(f"{Path(file).stem}.classes.png")
+    target = free_name(Path(file).stem)
     Image.fromarray(classes).resize(size, Image.Resampling.NEAREST).save(target)
     shares = np.bincount(classes.ravel(), minlength=len(CARD["classes"])) / classes.size
     best = [k for k in np.argsort(-shares) if shares[k] > 0]
