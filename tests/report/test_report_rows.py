@@ -1,11 +1,15 @@
 from dataclasses import replace
 
 import pytest
+from dense_records import segmenter_record
 from records import BUDGET, FRUIT, NO_BUDGET, full_record
+from scene_records import scene_record
 from whole_records import missed_record, whole_record
 
 from pocketvision.record import Step
 from pocketvision.report import rows
+from pocketvision.report.scene_rows import scene_class_rows
+from pocketvision.report.segmentation_rows import segmentation_rows
 
 
 def test_reading_order_is_chosen_fitting_others() -> None:
@@ -37,6 +41,30 @@ def test_class_rows_count_each_class() -> None:
     assert found[0].recall == min(row.recall for row in found)
     assert {row.name: row.taken_for for row in found}["lemon"] == "orange"
     assert {row.name: row.taken_for for row in found}["apple"] == ""
+
+
+def test_of_classes_named_equally_often_the_first_is_told_of_every_task() -> None:
+    """Whatever their names are: the last in the alphabet comes first here."""
+    names, confusion = ("zebra", "yak", "ant"), ((0, 2, 2), (3, 0, 3), (1, 1, 5))
+    images = replace(full_record(classes=names), confusion=confusion)
+    pixels = replace(segmenter_record(classes=names), confusion=confusion)
+    spectra = scene_record()
+    names_of_scene = (*names, *spectra.scene.classes[3:])
+    spectra = replace(
+        spectra,
+        scene=replace(spectra.scene, classes=names_of_scene),
+        confusion=tuple(
+            tuple(confusion[i][j] if max(i, j) < 3 else 0 for j in range(len(names_of_scene)))
+            for i in range(len(names_of_scene))
+        ),
+    )
+    expected = {"zebra": "yak", "yak": "zebra", "ant": "zebra"}
+    assert {row.name: row.taken_for for row in rows.class_rows(images)} == expected
+    found = {row.name: row.taken_for.split(" (")[0] for row in segmentation_rows(pixels)}
+    assert found == expected
+    scene = scene_class_rows(spectra)
+    assert {row.name: row.taken_for for row in scene[:3]} == expected
+    assert scene[3].taken_for == ""
 
 
 def test_a_class_without_images_has_no_recall() -> None:

@@ -161,7 +161,7 @@ def class_rows(record: Record) -> list[ClassRow]:
                 low=low,
                 high=high,
                 precision=row[i] / named[i] if named[i] else None,
-                taken_for=_taken_for(row, i, names),
+                taken_for=taken_for(row, i, names),
             )
         )
     return sorted(rows, key=lambda row: row.recall)
@@ -178,6 +178,21 @@ def most_frequent_confusions(
         if cell and i != j
     ]
     return sorted(pairs, key=lambda pair: -pair.count)[:CONFUSIONS_SHOWN]
+
+
+def most_taken_for(row: Sequence[int], true: int) -> int | None:
+    """The wrong class named most often, of equals the first; None where none was.
+
+    row: how often each class was named where `true` was to be seen.
+    """
+    wrong = [(count, -j) for j, count in enumerate(row) if j != true and count]
+    return -max(wrong)[1] if wrong else None
+
+
+def taken_for(row: Sequence[int], true: int, names: Sequence[str]) -> str:
+    """The name of `most_taken_for`; "" where there is none."""
+    most = most_taken_for(row, true)
+    return "" if most is None else names[most]
 
 
 def kind_rows(layers: Sequence[LayerTime]) -> list[KindRow]:
@@ -271,8 +286,3 @@ def _position(value: float, scale: float) -> float:
 
 def _change(new: float | None, old: float | None, words: Callable[[float, float], str]) -> str:
     return "" if new is None or old is None else words(new, old)
-
-
-def _taken_for(row: Sequence[int], true: int, names: Sequence[str]) -> str:
-    wrong = [(count, -j) for j, count in enumerate(row) if j != true and count]
-    return names[-max(wrong)[1]] if wrong else ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pocketvision.errors import ConfigError
+from pocketvision.report.rows import taken_for
 from pocketvision.report.text import percent
 from pocketvision.scene_record import (
     FileFigures,
@@ -187,7 +188,7 @@ def scene_class_rows(record: SceneRecord) -> list[SceneClassRow]:
             test=split.test[k],
             dropped=split.dropped[k],
             recall=record.headline.per_class[k],
-            taken_for=_taken_for(record, k),
+            taken_for=taken_for(record.confusion[k], k, scene.classes),
         )
         for k, name in enumerate(scene.classes)
     ]
@@ -229,10 +230,3 @@ def _method_row(record: SceneRecord, rows: Sequence[RunRow], shipped: bool) -> M
         dense_macs=record.network.dense_macs if first.method == record.network.method else None,
         runs=tuple(rows),
     )
-
-
-def _taken_for(record: SceneRecord, true: int) -> str:
-    """The wrong class named most often; of equals the first."""
-    row = record.confusion[true]
-    wrong = [(count, -k) for k, count in enumerate(row) if k != true and count]
-    return record.scene.classes[-max(wrong)[1]] if wrong else ""

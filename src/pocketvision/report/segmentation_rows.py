@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketvision.record import Record
+from pocketvision.report.rows import most_taken_for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +31,7 @@ def segmentation_rows(record: Record) -> list[PixelRow]:
     named = [sum(column) for column in zip(*confusion, strict=True)]
     rows = []
     for k, (row, iou) in enumerate(zip(confusion, record.segmentation.class_ious, strict=True)):
-        others = [(count, names[j]) for j, count in enumerate(row) if j != k and count]
-        most = max(others, default=None)
+        most = most_taken_for(row, k)
         rows.append(
             PixelRow(
                 name=names[k],
@@ -39,7 +39,7 @@ def segmentation_rows(record: Record) -> list[PixelRow]:
                 share=sum(row) / total,
                 recall=row[k] / sum(row) if sum(row) else None,
                 precision=row[k] / named[k] if named[k] else None,
-                taken_for="" if most is None else f"{most[1]} ({most[0] / sum(row):.0%})",
+                taken_for="" if most is None else f"{names[most]} ({row[most] / sum(row):.0%})",
             )
         )
     return sorted(rows, key=lambda row: 2.0 if row.iou is None else row.iou)
