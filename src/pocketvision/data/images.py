@@ -224,9 +224,14 @@ def check_learned(samples: Samples, thing: str, way_out: str) -> None:
             )
 
 
-def set_aside(index: Index, seed: int) -> tuple[npt.NDArray[np.int8], dict[str, Origin]]:
+def set_aside(
+    index: Index, seed: int, shown: npt.NDArray[np.bool_] | None = None
+) -> tuple[npt.NDArray[np.int8], dict[str, Origin]]:
     """The split of every image, and whose choice it was, as `scan` says it.
 
+    shown: (N, K), which classes each image shows, where it may show any number: of images that show
+    something, and of those that show nothing, the same share is set aside, but for those without
+    which train would lack a class.
     Returns: (N,), index into `folders.SPLITS`, and the origin of each split that has images.
     """
     train = SPLITS.index("train")
@@ -239,10 +244,37 @@ def set_aside(index: Index, seed: int) -> tuple[npt.NDArray[np.int8], dict[str, 
     # An image that a given split already holds would leak from one set aside: it stays in train.
     pool = pool[~_held(index.hashes[pool], index.hashes[splits != train])]
     origins |= dict.fromkeys(shares, "set aside")
-    splits[pool] = split_by_content(index.hashes[pool], index.labels[pool], shares, seed=seed)
+    strata = index.labels
+    if shown is not None:
+        strata = np.asarray(shown.any(axis=1), np.int32)
+    while len(pool):
+        splits[pool] = split_by_content(index.hashes[pool], strata[pool], shares, seed=seed)
+        needed = [] if shown is None else _needed(pool, splits, shown)
+        if not needed:
+            break
+        splits[pool] = train
+        pool = pool[~_held(index.hashes[pool], index.hashes[needed])]
     return splits, {
         name: origin for name, origin in origins.items() if (splits == SPLITS.index(name)).any()
     }
+
+
+def _needed(
+    pool: npt.NDArray[np.int64], splits: npt.NDArray[np.int8], shown: npt.NDArray[np.bool_]
+) -> list[int]:
+    """Of each class that was set aside from `pool` as a whole, the first image there."""
+    learned = shown[splits == SPLITS.index("train")].any(axis=0)
+    lacking = np.flatnonzero(shown[pool].any(axis=0) & ~learned)
+    return [int(pool[shown[pool, label].argmax()]) for label in lacking]
+
+
+def check_set_aside(root: Path, origins: dict[str, Origin]) -> None:
+    """Of images that may show any number of classes. Raises: DataError: there is no val."""
+    if "val" not in origins:
+        raise DataError(
+            f"{str(root)!r} has too few images to set any aside for validation; expected at least "
+            "2 different ones, and one more wherever one image alone shows a class."
+        )
 
 
 def _lacked(index: Index, splits: npt.NDArray[np.int8], split: str) -> str:
@@ -262,7 +294,7 @@ def _shares_to_set_aside(
     origins: dict[str, Origin], train_counts: npt.NDArray[np.intp]
 ) -> dict[str, float]:
     names = []
-    if "test" not in origins and train_counts.min() >= LEAST_FOR_TEST:
+    if "test" not in origins and min(train_counts, default=0) >= LEAST_FOR_TEST:
         names.append("test")
     if "val" not in origins:
         names.append("val")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -276,6 +277,40 @@ def test_class_that_train_lacks(tmp_path: Path) -> None:
     save_mask(tmp_path / "val/masks/0.png", np.full((9, 12), 3))
     with pytest.raises(DataError, match="Train has no pixel of '3', which val has"):
         scan_masks(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_train_keeps_an_image_of_every_class(tmp_path: Path, seed: int) -> None:
+    """Of a class in a single image, its copies too; of one in two images, one at least."""
+    streets(tmp_path)
+    for number, value in ((0, 3), (1, 4), (2, 4)):
+        save_mask(tmp_path / "masks" / f"{number}.png", np.arange(108).reshape(9, 12) // 54 * value)
+    for kind in ("images", "masks"):
+        shutil.copy(tmp_path / kind / "0.png", tmp_path / kind / "copy.png")
+    samples = scan_masks(tmp_path, seed=seed)
+    assert all(samples.counts("train"))
+    by_name = dict(zip(samples.paths, samples.splits, strict=True))
+    assert by_name["images/0.png"] == by_name["images/copy.png"] == "train"
+    assert [len(samples.indices(split)) for split in SPLITS] == [29, 6, 6]
+    again = scan_masks(tmp_path, seed=seed)
+    assert again.fingerprint == samples.fingerprint
+
+
+def test_images_that_train_needs_all_leave_none_for_val(tmp_path: Path) -> None:
+    for number in range(2):
+        write_pair(tmp_path, "images", "masks", str(number), number)
+        save_mask(tmp_path / "masks" / f"{number}.png", np.full((9, 12), number))
+    told = "at least 2 different ones, and one more wherever one image alone shows a class"
+    with pytest.raises(DataError, match=told):
+        scan_masks(tmp_path)
+
+
+def test_no_image_that_can_be_read(tmp_path: Path) -> None:
+    streets(tmp_path, count=3)
+    for number in range(3):
+        (tmp_path / "images" / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="3 of 3 images cannot be read"):
+        scan_masks(tmp_path, skip_bad=True)
 
 
 def test_image_without_mask_and_mask_without_image(tmp_path: Path) -> None:

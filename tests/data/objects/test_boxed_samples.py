@@ -180,6 +180,31 @@ def test_train_without_any_object(tmp_path: Path) -> None:
         scan_objects(folder)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_every_split_has_objects_and_train_has_every_class(tmp_path: Path, seed: int) -> None:
+    """Three of four images show nothing, and one class is in one image alone."""
+    folder = write_boxes(tmp_path / "boxes")
+    for number in range(40):
+        labels = folder / "labels" / f"{number}.txt"
+        if number % 4:
+            labels.write_text("")
+        elif number:
+            labels.write_text("0 0.5 0.5 0.2 0.2\n")
+    samples = scan_objects(folder, seed=seed)
+    red, blue = zip(*(samples.counts(split) for split in ("train", "val", "test")), strict=True)
+    assert min(red) >= 1
+    assert blue == (1, 0, 0)
+    assert {len(samples.indices(split)) for split in ("val", "test")} <= {5, 6, 7}
+
+
+def test_train_of_which_nothing_can_be_used(tmp_path: Path) -> None:
+    folder = in_splits(tmp_path / "boxes", "")
+    for path in (folder / "images" / "train").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match="Train has no object of 'red', 'blue', which val has"):
+        scan_objects(folder, skip_bad=True)
+
+
 def test_images_that_tell(tmp_path: Path) -> None:
     samples = scan_objects(write_boxes(tmp_path / "boxes"))
     rows = np.arange(len(samples))

@@ -14,7 +14,13 @@ import numpy.typing as npt
 
 from pocketvision.data.columns import Texts
 from pocketvision.data.folders import SPLITS, Listing, Skipped, printable, read_image_file
-from pocketvision.data.images import Samples, check_learned, set_aside, unreadable_message
+from pocketvision.data.images import (
+    Samples,
+    check_learned,
+    check_set_aside,
+    set_aside,
+    unreadable_message,
+)
 from pocketvision.data.index import index_of, read_clean_list
 from pocketvision.data.masks.layout import Pair, list_pairs
 from pocketvision.data.masks.mask import (
@@ -142,13 +148,14 @@ def scan_masks(
     _refuse_one_class(root, [one for _, one in found], void)
     listing = _listing(root, [pair for pair, _ in found], classes, skipped)
     index = index_of(listing, progress)
-    if len(index.skipped) > len(skipped) and not skip_bad:
+    if len(index.skipped) > len(skipped) and not (skip_bad and len(index)):
         raise DataError(unreadable_message(index.skipped, len(pairs)))
     by_path = {pair.image: (pair.mask, one) for pair, one in found}
-    splits, origins = set_aside(index, seed)
     masks = _masks(root, [by_path[path] for path in index.paths], len(classes), void)
+    splits, origins = set_aside(index, seed, masks.pixels > 0)
+    check_set_aside(root, origins)
     samples = MaskedSamples(index=index, split_codes=splits, split_origins=origins, masks=masks)
-    _check(samples)
+    check_learned(samples, "pixel", "declare its value void (--void)")
     return samples
 
 
@@ -284,13 +291,3 @@ def _masks(
         pixels=pixels,
         void=void,
     )
-
-
-def _check(samples: MaskedSamples) -> None:
-    """Raises: DataError: no val, or a class that is not in train."""
-    if "val" not in samples.split_origins:
-        raise DataError(
-            f"{str(samples.root)!r} has too few images to set any aside for validation; expected "
-            "at least 2 different ones."
-        )
-    check_learned(samples, "pixel", "declare its value void (--void)")

@@ -12,7 +12,13 @@ import numpy.typing as npt
 from pocketvision.boxes import Objects
 from pocketvision.data.columns import Texts
 from pocketvision.data.folders import SPLITS, Listing, Skipped, printable
-from pocketvision.data.images import Samples, check_learned, set_aside, unreadable_message
+from pocketvision.data.images import (
+    Samples,
+    check_learned,
+    check_set_aside,
+    set_aside,
+    unreadable_message,
+)
 from pocketvision.data.index import Index, index_of, read_clean_list
 from pocketvision.data.objects.listing import ObjectListing, refuse_faults
 from pocketvision.data.objects.read import list_objects
@@ -85,17 +91,14 @@ def scan_objects(
     if index.skipped and not (skip_bad and len(index)):
         raise DataError(unreadable_message(index.skipped, len(listing)))
     index = replace(index, skipped=(*index.skipped, *mended))
-    codes, origins = set_aside(index, seed)
-    if "val" not in origins:
-        raise DataError(
-            f"{str(index.root)!r} has too few images to set any aside for validation; expected at "
-            "least 2 different ones."
-        )
+    objects = listing.objects.take(rows)
+    codes, origins = set_aside(index, seed, _shown(objects, len(index.classes)))
+    check_set_aside(index.root, origins)
     samples = BoxedSamples(
         index=index,
         split_codes=codes,
         split_origins=origins,
-        objects=listing.objects.take(rows),
+        objects=objects,
         sizes=index.seen_sizes,
     )
     check_learned(samples, "object", "remove the class")
@@ -121,6 +124,15 @@ def _only(listing: ObjectListing, only: Path) -> ObjectListing:
         annotations=tuple(listing.annotations[k] for k in rows),
         faults=tuple(fault for fault in listing.faults if fault.path in wanted),
     )
+
+
+def _shown(objects: Objects, classes: int) -> npt.NDArray[np.bool_]:
+    """(N, K), which classes each image shows, ignored objects left out."""
+    counted = ~objects.ignored
+    images = np.repeat(np.arange(len(objects)), np.diff(objects.starts))[counted]
+    shown = np.zeros((len(objects), classes), bool)
+    shown[images, objects.labels[counted]] = True
+    return shown
 
 
 def _of_stated_size(index: Index, listing: ObjectListing) -> tuple[Index, npt.NDArray[np.int64]]:
