@@ -43,8 +43,9 @@ from pocketvision.models.create import create_model
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.devices import lay_out
 from pocketvision.train.module import build_optimizer
-from pocketvision.train.trainer import lay_out, train
+from pocketvision.train.trainer import train
 
 NETWORKS = {  # our name -> timm's
     "mobilenet_v3_small": "mobilenetv3_small_100",

@@ -32,7 +32,7 @@ from pocketvision.models.editing import cifar_form, with_attention
 from pocketvision.models.mobilenet_v2 import mobilenet_v2
 from pocketvision.models.resnet import cifar_resnet
 from pocketvision.train.classify import rehearsal
-from pocketvision.train.trainer import seconds_per_image
+from pocketvision.train.pace import seconds_per_image
 
 ROUNDS = 7
 V2 = cifar_form(mobilenet_v2(width=0.5, num_classes=10))

@@ -44,7 +44,9 @@ from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.train.batches import training_sources
 from pocketvision.train.classify import rehearsal
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import as_run_here, faster_threads, train
+from pocketvision.train.devices import as_run_here
+from pocketvision.train.pace import faster_threads
+from pocketvision.train.trainer import train
 
 NETWORKS = (  # name, multiplier, input side: near 0.25 ms on the machine of the page
     ("mobilenet_v1", 0.5, 48),

@@ -31,7 +31,7 @@ from pocketvision.measure.device import machine
 from pocketvision.models.weights import WEIGHTS_FILE
 from pocketvision.record import Record
 from pocketvision.storage import from_json, sha256_file
-from pocketvision.train.trainer import METRICS, read_metrics
+from pocketvision.train.watch import METRICS, read_metrics
 
 # One precision, so that the choice of the file that ships does not hang on a clock.
 SMALL = FitConfig(

@@ -13,7 +13,10 @@ PACKAGE = Path(pocketvision.__file__).parent
 
 # Rooms from the ground up; those on one line do not see each other.
 FLOORS = (
-    ("errors", "cpu", "budget", "storage", "record", "scene_record", "intervals", "boxes"),
+    (
+        *("errors", "cpu", "budget", "storage", "progress"),
+        *("record", "scene_record", "intervals", "boxes"),
+    ),
     ("nn", "data", "report"),
     ("models",),
     ("train", "runtimes"),

@@ -13,7 +13,7 @@ from typing import Any
 from pocketvision.errors import ArtefactError
 from pocketvision.fitting.artefact import TRAINING, read_state
 from pocketvision.storage import sha256_bytes, to_json
-from pocketvision.train.trainer import METRICS, read_metrics
+from pocketvision.train.watch import METRICS, read_metrics
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "shutil.copyfile")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC

@@ -12,7 +12,7 @@ from pocketvision.fitting import int8_rungs
 from pocketvision.fitting.artefact import TRAINING, Artefact
 from pocketvision.record import Epoch, Step
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import METRICS, write_metrics
+from pocketvision.train.watch import METRICS, write_metrics
 
 FINISH_S = 100.0
 

@@ -25,7 +25,8 @@ from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import FileCard
 from pocketvision.storage import to_json, write_atomic
-from pocketvision.train.trainer import TrainResult, as_run_here
+from pocketvision.train.devices import as_run_here
+from pocketvision.train.trainer import TrainResult
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "kill_runs.py"
 SMALL = replace(QUICK, epochs=2, batch_size=8)

@@ -12,7 +12,7 @@ from pocketvision.fitting import ship
 from pocketvision.fitting.artefact import TRAINING, Artefact
 from pocketvision.record import Epoch
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import METRICS, write_metrics
+from pocketvision.train.watch import METRICS, write_metrics
 
 
 def lines(*steps: int) -> list[Epoch]:

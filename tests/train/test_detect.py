@@ -23,7 +23,8 @@ from pocketvision.models.detector import Detector, ssdlite
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.detect import Detection, ObjectSource, rehearsal
-from pocketvision.train.trainer import fit, seconds_per_image
+from pocketvision.train.pace import seconds_per_image
+from pocketvision.train.trainer import fit
 
 SIDE, IMAGES = 96, 24
 PRE = Preprocessing.of_whole(SIDE)

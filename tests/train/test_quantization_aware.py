@@ -23,6 +23,7 @@ from pocketvision.nn.attention import SqueezeExcite, SqueezeExciteSpec
 from pocketvision.nn.blocks import InvertedResidual, InvertedResidualSpec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.heads import ClassifierSpec
+from pocketvision.progress import Advance
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.runtime import Calibration, FileCard, Int8Config, Pixels
@@ -36,7 +37,8 @@ from pocketvision.train.quantization_aware import (
     correct_biases,
     train_for_integers,
 )
-from pocketvision.train.trainer import CHECKPOINT, METRICS, OnStep, read_metrics, train
+from pocketvision.train.trainer import CHECKPOINT, train
+from pocketvision.train.watch import METRICS, read_metrics
 
 PRE = Preprocessing(resolution=32, side=32)
 STILL = Augmentation(min_scale=0.8, flip=0, brightness=0, contrast=0, saturation=0)
@@ -86,7 +88,7 @@ def run(
     source: PixelSource,
     folder: Path,
     config: QatConfig = CONFIG,
-    on_step: OnStep | None = None,
+    on_step: Advance | None = None,
     deadline: float | None = None,
 ) -> Network:
     return train_for_integers(

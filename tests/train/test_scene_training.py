@@ -19,10 +19,11 @@ from pocketvision.models.dense import DenseTwin
 from pocketvision.models.hybridsn import hybridsn
 from pocketvision.models.mobile_patch import mobile_patch
 from pocketvision.models.patch import PatchNetwork, PatchSpec
+from pocketvision.progress import Advance
 from pocketvision.scene_record import Curve
 from pocketvision.train import scene
 from pocketvision.train.crops import SceneSource
-from pocketvision.train.scene import CHECKPOINT, OnStep, settled, train_scene
+from pocketvision.train.scene import CHECKPOINT, settled, train_scene
 from pocketvision.train.scene_config import SceneTrainConfig
 
 BANDS, WINDOW, CLASSES, SIDE = 13, 9, 3, 24
@@ -86,7 +87,7 @@ class Clock:
         self.now = 0.0
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
-    def ticking(self, cut: int | None = None) -> OnStep:
+    def ticking(self, cut: int | None = None) -> Advance:
         def on_step(done: int, total: int, note: str) -> None:
             self.now += 1.0
             if done == cut:

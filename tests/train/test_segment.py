@@ -19,8 +19,9 @@ from pocketvision.models import registry
 from pocketvision.models.segmenter import Segmenter, lr_aspp
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.pace import seconds_per_image
 from pocketvision.train.segment import MaskSource, Segmentation, pixel_weights, rehearsal
-from pocketvision.train.trainer import fit, seconds_per_image
+from pocketvision.train.trainer import fit
 
 SIDE = 64
 PRE = Preprocessing.of_whole(SIDE)

@@ -20,7 +20,8 @@ from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ArtefactError, ConfigError, DataError, PocketvisionError
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
-from pocketvision.train import trainer
+from pocketvision.progress import Advance
+from pocketvision.train import devices, pace, trainer
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
 from pocketvision.train.classify import Classification, class_weights, rehearsal
@@ -28,7 +29,8 @@ from pocketvision.train.config import TrainConfig
 from pocketvision.train.module import build_optimizer
 from pocketvision.train.processes import raise_as_here
 from pocketvision.train.schedule import Schedule, affordable_epochs
-from pocketvision.train.trainer import CHECKPOINT, METRICS, TrainResult, read_metrics, train
+from pocketvision.train.trainer import CHECKPOINT, TrainResult, train
+from pocketvision.train.watch import METRICS, read_metrics
 
 PRE = Preprocessing(resolution=32, side=32)
 CONFIG = TrainConfig(epochs=4, batch_size=8, warmup_epochs=1, learning_rate=1e-2)
@@ -55,7 +57,7 @@ def run(
     source: PixelSource,
     folder: Path,
     config: TrainConfig = CONFIG,
-    on_step: trainer.OnStep | None = None,
+    on_step: Advance | None = None,
     deadline: float | None = None,
     teacher: Network | None = None,
 ) -> TrainResult:
@@ -189,12 +191,12 @@ def test_two_images_a_batch_are_enough(source: PixelSource, tmp_path: Path) -> N
 def test_absent_device_is_said_before_anything_begins() -> None:
     config = replace(CONFIG, accelerator="cuda")
     with pytest.raises(ConfigError, match="device=cuda with devices=1, but 0 CUDA devices are in"):
-        trainer.check_devices(config, 100)
+        devices.check_devices(config, 100)
 
 
 def test_too_few_images_for_the_devices_are_refused() -> None:
     with pytest.raises(ConfigError, match="devices=4 need at least 8 training images; there are 7"):
-        trainer.check_devices(replace(CONFIG, devices=4, accelerator="cpu"), 7)
+        devices.check_devices(replace(CONFIG, devices=4, accelerator="cpu"), 7)
 
 
 def test_control_c_comes_through_as_such(source: PixelSource, tmp_path: Path) -> None:
@@ -459,16 +461,14 @@ def test_training_step_is_timed_without_touching_the_network() -> None:
     net = network()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     config = replace(CONFIG, augmentation=Augmentation(flip=0))
-    assert 0 < trainer.seconds_per_image(rehearsal(net, PRE, config, 24)) < 60
+    assert 0 < pace.seconds_per_image(rehearsal(net, PRE, config, 24)) < 60
     for name, tensor in net.state_dict().items():
         assert torch.equal(before[name], tensor)
 
 
 def test_number_of_threads_is_chosen_and_put_back() -> None:
     before = torch.get_num_threads()
-    config, rate = trainer.faster_threads(
-        lambda config: rehearsal(network(), PRE, config, 24), CONFIG
-    )
+    config, rate = pace.faster_threads(lambda config: rehearsal(network(), PRE, config, 24), CONFIG)
     assert config.threads in (1, before)
     assert rate > 0
     assert torch.get_num_threads() == before

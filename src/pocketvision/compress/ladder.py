@@ -18,6 +18,7 @@ from pocketvision.compress.layers import alone, culprits, quantized_layers
 from pocketvision.compress.verdict import judgement, verdict
 from pocketvision.measure.accuracy import LabelJudge, loses_at_most
 from pocketvision.measure.judge import Judge
+from pocketvision.progress import Advance
 from pocketvision.record import (
     Comparison,
     Latency,
@@ -44,7 +45,6 @@ EXPLAINING = 256  # judged images that each layer is tried on alone
 TRAINED_FOR = Int8Config(ranges="mse", equalise=False, round_weights=False, correct_biases=False)
 
 Say = Callable[[str], None]
-Advance = Callable[[int, int, str], None]  # steps done, in all, a note
 Progress = Callable[[str], AbstractContextManager[Advance]]
 Train = Callable[[], Path]  # trains for integers; gives the new float file
 

@@ -28,8 +28,9 @@ from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.training import base_config, preprocessing_for, teacher_of
 from pocketvision.storage import from_json, sha256_file, to_json
 from pocketvision.train.alarms import Diverged
+from pocketvision.train.devices import check_devices
 from pocketvision.train.nodes import Node, meeting, this_node
-from pocketvision.train.trainer import CHECKPOINT, check_devices, join
+from pocketvision.train.trainer import CHECKPOINT, join
 
 PATIENCE_S = 1800.0  # until all nodes are there; as long as torch waits for a rank
 SHARED_S = 120  # until files that node 0 wrote are seen on another node

@@ -23,7 +23,7 @@ from pocketvision.runtimes.runtime import FileCard
 from pocketvision.runtimes.runtime import Pixels as PixelArray
 from pocketvision.train.batches import training_sources
 from pocketvision.train.quantization_aware import QatConfig, train_for_integers
-from pocketvision.train.trainer import METRICS, read_metrics
+from pocketvision.train.watch import METRICS, read_metrics
 
 QAT_EPOCHS = 5
 QAT_COST = 3.0  # of an epoch, beside one of the float training

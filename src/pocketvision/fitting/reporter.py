@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-Advance = Callable[[int, int, str], None]  # done, in all, a note
+from pocketvision.progress import Advance as Advance  # for those who report, from here too
 
 
 class Reporter(Protocol):

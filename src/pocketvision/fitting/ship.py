@@ -52,7 +52,7 @@ from pocketvision.report.html import render_report
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Session
 from pocketvision.storage import from_json, to_json, write_into
-from pocketvision.train.trainer import METRICS, read_metrics
+from pocketvision.train.watch import METRICS, read_metrics
 
 SHIPPED = "shipped"  # the name of the shipped file among those compared
 NEAREST = "nearest"  # and of the one that is shown where none ships

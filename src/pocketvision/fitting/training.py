@@ -30,13 +30,9 @@ from pocketvision.record import Step
 from pocketvision.train.alarms import DIVERGED, Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.checkpoint import read_whole, there_and_whole
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import (
-    CHECKPOINT,
-    TrainResult,
-    as_run_here,
-    faster_threads,
-    fit,
-)
+from pocketvision.train.devices import as_run_here
+from pocketvision.train.pace import faster_threads
+from pocketvision.train.trainer import CHECKPOINT, TrainResult, fit
 
 SAVE_EVERY_S = 20.0
 FINE_TUNING_RATE = 1e-3  # trained weights are kept from being washed out

@@ -6,8 +6,6 @@ Networks are timed untrained, which changes no second, with the threads of the s
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -23,6 +21,7 @@ from pocketvision.measure.latency import FINAL
 from pocketvision.models.dense import DenseTwin
 from pocketvision.models.patch import PatchNetwork
 from pocketvision.runtimes.scene_export import TILE
+from pocketvision.train.threads import cpu_threads
 
 TRIAL_SIDE, TRIAL_WINDOWS = 16, 16  # of a tile, and windows at once, that are timed
 MARGIN = 1.2  # strips overlap, noisy timings are repeated, and machines are sometimes slower
@@ -46,7 +45,7 @@ def other_seconds(
     networks: by method, the one to ship first.
     """
     height, width, bands = scene.cube.shape
-    with _threads(config.threads):
+    with cpu_threads(config.threads):
         rates = {name: _rates(network.eval()) for name, network in networks.items()}
     map_s = {
         name: MARGIN * rates[name].mac_s * network.spec.dense_macs(height, width)
@@ -91,13 +90,3 @@ def _seconds(network: nn.Module, spectra: Tensor) -> float:
         start = time.perf_counter()
         network(spectra)
     return time.perf_counter() - start
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -16,9 +16,10 @@ from pocketvision.models.arch import Network
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.devices import lay_out
 from pocketvision.train.distillation import distilled
 from pocketvision.train.module import build_optimizer
-from pocketvision.train.trainer import cpu_threads, lay_out
+from pocketvision.train.threads import cpu_threads
 
 SCORED = 256  # images a pass
 CALIBRATED, CALIBRATED_AT_ONCE = 256, 64  # images that norms are measured on

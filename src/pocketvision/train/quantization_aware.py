@@ -22,12 +22,14 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation, eval_batch
 from pocketvision.errors import ConfigError, in_range
 from pocketvision.models.arch import Network
+from pocketvision.progress import Advance
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.distillation import divergence
 from pocketvision.train.fake_quant import FakeQuantized, fake_quantized, fold_norms, strip
-from pocketvision.train.trainer import OnStep, cpu_threads, fit
+from pocketvision.train.threads import cpu_threads
+from pocketvision.train.trainer import fit
 
 ANSWERED = 256  # images the teacher labels at a time
 
@@ -86,7 +88,7 @@ def train_for_integers(
     preprocessing: Preprocessing,
     config: QatConfig,
     folder: Path,
-    on_step: OnStep | None = None,
+    on_step: Advance | None = None,
     deadline: float | None = None,
 ) -> Network:
     """Fine-tune a copy of a trained network so that it can be quantized; returns it in float.

@@ -24,6 +24,7 @@ from pocketvision.cpu import cpu
 from pocketvision.errors import ConfigError, GateError
 from pocketvision.models.dense import logits_at
 from pocketvision.models.patch import PatchNetwork
+from pocketvision.progress import Advance
 from pocketvision.scene_record import Curve
 from pocketvision.storage import write_into
 from pocketvision.train.allocator import keep_freed_memory
@@ -36,8 +37,7 @@ from pocketvision.train.crops import (
     WindowSampler,
 )
 from pocketvision.train.scene_config import SceneTrainConfig
-
-OnStep = Callable[[int, int, str], None]  # steps done, steps in all, a note
+from pocketvision.train.threads import cpu_threads
 
 CHECKPOINT = "scene.ckpt"
 SAVE_EVERY_S = 20.0
@@ -64,7 +64,7 @@ def train_scene(
     config: SceneTrainConfig,
     folder: Path,
     *,
-    on_step: OnStep | None = None,
+    on_step: Advance | None = None,
     deadline: float | None = None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> SceneTraining:
@@ -80,15 +80,10 @@ def train_scene(
     """
     for part in (folder.parent, folder):  # an output folder that vanished is not made anew
         part.mkdir(exist_ok=True)
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads or before)
-    try:
-        with torch.random.fork_rng(devices=_seeded_devices(config)):
-            loop = _Loop(network, source, config, folder, deadline)
-            loop.restore(say)
-            loop.run(on_step)
-    finally:
-        torch.set_num_threads(before)
+    with cpu_threads(config.threads), torch.random.fork_rng(devices=_seeded_devices(config)):
+        loop = _Loop(network, source, config, folder, deadline)
+        loop.restore(say)
+        loop.run(on_step)
     network.cpu().eval()
     _lay_out(network, torch.contiguous_format, torch.contiguous_format)
     return SceneTraining(
@@ -120,18 +115,13 @@ def settled(
 def _seconds_per_step(
     network: PatchNetwork, source: SceneSource, config: SceneTrainConfig
 ) -> float:
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        with torch.random.fork_rng(devices=_seeded_devices(config)):
-            loop = _Loop(copy.deepcopy(network), source, config, None, None)
-            durations = []
-            for _ in range(TRIAL_STEPS):
-                start = time.perf_counter()
-                loop.advance()
-                durations.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(before)
+    with cpu_threads(config.threads), torch.random.fork_rng(devices=_seeded_devices(config)):
+        loop = _Loop(copy.deepcopy(network), source, config, None, None)
+        durations = []
+        for _ in range(TRIAL_STEPS):
+            start = time.perf_counter()
+            loop.advance()
+            durations.append(time.perf_counter() - start)
     return statistics.median(durations[1:])  # the first step also allocates
 
 
@@ -162,7 +152,7 @@ class _Loop:
         self.resumed: float | None = None  # on the clock; None until `run`
         self.resumed_at = 0.0  # progress then
 
-    def run(self, on_step: OnStep | None) -> None:
+    def run(self, on_step: Advance | None) -> None:
         """Step until all steps are made, or the deadline comes; once at least."""
         saved = self.resumed = time.monotonic()
         before_s, self.resumed_at = self.seconds, self.progress()

@@ -31,10 +31,12 @@ from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
 from pocketvision.train.brief import calibrate_norms, expected_accuracy
 from pocketvision.train.checkpoint import SafeCheckpoints, is_whole, read_training
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.devices import lay_out
 from pocketvision.train.distillation import divergence
 from pocketvision.train.module import build_optimizer
 from pocketvision.train.schedule import Schedule
-from pocketvision.train.trainer import cpu_threads, lay_out, update_average
+from pocketvision.train.threads import cpu_threads
+from pocketvision.train.trainer import update_average
 
 CHECKPOINT = "supernet.ckpt"
 SAVE_EVERY_S = 30.0
