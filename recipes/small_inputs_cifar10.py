@@ -89,7 +89,7 @@ def trained(asked: Options, samples: Samples, candidate: Candidate, latency: Lat
     """Train for the minutes asked for, from scratch; judge on the test images."""
     spec = candidate.classifier
     network = spec.build(seed=asked.seeds[0])
-    pre = Preprocessing.for_resolution(spec.resolution, int(np.median(samples.shorter_sides)))
+    pre = Preprocessing.for_resolution(spec.resolution, samples.shorter_side)
     pixels = open_pixels(samples, pre.side)
     source, val = training_sources(samples, pixels)
     config, rate = faster_threads(

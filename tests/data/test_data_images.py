@@ -52,6 +52,15 @@ def test_unsplit_folder_is_split_70_15_15(tmp_path: Path) -> None:
     assert all((tmp_path / path).is_file() for path in samples.paths)
 
 
+def test_shorter_side_of_all_is_that_of_the_one_in_the_middle(tmp_path: Path) -> None:
+    for name, sides in (("a", ((9, 4), (5, 8), (100, 100))), ("b", ((4, 4), (6, 9)))):
+        (tmp_path / name).mkdir()
+        for number, size in enumerate(sides):
+            color = (50 * number, 0, 200 if name == "a" else 0)
+            Image.new("RGB", size, color).save(tmp_path / name / f"{number}.png")
+    assert scan(tmp_path).shorter_side == 5
+
+
 def test_small_class_means_no_test_split(tmp_path: Path) -> None:
     samples = scan(fill(tmp_path, {"a": 29, "b": 40}))
     assert counts(samples) == {"train": (25, 34), "val": (4, 6)}

@@ -150,6 +150,7 @@ def measure(
         timing = measure_fitted(path, batch=batch, reporter=reporter)
     else:
         from pocketvision.measure.onnxfile import measure_file, parse_shapes
+        from pocketvision.progress import counted
 
         shapes = parse_shapes(shape or [])
         with reporter.progress("Measuring") as advance:
@@ -158,7 +159,7 @@ def measure(
                 1 if threads is None else threads,
                 shapes=shapes,
                 batch=batch,
-                progress=lambda done, total: advance(done, total, ""),
+                progress=counted(advance),
             )
     if json:
         display.print_json(asdict(timing))

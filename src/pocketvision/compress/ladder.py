@@ -18,7 +18,7 @@ from pocketvision.compress.layers import alone, culprits, quantized_layers
 from pocketvision.compress.verdict import judgement, verdict
 from pocketvision.measure.accuracy import LabelJudge, loses_at_most
 from pocketvision.measure.judge import Judge
-from pocketvision.progress import Advance
+from pocketvision.progress import Advance, counted
 from pocketvision.record import (
     Comparison,
     Latency,
@@ -203,7 +203,7 @@ class _Ladder:
             self.layers,
             self.batches,
             some if judge else None,
-            lambda done, total: advance(done, total, ""),
+            counted(advance),
             split=self.subject.split,
         )
 

@@ -78,6 +78,11 @@ class Samples:
         return shorter
 
     @property
+    def shorter_side(self) -> int:
+        """Of the image in the middle, when they are in the order of it; pixels."""
+        return int(np.median(self.shorter_sides))
+
+    @property
     def skipped(self) -> tuple[str, ...]:
         """ "path: reason" of each file that was left out."""
         return tuple(map(str, self.index.skipped))

@@ -30,6 +30,7 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.registry import find_models
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.spaces import find_space
+from pocketvision.progress import counted
 from pocketvision.record import Precision
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import MAX_THREADS, Runtime
@@ -194,9 +195,9 @@ def _time(config: ProfileConfig, runtime: Runtime, reporter: Reporter) -> Device
         f"{table.sums.table.described}; {missing} are new: about {format_time(seconds)}."
     )
     with reporter.progress("Timing blocks") as advance:
-        table.ensure_carriers(networks.carriers, lambda done, total: advance(done, total, ""))
+        table.ensure_carriers(networks.carriers, counted(advance))
     with reporter.progress("Timing whole networks") as advance:
-        table.check(networks.wholes, lambda done, total: advance(done, total, ""))
+        table.check(networks.wholes, counted(advance))
     return table.part(networks.carriers, networks.wholes)
 
 

@@ -21,6 +21,7 @@ from pocketvision.models.identify import with_channels
 from pocketvision.models.networks import AnySpec, DenseSpec
 from pocketvision.models.segmenter import Segmenter
 from pocketvision.models.weights import described, file_path, load_weights, spec_of, weights_path
+from pocketvision.progress import counted
 
 FROM_SCRATCH = "from scratch"
 IN_CHANS = 3  # images are RGB
@@ -174,4 +175,4 @@ def _fetching(weights: str, reporter: Reporter) -> Iterator[Progress | None]:
         yield None
         return
     with reporter.progress("Fetching weights") as advance:
-        yield lambda done, total: advance(done, total, "bytes")
+        yield counted(advance, "bytes")

@@ -26,6 +26,7 @@ from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import Clock, Run
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.training import base_config, preprocessing_for, teacher_of
+from pocketvision.progress import counted
 from pocketvision.storage import from_json, sha256_file, to_json
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.devices import check_devices
@@ -186,7 +187,7 @@ def follow(config: FitConfig, out: Path, reporter: Reporter) -> Artefact:
     with _connection(node, reporter) as lead:
         reporter.say(f"Node {node.rank} of {node.nodes} trains when node 0 does, in {out}.")
         with reporter.progress("Reading images") as advance:
-            samples = TASKS[config.task].scan(config, lambda done, total: advance(done, total, ""))
+            samples = TASKS[config.task].scan(config, counted(advance))
         check_devices(base_config(config), len(samples.indices("train")))
         told = _news(lead)
         while told.port:
@@ -283,7 +284,7 @@ def _train_along(run: Run, node: Node, lead: socket.socket) -> Told:
         pixels = open_pixels(
             run.samples,
             preprocessing.side,
-            lambda done, total: advance(done, total, ""),
+            counted(advance),
             whole=preprocessing.whole,
         )
     network, _ = run.task.start(run.spec, run.config, Silent())

@@ -21,6 +21,7 @@ from pocketvision.measure.accuracy import compare
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.untrained import build_files
+from pocketvision.progress import counted
 from pocketvision.record import Comparison, Conditions, Precision, Shipped, Variant
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.registry import file_answers, get_runtime, installed_runtimes
@@ -115,9 +116,7 @@ def measured_files(
         for number, file in enumerate(files)
     }
     with watch_conditions(threads) as seen, reporter.progress("Measuring") as advance:
-        latencies = measure_latency(
-            sessions, FINAL, threads, progress=lambda done, total: advance(done, total, "")
-        )
+        latencies = measure_latency(sessions, FINAL, threads, progress=counted(advance))
     variants = [
         Variant(
             runtime=file.runtime,

@@ -18,10 +18,13 @@ from pocketvision.fitting.target_table import TargetTable
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.tasks.task import Task
 from pocketvision.models.networks import AnySpec
+from pocketvision.progress import Advance
 from pocketvision.record import Step
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import to_json, write_into
 from pocketvision.train.config import TrainConfig
+
+SAVE_EVERY_S = 20.0
 
 
 class Clock:
@@ -112,6 +115,23 @@ def keeping_the_clock(state_file: Path, save: Callable[[], None]) -> Iterator[No
                 "back and run the same command again to go on; without it, that begins anew."
             ) from error
         raise
+
+
+def saving(advance: Advance, save: Callable[[], None]) -> Advance:
+    """Progress that also saves how much time is spent, so that a killed run does not forget it.
+
+    save: as of `keeping_the_clock`; called every SAVE_EVERY_S seconds.
+    """
+    saved = time.monotonic()
+
+    def on_step(done: int, total: int, note: str) -> None:
+        nonlocal saved
+        advance(done, total, note)
+        if time.monotonic() > saved + SAVE_EVERY_S:
+            saved = time.monotonic()
+            save()
+
+    return on_step
 
 
 def with_steps(state: RunState, *steps: Step) -> RunState:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from pocketvision.budget import Budget, format_time
 from pocketvision.data.images import Samples
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError
@@ -39,6 +37,7 @@ from pocketvision.fitting.workload import workload_of
 from pocketvision.intervals import wilson
 from pocketvision.measure.device import machine
 from pocketvision.models.pretrained import is_published
+from pocketvision.progress import counted
 from pocketvision.record import Step
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Runtime
@@ -116,7 +115,7 @@ def _unfinished_state(out: Path, config: FitConfig, target: TargetTable | None) 
 
 def _scan(config: FitConfig, reporter: Reporter) -> Samples:
     with reporter.progress("Reading images") as advance:
-        return TASKS[config.task].scan(config, lambda done, total: advance(done, total, ""))
+        return TASKS[config.task].scan(config, counted(advance))
 
 
 def _check_devices(config: FitConfig, out: Path, earlier: RunState | None, images: int) -> None:
@@ -242,9 +241,8 @@ def _candidates(
 
     Of these, those whose blocks are in the table of a target. Raises: ConfigError: none is.
     """
-    shorter_side = int(np.median(samples.shorter_sides))
     task, classes = TASKS[config.task], len(samples.classes)
-    resolutions = resolutions_for(shorter_side, config.resolutions, task.resolutions)
+    resolutions = resolutions_for(samples.shorter_side, config.resolutions, task.resolutions)
     if config.weights is not None:
         refuse_scenes(Path(config.weights))
         specs = task.weights_specs(config, classes, reporter)
@@ -310,7 +308,7 @@ def _say_forecast(run: Run, candidates: list[Candidate]) -> None:
             cost=run.task.candidate_cost,
         ),
         unknown=unknown,
-        side=run.task.preprocessing(largest, int(np.median(samples.shorter_sides))).side,
+        side=run.task.preprocessing(largest, samples.shorter_side).side,
         budget=config.budget,
     )
     say(sentence)

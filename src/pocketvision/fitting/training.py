@@ -6,8 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from pocketvision.budget import format_time
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, open_pixels
@@ -17,8 +15,8 @@ from pocketvision.fitting.artefact import TRAINING
 from pocketvision.fitting.candidates import as_candidate
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.fine_tuning import weights_preprocessing
-from pocketvision.fitting.reporter import Advance, Silent
-from pocketvision.fitting.run import Run, stopwatch
+from pocketvision.fitting.reporter import Silent
+from pocketvision.fitting.run import Run, saving, stopwatch
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.workload import workload_of
 from pocketvision.models.arch import Network
@@ -26,6 +24,7 @@ from pocketvision.models.networks import AnyNetwork, AnySpec
 from pocketvision.models.pretrained import is_published
 from pocketvision.models.weights import load, load_classifier
 from pocketvision.models.weights import save_into as save_network
+from pocketvision.progress import counted
 from pocketvision.record import Step
 from pocketvision.train.alarms import DIVERGED, Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.checkpoint import read_whole, there_and_whole
@@ -34,14 +33,12 @@ from pocketvision.train.devices import as_run_here
 from pocketvision.train.pace import faster_threads
 from pocketvision.train.trainer import CHECKPOINT, TrainResult, fit
 
-SAVE_EVERY_S = 20.0
 FINE_TUNING_RATE = 1e-3  # trained weights are kept from being washed out
 
 
 def preprocessing_for(run: Run, spec: AnySpec) -> Preprocessing:
     """How images reach a network of this resolution, given how large they are."""
-    shorter = int(np.median(run.samples.shorter_sides))
-    usual = run.task.preprocessing(spec.resolution, shorter)
+    usual = run.task.preprocessing(spec.resolution, run.samples.shorter_side)
     known = weights_preprocessing(run.config.weights, spec)
     return replace(usual, mean=known.mean, std=known.std) if known else usual
 
@@ -141,7 +138,7 @@ def run_training(run: Run) -> AnyNetwork:
         pixels = open_pixels(
             run.samples,
             preprocessing.side,
-            lambda done, total: advance(done, total, ""),
+            counted(advance),
             whole=preprocessing.whole,
         )
     with stopwatch() as seconds:
@@ -253,7 +250,7 @@ def _train(
         return fit(
             run.task.module(network, run.samples, sources, preprocessing, config, teacher_of(run)),
             folder=run.out / TRAINING,
-            on_step=_saving(run, advance),
+            on_step=saving(advance, lambda: run.save(run.state)),
             deadline=run.clock.deadline(workload_of(run, run.spec.resolution).finish_s),
         )
 
@@ -271,19 +268,6 @@ def teacher_of(run: Run) -> Network | None:
             f"the images have {', '.join(run.samples.classes)}."
         )
     return network
-
-
-def _saving(run: Run, advance: Advance) -> Advance:
-    """Progress that also saves how much time is spent, so that a killed run does not forget it."""
-    saved = [run.clock.spent_s]
-
-    def on_step(done: int, total: int, note: str) -> None:
-        advance(done, total, note)
-        if run.clock.spent_s > saved[0] + SAVE_EVERY_S:
-            saved[0] = run.clock.spent_s
-            run.save(run.state)
-
-    return on_step
 
 
 def _training_note(run: Run, result: TrainResult) -> str:

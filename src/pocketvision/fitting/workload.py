@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from pocketvision.data.cache import DecodedImages, is_stored, shortage, store_bytes
 from pocketvision.data.stream import decoding_seconds
 from pocketvision.fitting.forecast import UNMEASURED_S, Workload
@@ -14,8 +12,7 @@ def workload_of(run: Run, resolution: int | None = None) -> Workload:
     """The images each phase will see; without a resolution, at the largest of the ranking."""
     samples = run.samples
     largest = max((spec.resolution for spec in run.state.ranking), default=0)
-    shorter = int(np.median(samples.shorter_sides))
-    shape = run.task.preprocessing(resolution or largest or 1, shorter)
+    shape = run.task.preprocessing(resolution or largest or 1, samples.shorter_side)
     contents = DecodedImages(index=samples.index, side=shape.side, whole=shape.whole)
     there = is_stored(contents)
     return Workload(

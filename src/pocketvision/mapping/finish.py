@@ -39,6 +39,7 @@ from pocketvision.mapping.standalone import scene_script
 from pocketvision.mapping.tiles import classify_scene
 from pocketvision.measure.device import machine
 from pocketvision.measure.scene_scores import confusion_of, score_confusion
+from pocketvision.progress import counted
 from pocketvision.record import BudgetSummary, Step, Verdict
 from pocketvision.report.scene_card import render_scene_card
 from pocketvision.report.scene_page import ScenePictures, render_scene_report
@@ -119,7 +120,7 @@ def _map(run: SceneRun, chosen: Built) -> tuple[Labels, NDArray[np.float32], flo
             session,
             classes,
             uncertainty=uncertainty,
-            progress=lambda done, total: advance(done, total, ""),
+            progress=counted(advance),
         )
     return classes, uncertainty, time.monotonic() - start
 

@@ -19,6 +19,7 @@ from pocketvision.fitting.folder import check_writable
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.mapping.artefact import SceneArtefact
 from pocketvision.mapping.tiles import classify_scene
+from pocketvision.progress import counted
 from pocketvision.report.scene_pictures import (
     map_scale,
     map_with_legend,
@@ -89,7 +90,7 @@ def map_scene(
             session,
             classes,
             uncertainty=unsure,
-            progress=lambda done, total: advance(done, total, ""),
+            progress=counted(advance),
         )
     seconds = time.monotonic() - start
     files = write_class_map(artefact, scene, classes, targets[0])

@@ -16,7 +16,7 @@ from pocketvision.data.scene.scene import Labels
 from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import TRAINING
-from pocketvision.fitting.reporter import Advance
+from pocketvision.fitting.run import saving
 from pocketvision.mapping.artefact import BANDS, save_patch_network
 from pocketvision.mapping.networks import fit_reduction, network_spec, new_network
 from pocketvision.mapping.plan import source_of, steps_asked, to_come_s
@@ -147,7 +147,7 @@ def _train(
                 source_of(run.scene, split, bands),
                 replace(run.state.train[method], seed=split.seed),
                 folder,
-                on_step=_saving(run, advance),
+                on_step=saving(advance, lambda: run.save(run.state)),
                 deadline=_deadline(run, method),
                 say=run.reporter.say,
             )
@@ -185,19 +185,6 @@ def _deadline(run: SceneRun, method: str) -> float | None:
     training_s = sum(costs.train_s.get(name, 0.0) for name in to_come)
     left_s = remaining - to_come_s(costs, to_come)
     return time.monotonic() + left_s * costs.train_s[method] / training_s
-
-
-def _saving(run: SceneRun, advance: Advance) -> Advance:
-    """Progress that also saves how much time is spent, so that a killed run does not forget it."""
-    saved = [run.clock.spent_s]
-
-    def on_step(done: int, total: int, note: str) -> None:
-        advance(done, total, note)
-        if run.clock.spent_s > saved[0] + 20:
-            saved[0] = run.clock.spent_s
-            run.save(run.state)
-
-    return on_step
 
 
 def _say(run: SceneRun, split: SceneSplit, found: MethodRun) -> None:

@@ -31,6 +31,7 @@ from pocketvision.mapping.reading import labels_of, read_scene, split_scene, spl
 from pocketvision.mapping.tiles import classify_scene
 from pocketvision.measure.latency import FINAL
 from pocketvision.measure.scene_scores import score
+from pocketvision.progress import counted
 from pocketvision.report.scene_rows import leak_words
 from pocketvision.scene_record import FileFigures, Scores
 
@@ -133,7 +134,7 @@ def _scores(artefact: SceneArtefact, scene: Scene, split: SceneSplit, reporter: 
             scene,
             artefact.session(),
             classes,
-            progress=lambda done, total: advance(done, total, ""),
+            progress=counted(advance),
         )
     true = labels_of(scene)[split.test] - 1
     return score(classes[split.test] - 1, true, len(scene.classes))
