@@ -40,6 +40,9 @@ def test_without_its_images_decoding_is_not_measured(
     photos = write_photos(tmp_path / "gone", per_class=2)
     (photos / "dark below" / "000.png").write_text("no image any more")
     assert measure_fitted(folder).decode_ms is not None
+    shutil.rmtree(tmp_path / "gone")
+    (tmp_path / "gone" / "dark below").mkdir(parents=True)
+    assert measure_fitted(folder).decode_ms is None
 
 
 def test_other_folders_and_batches_are_refused(fitted: Artefact, tmp_path: Path) -> None:

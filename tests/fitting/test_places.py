@@ -15,10 +15,12 @@ from shapes import HEIGHT, NAMES, WIDTH, shape_of, write_boxes, write_masks
 
 from pocketvision.boxes import TOLD
 from pocketvision.budget import Budget
+from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ArtefactError, ConfigError, DataError
-from pocketvision.fitting.artefact import Artefact
+from pocketvision.fitting.artefact import Artefact, read_pixels
 from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.measuring import measure_fitted
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.reproduce import reproduce
@@ -120,6 +122,25 @@ def test_the_shipped_script_says_what_the_library_says(
     assert len(told) - 1 == len(found.scores)
     scores = sorted((float(line.split()[1]) for line in told[1:]), reverse=True)
     np.testing.assert_allclose(scores, found.scores, atol=1e-3)
+
+
+def test_decoding_is_timed_on_its_images_alone(
+    fitted: tuple[Artefact, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on masks, which lie beside them and are images too."""
+    artefact, data = fitted
+    decoded = []
+
+    def listened(content: bytes, preprocessing: Preprocessing) -> np.ndarray:
+        decoded.append(content)
+        return read_pixels(content, preprocessing)
+
+    monkeypatch.setattr("pocketvision.fitting.measuring.can_measure_memory", lambda: False)
+    monkeypatch.setattr("pocketvision.fitting.measuring.read_pixels", listened)
+    timing = measure_fitted(artefact.folder)
+    assert timing.decode_ms is not None
+    assert timing.decode_ms > 0
+    assert sorted(decoded) == sorted(path.read_bytes() for path in (data / "images").iterdir())
 
 
 @pytest.mark.slow

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pocketvision.data.folders import list_images
 from pocketvision.errors import DataError, in_range
 from pocketvision.fitting.artefact import Artefact, read_pixels
 from pocketvision.fitting.footprint import Footprints
 from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.memory import can_measure_memory
 from pocketvision.measure.throughput import (
@@ -74,9 +74,12 @@ def shipped_throughput(model: Path, shipped: Shipped, spec: AnySpec) -> Throughp
 
 def _decode_ms(artefact: Artefact) -> float | None:
     """Median time from an image file to pixels; None where there are no image files any more."""
+    config = artefact.state.config
     try:
-        listing = list_images(Path(artefact.state.config.data))
+        listing = TASKS[config.task].listing(Path(config.data))
     except DataError:
+        return None
+    if not len(listing):
         return None
     rows = np.linspace(0, len(listing) - 1, min(DECODED_FILES, len(listing))).astype(int)
     times = []

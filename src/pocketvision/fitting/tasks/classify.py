@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from pocketvision.data.folders import Listing, list_images
 from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels
@@ -47,6 +49,9 @@ class Classify:
             only=config.only,
             progress=progress,
         )
+
+    def listing(self, folder: Path) -> Listing:
+        return list_images(folder)
 
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return plain(name, width, resolution)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from pocketvision.boxes import Detections
 from pocketvision.data.images import Samples
+from pocketvision.data.objects.read import list_objects
 from pocketvision.data.objects.samples import BoxedSamples, scan_objects
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels
@@ -52,6 +54,9 @@ class Detect(Places):
             only=config.only,
             progress=progress,
         )
+
+    def image_paths(self, folder: Path) -> tuple[str, ...]:
+        return list_objects(folder).paths
 
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return registry.spec(name, width=width, resolution=resolution, reduced_tail=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from pocketvision.data.columns import Texts
+from pocketvision.data.folders import Listing
 from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels
@@ -37,6 +40,16 @@ class Places(ABC):
     @abstractmethod
     def score(self, samples: Samples, rows: np.ndarray, answers: Answers) -> Score:
         """Of the answers for those rows."""
+
+    @abstractmethod
+    def image_paths(self, folder: Path) -> Sequence[str]:
+        """Of all images that have masks or boxes, relative. Raises: DataError."""
+
+    def listing(self, folder: Path) -> Listing:
+        paths = Texts.of(self.image_paths(folder))
+        nothing = np.zeros(len(paths), np.int32)
+        splits = np.zeros(len(paths), np.int8)
+        return Listing(root=folder, classes=(), paths=paths, labels=nothing, splits=splits)
 
     def weights_specs(
         self, config: FitConfig, classes: int, reporter: Reporter

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from pocketvision.data.images import Samples
+from pocketvision.data.masks.layout import list_pairs
 from pocketvision.data.masks.samples import MaskedSamples, StretchedMasks, scan_masks
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, opened
@@ -50,6 +52,9 @@ class Segment(Places):
             only=config.only,
             progress=progress,
         )
+
+    def image_paths(self, folder: Path) -> list[str]:
+        return [pair.image for pair in list_pairs(folder)]
 
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return plain(name, width, resolution)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from pocketvision.data.folders import Listing
 from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels
@@ -84,6 +86,10 @@ class Task(Protocol):
 
     def scan(self, config: FitConfig, progress: Progress) -> Samples:
         """The images of the run with what belongs to them. Raises: DataError, ConfigError."""
+        ...
+
+    def listing(self, folder: Path) -> Listing:
+        """The image files that `scan` would read, none opened. Raises: DataError."""
         ...
 
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
