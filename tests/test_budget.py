@@ -97,6 +97,13 @@ def test_times_are_written_as_people_say_them(seconds: float, text: str) -> None
     assert budget.format_time(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 layers"), (1, "1 layer"), (2, "2 layers"), (2000, "2,000 layers")]
+)
+def test_one_thing_is_no_plural(number: int, text: str) -> None:
+    assert budget.count_of(number, "layer") == text
+
+
 def test_figures_change_unit_before_they_need_exponents() -> None:
     assert budget.format_size(999_999) == "1 MB"
     assert budget.format_latency(1234.5) == "1.23 s"

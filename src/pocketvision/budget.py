@@ -88,6 +88,11 @@ def format_time(time_s: float) -> str:
     return f"{minutes} m" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} m"
 
 
+def count_of(number: int, noun: str) -> str:
+    """'1 image', '2,000 images'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _parse(name: str, text: str, units: dict[str, float] | dict[str, int], example: str) -> float:
     known = ", ".join(units)
     match = _QUANTITY.fullmatch(text)

@@ -17,7 +17,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pocketvision.budget import format_latency, format_size, format_time
+from pocketvision.budget import count_of, format_latency, format_size, format_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,10 +196,9 @@ def latency_text(latency: Latency) -> str:
     if latency.noise:
         low, high = format_latency(latency.low_ms), format_latency(latency.high_ms)
         return f"too noisy to say, between {low} and {high}: {latency.noise}"
-    threads = f"{latency.threads} thread{'s' if latency.threads > 1 else ''}"
     return (
         f"{format_latency(latency.median_ms)} ({latency.low_ms:.3g} to {latency.high_ms:.3g}), "
-        f"p95 {format_latency(latency.p95_ms)}, {threads}"
+        f"p95 {format_latency(latency.p95_ms)}, {count_of(latency.threads, 'thread')}"
     )
 
 

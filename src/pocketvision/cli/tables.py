@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from pocketvision.budget import format_latency, format_size
+from pocketvision.budget import count_of, format_latency, format_size
 from pocketvision.cli.display import show, table, tell
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def print_side_by_side(found: SideBySide) -> None:
     tell("top-1: ImageNet, of the float network: the papers, or their authors' checkpoints.")
     if found.machine is None:
         return
-    threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
+    threads = count_of(found.threads, "thread")
     tell(
         f"latency: median of 1 image; images/s: batches of {found.batch}; timed in turns, {threads}"
         f", {found.machine.cpu}"

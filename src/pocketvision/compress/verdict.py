@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
+from pocketvision.budget import count_of
 from pocketvision.record import Comparison, Metric, Rung
 
 Lost = Metric | Literal["agreement"]  # what is lost, in words
@@ -55,7 +56,8 @@ def verdict(
 def _how(rung: Rung) -> str:
     if rung.kind == "after training":
         return " after training for integers"
-    return f" with {len(rung.float_layers)} layers in float" if rung.float_layers else ""
+    spared = count_of(len(rung.float_layers), "layer")
+    return f" with {spared} in float" if rung.float_layers else ""
 
 
 def _lost(found: Comparison, lost: Lost) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pocketvision.budget import count_of as count_of
 from pocketvision.data.folders import printable
 from pocketvision.data.index import Index
 from pocketvision.record import Finding, Severity
@@ -42,8 +43,3 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return separator.join(map(shown, names[:NAMED])) + more
-
-
-def count_of(number: int, noun: str) -> str:
-    """`1 image`, `2,000 images`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pocketvision.budget import format_latency, format_size
+from pocketvision.budget import count_of, format_latency, format_size
 from pocketvision.cpu import VNNI
 from pocketvision.measure.device import machine
 from pocketvision.record import Conditions, Latency, Machine, OnTarget
@@ -101,7 +101,7 @@ def seal_check(sealed: int, broken: list[str]) -> Check:
     return Check(
         name="seal",
         passed=not broken,
-        recorded=_count(sealed, "file"),
+        recorded=count_of(sealed, "file"),
         found="unbroken" if not broken else f"altered or missing: {', '.join(broken)}",
         note="record, network and report, as the run left them",
     )
@@ -113,7 +113,7 @@ def figures_check(contradictions: list[str]) -> Check:
         name="figures",
         passed=not contradictions,
         recorded="",
-        found=_count(len(contradictions), "contradiction")
+        found=count_of(len(contradictions), "contradiction")
         if contradictions
         else "no contradiction",
         note="; ".join(contradictions),
@@ -125,7 +125,7 @@ def files_check(recorded: int, altered: list[str]) -> Check:
     return Check(
         name="files",
         passed=not altered,
-        recorded=_count(recorded, "file"),
+        recorded=count_of(recorded, "file"),
         found="unchanged" if not altered else f"altered, missing or added: {', '.join(altered)}",
     )
 
@@ -223,7 +223,3 @@ def _conditions_text(conditions: Conditions) -> str:
 def interval(latency: Latency) -> str:
     """'5.1 ms (5.0 to 5.2)'."""
     return f"{latency.median_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g})"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}"

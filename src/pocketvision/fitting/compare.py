@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from pocketvision.budget import format_time
+from pocketvision.budget import count_of, format_time
 from pocketvision.errors import ConfigError, DataError, choice, in_range
 from pocketvision.fitting.candidates import Candidate, as_candidate
 from pocketvision.fitting.plan import chosen_precisions, shipped_bytes
@@ -154,14 +154,10 @@ def _forecast(
         timing = sum(max(BATCHED.seconds, _RUNS * images * image_s) for images in (1, batch))
         seconds += _EXPORT_S + each * (_FILE_S + timing)
     return (
-        f"Will export {_counted(count, 'untrained network')} and time "
-        f"{_counted(each * count, 'file')} in turns, 1 image and {_counted(batch, 'image')} at a "
+        f"Will export {count_of(count, 'untrained network')} and time "
+        f"{count_of(each * count, 'file')} in turns, 1 image and {count_of(batch, 'image')} at a "
         f"time: about {format_time(seconds / count)} per network, {format_time(seconds)} in all."
     )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _time(
@@ -180,7 +176,7 @@ def _time(
                 files += _open_files(candidate.classifier, asked, place, threads)
             advance(len(candidates), len(candidates), "")
         single = _in_turns("Timing 1 image", files, 1, threads, reporter)
-        batched = _in_turns(f"Timing {_counted(batch, 'image')}", files, batch, threads, reporter)
+        batched = _in_turns(f"Timing {count_of(batch, 'image')}", files, batch, threads, reporter)
     return [
         (
             file,

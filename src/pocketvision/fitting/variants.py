@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pocketvision.boxes import TOLD
+from pocketvision.budget import count_of
 from pocketvision.data.pixels import centre_crop
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, open_pixels
@@ -344,7 +345,7 @@ def _on_target(run: Run, network: AnyNetwork, file: FileState) -> Latency | None
     count = left_in_float(run.state.quantization) if file.precision == "int8" else 0
     if not count:
         return latency
-    layers = "1 layer" if count == 1 else f"{count} layers"
+    layers = count_of(count, "layer")
     return replace(latency, noise=f"leaves {layers} in float, of which the table knows nothing")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from pocketvision.budget import format_size, parse_latency
+from pocketvision.budget import count_of, format_size, parse_latency
 from pocketvision.errors import (
     ArtefactError,
     ConfigError,
@@ -256,7 +256,7 @@ def _accuracy_check(name: str, recorded: Score, found: Score) -> Check:
     allowed = max(1, round(CORRECT_TOLERANCE * recorded.n))
     lost = recorded.value - found.value
     points = f"{100 * allowed / recorded.n:.2g} points"
-    images = f"{allowed} image{'s' if allowed > 1 else ''}"
+    images = count_of(allowed, "image")
     return Check(
         name=name,
         passed=found.n == recorded.n and lost <= allowed / recorded.n + ROUNDING,

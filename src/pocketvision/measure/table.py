@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketvision.budget import count_of
 from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec, BlockSpec
@@ -62,7 +63,7 @@ class DeviceTable:
     @property
     def described(self) -> str:
         """'onnxruntime int8, 1 thread, on AMD EPYC' for messages."""
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        threads = count_of(self.threads, "thread")
         return f"{self.runtime} {self.precision}, {threads}, on {self.machine.cpu}"
 
 

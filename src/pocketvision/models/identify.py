@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from pocketvision.budget import count_of
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec, Attentive, Network
 from pocketvision.models.checkpoint import Checkpoint, Difference
@@ -113,8 +114,7 @@ def hint(checkpoint: Checkpoint, style: Style | None, asked: ArchSpec | None = N
         if difference.only_in(HEAD):  # once it has the file's channels
             n = fitting.in_chans
             grey = " (or 1, whose stem is summed)" if n > 1 else ""
-            unit = "channel" if n == 1 else "channels"
-            return f"{names} The file is for {n} {unit}; pass in_chans={n}{grey}."
+            return f"{names} The file is for {count_of(n, 'channel')}; pass in_chans={n}{grey}."
     found = identify(checkpoint)
     if found is not None:
         variant = f" ({found.variant})" if found.variant else ""

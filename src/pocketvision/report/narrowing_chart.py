@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from pocketvision.budget import format_latency
+from pocketvision.budget import count_of, format_latency
 from pocketvision.record import Narrowing, NarrowingProposal, NarrowingStep
 from pocketvision.report.chart import Chart, Key, Plane, both, svg
 from pocketvision.report.frontier import (
@@ -112,10 +112,9 @@ def _alt(found: Narrowing) -> str:
     first, last, count = found.steps[0], found.steps[-1], len(found.steps) - 1
     proposals = sum(len(step.proposals) for step in found.steps)
     return (
-        f"Line plot of accuracy to expect against latency over {count} "
-        f"{'step' if count == 1 else 'steps'} from {found.seed}: from "
-        f"{percent(first.accuracy)} at {milliseconds(first.latency_ms)} to "
+        f"Line plot of accuracy to expect against latency over {count_of(count, 'step')} from "
+        f"{found.seed}: from {percent(first.accuracy)} at {milliseconds(first.latency_ms)} to "
         f"{percent(last.accuracy)} at {milliseconds(last.latency_ms)}, with a target of "
-        f"{format_latency(found.target_ms)} and {proposals:,} proposals as small marks. The table "
-        "below has all steps."
+        f"{format_latency(found.target_ms)} and {count_of(proposals, 'proposal')} as small marks. "
+        "The table below has all steps."
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from pocketvision.budget import count_of
 from pocketvision.record import Quantization, QuantizedLayer
 from pocketvision.report.chart import (
     LEFT,
@@ -191,7 +192,7 @@ def _alt(layers: Sequence[QuantizedLayer], named: Sequence[LayerRow]) -> str:
     names = ", ".join(row.layer.name for row in named)
     worst = f" {blame(layers).capitalize()}: {names}." if named else ""
     return (
-        f"Bar chart of the SQNR of {len(layers)} {'layer' if len(layers) == 1 else 'layers'} in "
+        f"Bar chart of the SQNR of {count_of(len(layers), 'layer')} in "
         f"the network’s order, from {decibels(min(values))} to {decibels(max(values))}{left}."
         f"{worst} The table below has all figures."
     )

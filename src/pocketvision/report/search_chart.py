@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from pocketvision.budget import format_latency
+from pocketvision.budget import count_of, format_latency
 from pocketvision.record import Sampling, Search, SearchedNetwork
 from pocketvision.report.chart import Chart, Key, Plane, Shape, both, svg
 from pocketvision.report.frontier import (
@@ -128,13 +128,9 @@ def _alt(scored: Sequence[SearchedNetwork], front: Sequence[SearchedNetwork], li
     times = [one.latency_ms for one in scored]
     best = front[-1]
     return (
-        f"Scatter plot of {len(scored):,} scored {_networks(len(scored))}, accuracy to expect "
+        f"Scatter plot of {count_of(len(scored), 'scored network')}, accuracy to expect "
         f"against latency by table, from {milliseconds(min(times))} to {milliseconds(max(times))} "
         f"within a limit of {format_latency(limit)}; {len(front)} on the front, up to "
         f"{percent(best.accuracy)} at {milliseconds(best.latency_ms)}. The table below has all "
         "figures of the front."
     )
-
-
-def _networks(count: int) -> str:
-    return "network" if count == 1 else "networks"

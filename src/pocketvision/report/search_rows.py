@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pocketvision.budget import format_latency
+from pocketvision.budget import count_of, format_latency
 from pocketvision.record import (
     Narrowing,
     NarrowingProposal,
@@ -101,7 +101,7 @@ def narrowing_sentence(found: Narrowing) -> str:
     """From where to where a network was narrowed, and what was asked for."""
     first, last, count = found.steps[0], found.steps[-1], len(found.steps) - 1
     if count:
-        steps = "1 step" if count == 1 else f"{count} steps"
+        steps = count_of(count, "step")
         start, end = text.milliseconds(first.latency_ms), text.milliseconds(last.latency_ms)
         said = f"NetAdapt narrowed {found.seed} in {steps} from {start} to {end}"
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from pocketvision.budget import format_latency, format_time
+from pocketvision.budget import count_of, format_latency, format_time
 from pocketvision.report import text
 from pocketvision.report.search_rows import method_words, narrowing_sentence
 
@@ -31,6 +31,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "agreed_share": text.agreed_share,
         "accuracy_line": text.accuracy_line,
+        "count_of": count_of,
         "counted_per_class": text.counted_per_class,
         "decibels": text.decibels,
         "duration": format_time,

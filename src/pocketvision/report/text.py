@@ -8,6 +8,7 @@ import re
 
 from markupsafe import Markup
 
+from pocketvision.budget import count_of
 from pocketvision.record import DataSummary, Latency, Metric, Record, Score, TaskName
 
 NOT_FINITE = "not finite"
@@ -186,7 +187,7 @@ def latency_line(latency: Latency) -> str:
 
 def threads(count: int) -> str:
     """1 -> '1 thread', 4 -> '4 threads'."""
-    return f"{count} thread" if count == 1 else f"{count} threads"
+    return count_of(count, "thread")
 
 
 def verdict_word(met: bool | None) -> str:
