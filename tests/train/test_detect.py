@@ -16,7 +16,7 @@ from pocketvision.boxes import Detections, Objects
 from pocketvision.data.pixels import load_pixels
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import PixelsInMemory
-from pocketvision.data.transforms import Augmentation
+from pocketvision.data.transforms import Augmentation, eval_batch
 from pocketvision.measure.detection_judge import DetectionJudge
 from pocketvision.models import registry
 from pocketvision.models.detector import Detector, ssdlite
@@ -103,9 +103,25 @@ def test_a_batch_without_objects_has_a_loss() -> None:
         ignored=nothing.ignored,
         starts=np.zeros(3, np.int64),
     )
-    loss = module.loss(torch.zeros(2, 3, SIDE, SIDE), empty)
+    loss = module.loss(module(torch.zeros(2, 3, SIDE, SIDE)), empty)
     assert torch.isfinite(loss)
     assert loss.item() > 0
+
+
+def test_validation_runs_the_network_once_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of()
+    calls = []
+    module.network.register_forward_hook(lambda *_: calls.append(1))
+    logged = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
+    pixels, objects = next(rectangles().batches([np.arange(8)]))
+    module.eval()
+    with torch.no_grad():
+        module.validation_step((pixels, objects), 0)
+        assert len(calls) == 1
+        expected = module.loss(module(eval_batch(pixels, PRE)), objects)
+    assert torch.equal(logged["val_loss"], expected)
+    assert len(module.found) == 8
 
 
 def test_a_loss_far_beyond_guessing_is_a_divergence() -> None:

@@ -90,11 +90,11 @@ class Detection(TaskModule):
         pixels, objects = batch
         generator = np.random.default_rng(key)
         images, views = augmented(pixels, self.preprocessing, self.config.augmentation, generator)
-        return self.loss(images, seen_objects(objects, views, self.preprocessing.side))
+        return self.loss(self(images), seen_objects(objects, views, self.preprocessing.side))
 
-    def loss(self, images: Tensor, objects: Objects) -> Tensor:
-        """Classification and localisation, added."""
-        logits, codes = self(images)
+    def loss(self, answers: tuple[Tensor, Tensor], objects: Objects) -> Tensor:
+        """Classification and localisation, added, of what `forward` gives."""
+        logits, codes = answers
         targets = targets_of(objects, self.anchors)
         classification, localisation = multibox_loss(logits.float(), codes.float(), targets)
         return classification + localisation
@@ -108,15 +108,9 @@ class Detection(TaskModule):
 
     def validation_step(self, batch: tuple[Tensor, Objects], index: int) -> None:
         pixels, objects = batch
-        images = eval_batch(pixels, self.preprocessing)
-        self.log(
-            "val_loss",
-            self.loss(images, objects),
-            on_epoch=True,
-            batch_size=len(pixels),
-            sync_dist=True,
-        )
-        logits, codes = self(images)
+        logits, codes = self(eval_batch(pixels, self.preprocessing))
+        loss = self.loss((logits, codes), objects)
+        self.log("val_loss", loss, on_epoch=True, batch_size=len(pixels), sync_dist=True)
         boxes = decoded(codes.float(), self.anchors).cpu().numpy()
         scores = logits.float().softmax(2).cpu().numpy()
         for one, chances in zip(boxes, scores, strict=True):
