@@ -188,6 +188,9 @@ def test_options_of_other_tasks_are_refused(task: TaskName) -> None:
         replace(CONFIG, task="segment", nms="inside")
     with pytest.raises(ConfigError, match="head='r_aspp' is of segmentation; leave it away"):
         replace(CONFIG, task="detect", head="r_aspp")
+    with pytest.raises(ConfigError, match="class_weights=True has no meaning with task='detect'"):
+        replace(CONFIG, task="detect", class_weights=True)
+    assert replace(CONFIG, task="segment", class_weights=True).class_weights
     with pytest.raises(ConfigError, match=r"void=\(3,\) is of masks; leave it away"):
         replace(CONFIG, task="detect", void=(3,))
 

@@ -120,6 +120,11 @@ class FitConfig:
                     f"{name}={getattr(self, name)!r} is for classification; leave it away with "
                     f"task={self.task!r}."
                 )
+        if self.class_weights and self.task == "detect":
+            raise ConfigError(
+                "class_weights=True has no meaning with task='detect', whose loss weighs objects "
+                "against background alone; leave it away."
+            )
         mixed = max(self.augmentation.mixup, self.augmentation.cutmix)
         if mixed > 0 and self.task != "classify":
             raise ConfigError(
