@@ -128,6 +128,15 @@ def test_gap_within_the_noise_of_few_images_is_not_named() -> None:
     assert alarms.norm_alarm(accuracy(500, 1000), accuracy(700, 1000)) is not None
 
 
+def test_gap_of_norms_is_told_in_the_metric_of_the_task() -> None:
+    running = Score(value=0.35, low=0.3, high=0.4, n=128, metric="mIoU")
+    alarm = alarms.norm_alarm(running, replace(running, value=0.6, low=0.55, high=0.65))
+    assert alarm is not None
+    assert "the network reaches mIoU 35.0% on 128 training images with them, and 60.0% with" in (
+        alarm.sentence
+    )
+
+
 def test_twin_of_batch_statistics_leaves_the_network_alone() -> None:
     net = network().eval()
     net.spec.build(seed=1)

@@ -74,7 +74,7 @@ def norm_alarm(running: Score, batch: Score) -> Finding | None:
         severity="error",
         code="batch-norm",
         sentence=f"The statistics kept by the batch norms are not those of the images: the network "
-        f"gets {running.value:.1%} of {running.n} training images right with them, and "
+        f"{running.reached('training images')} with them, and "
         f"{batch.value:.1%} with the statistics of each batch. Train for more epochs, or with "
         "larger batches.",
     )
