@@ -31,11 +31,12 @@ class DetectionScores:
     """COCO's figures, 0..1; None where there is no object of that kind.
 
     ap: mean over the IoU thresholds 0.50, 0.55, .. 0.95 and the classes; ap50, ap75: at one
-    threshold. ap_small, ap_medium, ap_large: of objects below 32², to 96², above, in pixels of the
-    image. per_class, per_class_ap50: one per class. recall: of at most 100 boxes of each class in
-    an image, mean over thresholds and classes. precisions: for each class at IoU 0.5 and the
-    recalls 0, 0.01, .. 1, the best at that recall or a higher one, 0 where none is as high: AP at
-    0.5 is their mean; () without objects.
+    threshold. ap_small, ap_medium, ap_large: of objects whose box is below 32², to 96², above, in
+    pixels of the image; COCO's own figures go by the area of its outlines, which annotations of
+    boxes lack and which is smaller. per_class, per_class_ap50: one per class. recall: of at most
+    100 boxes of each class in an image, mean over thresholds and classes. precisions: for each
+    class at IoU 0.5 and the recalls 0, 0.01, .. 1, the best at that recall or a higher one, 0 where
+    none is as high: AP at 0.5 is their mean; () without objects.
     """
 
     ap: float | None
@@ -202,7 +203,7 @@ def _annotations(
             "image_id": image,
             "category_id": category,
             "bbox": box,
-            "area": box[2] * box[3],
+            "area": box[2] * box[3],  # of the box: no outline is known
             "score": score,
             "iscrowd": crowd,
         }
