@@ -28,7 +28,7 @@ from pocketvision.train.classify import Classification, class_weights, rehearsal
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.module import build_optimizer
 from pocketvision.train.processes import raise_as_here
-from pocketvision.train.schedule import Schedule, affordable_epochs
+from pocketvision.train.schedule import Schedule, epochs_in_all
 from pocketvision.train.trainer import CHECKPOINT, TrainResult, train
 from pocketvision.train.watch import METRICS, read_metrics
 
@@ -194,9 +194,22 @@ def test_absent_device_is_said_before_anything_begins() -> None:
         devices.check_devices(config, 100)
 
 
-def test_too_few_images_for_the_devices_are_refused() -> None:
-    with pytest.raises(ConfigError, match="devices=4 need at least 8 training images; there are 7"):
-        devices.check_devices(replace(CONFIG, devices=4, accelerator="cpu"), 7)
+@pytest.mark.parametrize(
+    ("count", "nodes", "images", "message"),
+    [
+        (4, 1, 7, r"devices=4 need at least 8 .*; there are 7: ask for 3 in all at most, or add"),
+        (4, 2, 9, r"devices=4 on each of nodes=2 need at least 16 .*; there are 9: ask for 4 in"),
+        (1, 1, 1, r"devices=1 need at least 2 training images; there are 1: add images\."),
+    ],
+)
+def test_too_few_images_for_the_devices_are_refused(
+    count: int, nodes: int, images: int, message: str
+) -> None:
+    """The words are those that were typed, and say what would do."""
+    config = replace(CONFIG, devices=count, nodes=nodes, accelerator="cpu")
+    with pytest.raises(ConfigError, match=message):
+        devices.check_devices(config, images)
+    devices.check_devices(config, 2 * count * nodes)
 
 
 def test_control_c_comes_through_as_such(source: PixelSource, tmp_path: Path) -> None:
@@ -404,9 +417,9 @@ def test_schedule_brought_forward_has_no_jump_and_reaches_zero(now: int) -> None
 
 
 def test_epochs_are_cut_to_the_time_left_but_never_added() -> None:
-    assert affordable_epochs(5, 40, seconds_per_epoch=10, left_s=1000) == 40
-    assert affordable_epochs(5, 40, seconds_per_epoch=10, left_s=101) == 15
-    assert affordable_epochs(5, 40, seconds_per_epoch=10, left_s=-3) == 6
+    assert epochs_in_all(5, 40, seconds_per_epoch=10, left_s=1000) == 40
+    assert epochs_in_all(5, 40, seconds_per_epoch=10, left_s=101) == 15
+    assert epochs_in_all(5, 40, seconds_per_epoch=10, left_s=-3) == 6
 
 
 def test_slow_machine_shortens_the_training_and_still_anneals(

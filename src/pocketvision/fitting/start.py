@@ -223,10 +223,12 @@ def _refuse_too_short(run: Run, candidates: list[Candidate]) -> None:
     """Raises: BudgetError: the time does not even hold what comes after the training."""
     remaining = run.clock.remaining_s
     work = workload_of(run, min(c.spec.resolution for c in candidates))
-    if remaining is not None and remaining <= work.finish_s + work.decode_s:
+    needed = work.finish_s + work.decode_s
+    if remaining is not None and remaining <= needed:
         raise BudgetError(
             f"The time is too short: decoding, quantizing, verifying and measuring take about "
-            f"{format_time(work.finish_s + work.decode_s)}, and training comes on top."
+            f"{format_time(needed)}, and training comes on top. Ask for "
+            f"{format_time(max(1.0, needed - remaining))} more, and for as long as it is to train."
         )
 
 

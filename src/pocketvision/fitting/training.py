@@ -107,9 +107,11 @@ def _refuse_hopeless(run: Run, spec: AnySpec) -> None:
     left_s = (run.clock.remaining_s or 0.0) - work.finish_s - work.decode_s
     epoch_s = work.epoch_s(timed(run, spec)[1])
     if epoch_s > left_s:
+        needed_s = (run.config.epochs or 1) * epoch_s / forecast.TRAINING_MARGIN
         raise BudgetError(
             f"The time is too short: {format_time(max(left_s, 0))} are left for training, and one "
-            f"of the {run.config.epochs} epochs of {spec.label} takes {format_time(epoch_s)}."
+            f"of the {run.config.epochs} epochs of {spec.label} takes {format_time(epoch_s)}. Ask "
+            f"for {format_time(needed_s - left_s)} more; fewer --epochs need less."
         )
 
 

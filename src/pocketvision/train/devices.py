@@ -49,10 +49,14 @@ def check_devices(config: TrainConfig, images: int) -> None:
                 f"device=cuda with devices={config.devices}, but {found} CUDA devices are in "
                 "reach; ask for fewer, or for --device cpu."
             )
-    world = config.devices * config.nodes
-    if images < 2 * world:
+    asked = f"devices={config.devices}"
+    if config.nodes > 1:
+        asked += f" on each of nodes={config.nodes}"
+    needed, most = 2 * config.devices * config.nodes, images // 2
+    if images < needed:
+        fewer = f"ask for {most} in all at most, or add images" if most else "add images"
         raise ConfigError(
-            f"devices={world} need at least {2 * world} training images; there are {images}."
+            f"{asked} need at least {needed} training images; there are {images}: {fewer}."
         )
     if config.tensorboard:
         require("tensorboard", "tensorboard")

@@ -36,7 +36,7 @@ class Schedule:
         return replace(self, steps=steps, start=now, top=self(now))
 
 
-def affordable_epochs(done: int, planned: int, seconds_per_epoch: float, left_s: float) -> int:
+def epochs_in_all(done: int, planned: int, seconds_per_epoch: float, left_s: float) -> int:
     """How many epochs in all the time left allows: `planned` at most, `done` + 1 at least."""
     more = int(left_s / max(seconds_per_epoch, 1e-9))
     return min(planned, done + max(1, more))

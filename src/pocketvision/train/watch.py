@@ -20,7 +20,7 @@ from pocketvision.storage import write_into
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.module import TaskModule
 from pocketvision.train.quiet import hush
-from pocketvision.train.schedule import affordable_epochs
+from pocketvision.train.schedule import epochs_in_all
 
 METRICS = "metrics.csv"
 LOOK_EVERY = 50  # steps
@@ -138,7 +138,7 @@ class Watch(Callback):
         if self.deadline is None or trainer.world_size > 1:  # ranks might come to other ends
             return planned
         left_s = self.deadline - time.monotonic()
-        epochs = affordable_epochs(line.epoch, planned, line.seconds / line.epoch, left_s)
+        epochs = epochs_in_all(line.epoch, planned, line.seconds / line.epoch, left_s)
         if line.epoch < epochs < planned:
             steps = epochs * int(trainer.num_training_batches)
             module.schedule = module.schedule.ending_at(steps, trainer.global_step)
