@@ -12,7 +12,8 @@ from pocketvision.budget import format_latency
 from pocketvision.runtimes.runtime import OperatorRuns
 
 SHOWN = 3  # operators that are named
-PRODUCTS = ("Conv", "Gemm", "MatMul", "FullyConnected")
+# Parts of what runtimes call convolutions and matrix products, in floats and in integers.
+PRODUCT_NAMES = ("Conv", "Gemm", "MatMul", "FullyConnected")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +27,7 @@ class OperatorTime:
     @property
     def is_product(self) -> bool:
         """True for convolutions and matrix products."""
-        return any(name in self.operator for name in PRODUCTS)
+        return any(name in self.operator for name in PRODUCT_NAMES)
 
 
 def operator_times(runs: Sequence[OperatorRuns]) -> list[OperatorTime]:

@@ -71,7 +71,7 @@ def fine_tune_briefly(
 
     Raises: Diverged: the loss became NaN, infinite or far too large.
     """
-    if config.steps == 0:
+    if config.steps == 0:  # a task that does nothing starts a worker, as benchmarks/workers.py does
         network.eval()
         return
     training, classes = config.training(), network.spec.num_classes

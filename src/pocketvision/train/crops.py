@@ -17,7 +17,6 @@ from pocketvision.errors import DataError, check_shape
 from pocketvision.train.batches import epoch_batches, num_batches
 
 MAX_LABELLED = 1024  # pixels a step learns from: a window of each is in memory
-UNLABELLED = -1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
