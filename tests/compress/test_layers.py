@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pocketvision.compress.ladder import Subject
-from pocketvision.compress.layers import alone, culprits, quantized_layers, sqnr_db
+from pocketvision.compress.layers import alone, culprits, decibels, quantized_layers, sqnr_db
 from pocketvision.record import QuantizedLayer
 from pocketvision.runtimes.int8.static import Quantized, static_int8
 from pocketvision.runtimes.onnxruntime import in_batches
@@ -93,3 +93,11 @@ def test_sqnr_is_a_ratio_in_decibels() -> None:
     assert sqnr_db(signal, signal) == 120
     constant = np.ones(4, np.float32)
     assert sqnr_db(constant, constant + 1) == -120
+
+
+@pytest.mark.parametrize(
+    ("power", "noise", "ratio_db"),
+    [(100.0, 1.0, 20), (1.0, 0.0, 120), (1e20, 1e-20, 120), (0.0, 1.0, -120)],
+)
+def test_decibels_stay_within_what_is_told(power: float, noise: float, ratio_db: float) -> None:
+    assert decibels(power, noise) == pytest.approx(ratio_db)

@@ -25,7 +25,7 @@ from pocketvision.runtimes.int8.statistics import Batches, few, watched, whole
 from pocketvision.runtimes.onnxfile import OUTPUT
 
 IMAGES = 16  # that noise is measured on
-QUIET_DB = 120.0  # where there is no noise at all
+QUIET_DB = 120.0  # where there is no noise at all; no ratio is told beyond it
 
 Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]  # layers done, in all
@@ -124,6 +124,11 @@ def sqnr_db(signal: Array, noisy: Array) -> float:
     """Signal over quantization noise, in decibels; what all values share is no signal."""
     noise = float(np.square(noisy - signal, dtype=np.float64).sum())
     power = float(np.square(signal - signal.mean(), dtype=np.float64).sum())
+    return decibels(power, noise)
+
+
+def decibels(power: float, noise: float) -> float:
+    """One over the other, within `QUIET_DB` either way."""
     if noise <= 0:
         return QUIET_DB
     return float(np.clip(10 * math.log10(max(power, 1e-30) / noise), -QUIET_DB, QUIET_DB))
@@ -178,9 +183,4 @@ def _noise(
             given = (integers[stored].astype(np.float32) - scale.zero) * np.float32(scale.scale)
             power[name] += float(np.square(signal - signal.mean()).sum())
             noise[name] += float(np.square(given - signal).sum())
-    return {
-        name: QUIET_DB
-        if noise[name] <= 0
-        else float(np.clip(10 * math.log10(max(power[name], 1e-30) / noise[name]), -120, 120))
-        for name in pairs
-    }
+    return {name: decibels(power[name], noise[name]) for name in pairs}
