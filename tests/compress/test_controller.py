@@ -226,10 +226,7 @@ def test_gain_is_clipped_as_ppo_does(ratio: float, advantage: float, gain: float
     [
         ({"target_ms": 0.0}, "target_ms=0.0 is out of range"),
         ({"exponent": 0.07}, r"exponent=0.07 is out of range; expected -1.0 to 0.0"),
-        ({"learning_rate": 0.0}, "learning_rate=0.0 is out of range"),
-        ({"learning_rate": math.nan}, "learning_rate=nan is out of range"),
-        ({"entropy_weight": -0.1}, "entropy_weight=-0.1 is out of range; expected 0.0 to 1.0"),
-        ({"epochs": 0}, "epochs=0 is not allowed; expected a whole number from 1 up"),
+        ({"target_ms": math.nan}, "target_ms=nan is out of range"),
     ],
 )
 def test_number_outside_what_is_allowed_is_refused(change: dict[str, Any], message: str) -> None:

@@ -18,7 +18,6 @@ from pocketvision.errors import ConfigError, DataError
 from pocketvision.report import scene_pictures
 from pocketvision.report.scene_pictures import (
     GREYS,
-    SPLIT_COLOURS,
     class_map,
     display_bands,
     false_colour,
@@ -26,7 +25,6 @@ from pocketvision.report.scene_pictures import (
     map_with_legend,
     no_label,
     ramp,
-    split_map,
     uncertainty_map,
     world_file,
 )
@@ -119,15 +117,6 @@ def test_a_legend_of_many_classes_has_columns() -> None:
 def test_legends_of_other_classes_are_refused() -> None:
     with pytest.raises(ConfigError, match="1 names, 2 colours and 2 counts; expected one of each"):
         map_with_legend(CLASSES, ["a"], TWO, title="", counts=[2, 2])
-
-
-def test_a_split_is_painted_in_four_colours() -> None:
-    split = np.array([[0, 1], [2, 3]], np.uint8)
-    picture = np.asarray(split_map(split))
-    side = 300
-    corners = [picture[0, 0], picture[0, side], picture[side, 0], picture[side, side]]
-    expected = np.array([no_label(SPLIT_COLOURS), *SPLIT_COLOURS])
-    np.testing.assert_array_equal(corners, expected)
 
 
 def test_the_ramp_grows_lighter_and_shows_what_is_missing() -> None:

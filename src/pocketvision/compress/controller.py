@@ -27,11 +27,11 @@ from pocketvision.compress.sampling import (
     generator_of,
     reward,
 )
-from pocketvision.errors import at_least, in_range
+from pocketvision.errors import in_range
 from pocketvision.models.space import BlockChoice, Member, SearchSpace, block_at
 
 LEARNING_RATE = 0.003  # of Adam
-ENTROPY_WEIGHT = 0.01  # keeps the choices open
+ENTROPY_WEIGHT = 0.01  # of the bonus for choices that stay open
 EPOCHS = 10  # over each generation
 CLIP = 0.2  # epsilon of PPO's equation 7
 BASELINE_DECAY = 0.95  # of the moving average, for each member
@@ -45,8 +45,7 @@ BATCH, MAX_BATCHES = 64, 20  # sequences drawn at once, and how often until chan
 class Controller:
     """A policy over the choices of a space, made better by the rewards of each generation.
 
-    target_ms: TAR of the reward. exponent: its w, on both sides of the target. learning_rate: of
-    Adam. entropy_weight: of the bonus for choices that stay open. epochs: over each generation.
+    target_ms: TAR of the reward. exponent: its w, on both sides of the target.
 
     Raises: ConfigError: a number outside what is allowed.
     """
@@ -59,24 +58,17 @@ class Controller:
         *,
         target_ms: float,
         exponent: float = REWARD_EXPONENT,
-        learning_rate: float = LEARNING_RATE,
-        entropy_weight: float = ENTROPY_WEIGHT,
-        epochs: int = EPOCHS,
     ) -> None:
         in_range("target_ms", target_ms, 1e-6, 1e9)
         in_range("exponent", exponent, -1.0, 0.0)
-        in_range("learning_rate", learning_rate, 1e-6, 0.1)
-        in_range("entropy_weight", entropy_weight, 0.0, 1.0)
-        at_least("epochs", epochs, 1)
         self.space, self.limit, self.seed = space, limit, seed
         self.target_ms, self.exponent = target_ms, exponent
-        self.entropy_weight, self.epochs = entropy_weight, epochs
         self.generation = 0
         self.known: set[Member] = set()
         self.baseline: float | None = None
         self.decisions = decisions_of(space)
         self.policy = Policy(self.decisions, torch.Generator().manual_seed(seed))
-        self.optimiser = torch.optim.Adam(self.policy.parameters(), lr=learning_rate)
+        self.optimiser = torch.optim.Adam(self.policy.parameters(), lr=LEARNING_RATE)
 
     def ask(self, count: int) -> list[Member]:
         """New members within the limit, from the policy; from chance where it has none left.
@@ -139,12 +131,12 @@ class Controller:
             old = chosen(self.policy(choices), choices)
         # Choices of blocks beyond the depth made no difference, so that nothing is learned of them.
         used = self.policy.used(choices)
-        for _ in range(self.epochs):
+        for _ in range(EPOCHS):
             log_probs = self.policy(choices)
             ratios = (chosen(log_probs, choices) - old).exp()
             gain = clipped_gain(ratios, advantages[:, None])
             entropy = -(log_probs.exp() * log_probs).sum(-1)
-            objective = (gain + self.entropy_weight * entropy)[used].mean()
+            objective = (gain + ENTROPY_WEIGHT * entropy)[used].mean()
             self.optimiser.zero_grad()
             (-objective).backward()
             self.optimiser.step()

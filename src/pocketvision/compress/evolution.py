@@ -26,6 +26,8 @@ from pocketvision.models.space import BlockChoice, Member, SearchSpace, StageSpa
 
 Objective = Literal["accuracy", "reward", "front"]
 OBJECTIVES: tuple[Objective, ...] = ("accuracy", "reward", "front")
+PARENTS = 8  # of a generation
+MUTATION = 0.1  # probability of every single choice of a child to be drawn anew
 ATTEMPTS = 50  # at a child that is new and within the limit; then a member is drawn
 BLOCK_FIELDS = ("kernel", "expansion", "attention", "act")
 
@@ -37,21 +39,15 @@ class EvolutionConfig:
     """objective: what parents are best by: "accuracy"; "reward", ACC * (LAT / target)^exponent;
     "front": those that fewest others beat in latency, size and accuracy at once.
 
-    parents: how many. mutation: probability of every single choice of a child to be drawn anew.
-
     Raises: ConfigError: a field outside its range.
     """
 
     objective: Objective = "accuracy"
     exponent: float = REWARD_EXPONENT
-    parents: int = 8
-    mutation: float = 0.1
 
     def __post_init__(self) -> None:
         choice("objective", self.objective, OBJECTIVES)
         in_range("exponent", self.exponent, -1.0, 0.0)
-        in_range("parents", self.parents, 2, 10_000)
-        in_range("mutation", self.mutation, 0.001, 1.0)
 
 
 class Evolution:
@@ -90,15 +86,14 @@ class Evolution:
 
     def _parents(self) -> list[Scored]:
         """The best of all generations that are within the limit now, the first of them best."""
-        count, config = self.config.parents, self.config
         able = [one for one in self.scored if self.limit.holds(one.member)]
-        match config.objective:
+        match self.config.objective:
             case "accuracy":
-                return sorted(able, key=lambda one: -one.accuracy)[:count]
+                return sorted(able, key=lambda one: -one.accuracy)[:PARENTS]
             case "reward":
-                return sorted(able, key=lambda one: -self._reward(one))[:count]
+                return sorted(able, key=lambda one: -self._reward(one))[:PARENTS]
             case "front":
-                return [one for layer in fronts(able) for one in layer][:count]
+                return [one for layer in fronts(able) for one in layer][:PARENTS]
 
     def _reward(self, one: Scored) -> float:
         return reward(one.accuracy, one.latency_ms, self.limit.limit_ms, self.config.exponent)
@@ -112,7 +107,7 @@ class Evolution:
                 child = crossed(one, other, generator)
             else:
                 one = generator.choice(parents)
-                child = mutated(self.space, one, self.config.mutation, generator)
+                child = mutated(self.space, one, MUTATION, generator)
             if child not in known and self.limit.holds(child):
                 return child
         return draw_within(self.space, self.limit, generator, known)

@@ -112,15 +112,6 @@ def map_with_legend(
     return _beside(painted, _legend(title, entries, painted.height))
 
 
-def split_map(split: Classes, *, title: str = "Split") -> Image.Image:
-    """A split (H, W) of 0 unlabelled, 1 train, 2 test, 3 dropped, with its legend.
-
-    Raises: as `class_map`.
-    """
-    counts = [int((split == k).sum()) for k in (1, 2, 3)]
-    return map_with_legend(split, SPLIT_NAMES, SPLIT_COLOURS, title=title, counts=counts)
-
-
 def uncertainty_map(
     uncertainty: NDArray[np.floating], *, title: str = "Uncertainty"
 ) -> Image.Image:
