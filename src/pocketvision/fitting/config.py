@@ -24,7 +24,7 @@ from pocketvision.record import (
 )
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
-from pocketvision.train.config import TrainConfig
+from pocketvision.train.config import Accelerator, TrainConfig
 
 HeadName = Literal["lr_aspp", "r_aspp"]
 
@@ -54,7 +54,7 @@ class FitConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     class_weights: bool = False
     tensorboard: bool = False
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    accelerator: Accelerator = "auto"
     devices: int = 1  # of each node
     nodes: int = 1
     skip_bad: bool = False

@@ -11,6 +11,7 @@ from pocketvision.models.patch import PatchSpec, check_window
 from pocketvision.record import Step
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.scene_record import Curve, MethodRun
+from pocketvision.train.config import Accelerator
 from pocketvision.train.scene_config import SceneTrainConfig, Training
 
 SplitKind = Literal["blocks", "random", "given"]
@@ -60,7 +61,7 @@ class SceneConfig:
     precisions: tuple[str, ...] = ("f32", "int8")
     threads: int = 1
     max_drop_points: float = 1.0  # of OA on training pixels, float network to exported file
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    accelerator: Accelerator = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import choice, in_range
 
 OPTIMIZERS = ("adamw", "sgd", "rmsprop")
 PRECISIONS = ("auto", "f32", "bf16")
-ACCELERATORS = ("auto", "cpu", "cuda")
+Accelerator = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class TrainConfig:
     class_weights: bool = False  # losses weighted by inverse class frequency
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Literal["auto", "f32", "bf16"] = "auto"  # auto: bf16 on CUDA, else f32
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    accelerator: Accelerator = "auto"
     threads: int = 0  # of the CPU; 0: as many as PyTorch takes by itself
     devices: int = 1  # of each node
     nodes: int = 1
@@ -53,7 +53,7 @@ class TrainConfig:
         in_range("label_smoothing", self.label_smoothing, 0.0, 0.9)
         in_range("ema_decay", self.ema_decay, 0.0, 0.999999)
         choice("precision", self.precision, PRECISIONS)
-        choice("accelerator", self.accelerator, ACCELERATORS)
+        choice("accelerator", self.accelerator, get_args(Accelerator))
         in_range("threads", self.threads, 0, 4096)
         in_range("devices", self.devices, 1, 1024)
         in_range("nodes", self.nodes, 1, 4096)
