@@ -32,7 +32,7 @@ def test_epochs_that_cannot_fit_say_how_much_more_they_need(
     with pytest.raises(BudgetError, match=message):
         refuse(80.0, monkeypatch)
     needed_s = 40 * 90 / forecast.TRAINING_MARGIN
-    assert 80 + 65 * 60 == pytest.approx(needed_s, abs=30)  # a rounded minute
+    assert abs(80 + 65 * 60 - needed_s) <= 30  # a rounded minute
 
 
 def test_one_epoch_that_fits_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -218,10 +219,11 @@ def test_training_must_end_with_its_share_of_the_time_left(
     deadline: float | None,
 ) -> None:
     """610 s, 10 s for what follows: 3,000 steps take 300 s, the comparison's 1,500 150 s."""
-    deadlines = []
+    deadlines, told = [], Told()
 
-    def train(*_: object, deadline: float | None, **__: object) -> None:
+    def train(*_: object, deadline: float | None, say: Callable[[str], None], **__: object) -> None:
         deadlines.append(deadline)
+        say("its checkpoint is damaged")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(plan, "other_seconds", lambda *_: ({}, 10.0))
@@ -229,8 +231,9 @@ def test_training_must_end_with_its_share_of_the_time_left(
     monkeypatch.setattr(methods, "time", SimpleNamespace(monotonic=lambda: 1000.0))
     monkeypatch.setattr(methods, "train_scene", train)
     config = replace(WHOLE, data=str(scene), steps=steps, budget=Budget(time_s=610))
-    interrupted(config, tmp_path / "out", Told())
+    interrupted(config, tmp_path / "out", told)
     assert deadlines == [deadline]
+    assert "its checkpoint is damaged" in told.sentences
 
 
 def test_steps_that_are_given_leave_nothing_to_a_clock(

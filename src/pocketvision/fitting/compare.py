@@ -21,6 +21,7 @@ from pocketvision.measure.throughput import BATCHED, MAX_BATCH, as_throughput
 from pocketvision.measure.untrained import build_files, noise, untrained_card, write_untrained
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
+from pocketvision.progress import counted
 from pocketvision.record import Latency, Precision
 from pocketvision.report.side_by_side import Side, SideBySide, TimedFile
 from pocketvision.runtimes.registry import get_runtime
@@ -228,7 +229,7 @@ def _in_turns(
             BATCHED,
             threads,
             batch=batch,
-            progress=lambda done, total: advance(done, total, ""),
+            progress=counted(advance),
         )
     return [judged(latencies[name], seen[0]) for name in sessions]
 

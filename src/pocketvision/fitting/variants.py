@@ -38,6 +38,7 @@ from pocketvision.measure.untrained import build_files, noise
 from pocketvision.models.answering import answering
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnyNetwork
+from pocketvision.progress import counted
 from pocketvision.record import Latency, Precision, Step, Variant
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.nms import with_selection
@@ -285,7 +286,7 @@ def _measure(run: Run, network: AnyNetwork, sessions: dict[str, Session]) -> Non
                     {_key(f): partial(sessions[_key(f)].run, pixels) for f in run.state.files},
                     FINAL,
                     threads,
-                    progress=lambda done, total: advance(done, total, ""),
+                    progress=counted(advance),
                 )
             found = {key: judged(latency, seen[0]) for key, latency in latencies.items()}
             timed = tuple(replace(f, latency=found[_key(f)]) for f in run.state.files)
