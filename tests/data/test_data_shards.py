@@ -281,6 +281,7 @@ def test_shard_that_changed_since(tmp_path: Path) -> None:
     [
         (b"a\nb\na\n", "has 3 names, 2 of them different"),
         (b"\n", "has 0 names"),
+        (b"a\n \nb\n", "has no name in line 2, and what follows is numbered by its line"),
         (b"\xff\n", "is no UTF-8 text"),
         (b"a" * (1 << 24) + b"\n", r"classes.txt' has 16\.8 MB; expected the name of each class"),
     ],

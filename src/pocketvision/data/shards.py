@@ -87,7 +87,8 @@ def read_classes(*folders: Path) -> dict[str, str] | None:
     """What a label may be, to its class: names and indices of the first classes.txt in `folders`.
 
     A class whose name is a number goes before the index. None where there is no classes.txt.
-    Raises: DataError: it is empty, far too large, no text, or names a class twice.
+    Raises: DataError: it is empty, far too large, no text, names a class twice, or has a line
+        without a name before others, whose numbers it would shift.
     """
     path = next((folder / CLASSES for folder in folders if (folder / CLASSES).is_file()), None)
     if path is None:
@@ -98,10 +99,15 @@ def read_classes(*folders: Path) -> dict[str, str] | None:
             f"line, in {format_size(MAX_CLASSES_BYTES)} at most."
         )
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{str(path)!r} is no UTF-8 text; write it anew.") from error
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in lines]
+    if "" in names:
+        raise DataError(
+            f"{str(path)!r} has no name in line {names.index('') + 1}, and what follows is "
+            "numbered by its line, from 0 for the first; remove the empty line, or name the class."
+        )
     if not names or len(set(names)) < len(names):
         raise DataError(
             f"{str(path)!r} has {len(names)} names, {len(set(names))} of them different; expected "

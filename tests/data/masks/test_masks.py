@@ -326,6 +326,23 @@ def test_image_without_mask_and_mask_without_image(tmp_path: Path) -> None:
         scan_masks(tmp_path)
 
 
+def test_two_masks_for_one_image(tmp_path: Path) -> None:
+    streets(tmp_path, count=4)
+    save_mask(tmp_path / "masks" / "2.bmp", np.zeros((9, 12)))
+    told = r"masks' has both '2\.bmp' and '2\.png', and an image has one mask; remove one\."
+    with pytest.raises(DataError, match=told):
+        scan_masks(tmp_path)
+
+
+def test_names_of_classes_are_numbered_by_their_lines(tmp_path: Path) -> None:
+    streets(tmp_path)
+    (tmp_path / "classes.txt").write_text("road\n\ncar\nsky\n")
+    with pytest.raises(DataError, match=r"has no name in line 2, and what follows is numbered by"):
+        scan_masks(tmp_path)
+    (tmp_path / "classes.txt").write_text("road\ncar\nsky\n\n\n")
+    assert scan_masks(tmp_path).classes == ("road", "car", "sky")
+
+
 def test_folders_of_another_layout(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         scan_masks(tmp_path / "none")

@@ -115,7 +115,7 @@ def _pairs_in(place: _Place, root: Path) -> list[Pair]:
     """The images of one place with their masks. Raises: DataError: one lacks the other."""
     if not place.masks.is_dir():
         raise DataError(f"{str(place.images)!r} has images, but there is no {str(place.masks)!r}.")
-    masks = {_stem(path, place.masks): path for path in _files(place.masks)}
+    masks = _by_stem(place.masks)
     pairs, bare = [], []
     for image in image_files(place.images):
         stem = _stem(image, place.images)
@@ -171,6 +171,20 @@ def _names_in(path: Path) -> list[str]:
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in image_files(folder) if path.suffix.lower() in SUFFIXES)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by name, without suffix. Raises: DataError: two have one."""
+    found: dict[str, Path] = {}
+    for path in _files(folder):
+        stem = _stem(path, folder)
+        if stem in found:
+            raise DataError(
+                f"{str(path.parent)!r} has both {found[stem].name!r} and {path.name!r}, and an "
+                "image has one mask; remove one."
+            )
+        found[stem] = path
+    return found
 
 
 def _stem(path: Path, folder: Path) -> str:
