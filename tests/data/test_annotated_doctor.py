@@ -89,6 +89,25 @@ def test_boxes_that_are_doubled_or_empty(tmp_path: Path) -> None:
     assert "images/6.png" in sentence(found, "unusable")
 
 
+def test_reencoded_copies_across_splits(tmp_path: Path) -> None:
+    """One of val that train has as JPEG: other bytes, the same picture; the mask is its own."""
+    folder = tmp_path / "streets"
+    write_masks(folder / "train", 40)
+    write_masks(folder / "val", 60)
+    for number in range(40):
+        for name in ("images", "masks"):
+            (folder / "val" / name / f"{number}.png").unlink()
+    with Image.open(folder / "val" / "images" / "50.png") as image:
+        image.save(folder / "train" / "images" / "copy.jpg", quality=75)
+    shutil.copy(folder / "val" / "masks" / "50.png", folder / "train" / "masks" / "copy.png")
+    found = of_masks(folder)
+    told = sentence(found, "near-across-splits")
+    assert told.startswith("warning: 1 pair of images that look like copies")
+    assert "train/images/copy.jpg" in told
+    assert "val/images/50.png" in told
+    assert [len(rule.rows) for rule in found.left_out] == [1]
+
+
 @pytest.mark.parametrize("writer", [write_masks, write_boxes])
 def test_near_copies_are_told(tmp_path: Path, writer: Callable[[Path], Path]) -> None:
     folder = writer(tmp_path / "data")
