@@ -3,7 +3,7 @@
     python benchmarks/places_figures.py     # with the detection extra
 
 SSDLite and LR-ASPP on MobileNetV3-Large, untrained, in ONNX Runtime with one thread: the time of
-the network for one image, of what `run.py` does behind it, and of scoring an image with all figures
+the network for one image, of `boxes.select` behind it, and of scoring an image with all figures
 and their intervals, over IMAGES made-up images (answers near made-up truths, with noise).
 """
 
