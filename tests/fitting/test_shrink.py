@@ -20,7 +20,7 @@ from pocketvision.budget import Budget
 from pocketvision.compress.netadapt import narrowest
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, MissingExtraError
-from pocketvision.fitting import shrink, shrink_start, shrink_work
+from pocketvision.fitting import fastest, shrink, shrink_start, shrink_work
 from pocketvision.fitting.artefact import Artefact, load
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.shrink import run_shrink
@@ -66,7 +66,8 @@ SEED_MACS = 0
 def ideal(fitted: Artefact) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(globals(), "SEED_MACS", count(fitted.classifier.spec).macs)
-        patch.setattr(shrink_start, "ScaledTable", IdealTable)
+        for module in (shrink_start, fastest):
+            patch.setattr(module, "ScaledTable", IdealTable)
         yield
 
 
@@ -205,7 +206,9 @@ def test_scores_of_other_proposals_are_not_taken_for_these(
     """As where the table of the machine was removed meanwhile, and came out otherwise."""
     shutil.copytree(narrowed, tmp_path / "out")
     state = state_of(narrowed)
-    begun = replace(state, steps=state.steps[:1], pending=state.steps[2].proposals[:3], done=False)
+    others = state.steps[1].proposals[:-4:-1]
+    assert others[0].group != state.steps[1].proposals[0].group
+    begun = replace(state, steps=state.steps[:1], pending=others, done=False)
     (tmp_path / "out" / "shrinking" / "shrink.json").write_text(to_json(begun))
     run_shrink(config, tmp_path / "out")
     assert state_of(tmp_path / "out").steps == state.steps
@@ -411,7 +414,7 @@ def test_table_that_changes_under_an_unfinished_narrowing_is_refused(
         ({"runtime": "openvino"}, "and --runtime openvino was asked for"),
         ({"threads": 3}, "and --threads 3 was asked for"),
         (
-            {"latency_ms": 99.0},
+            {"budget": Budget(latency_ms=99.0)},
             f"as f32 on onnxruntime by the table of .* on {DEVICE}, within 99 ms",
         ),
     ],
