@@ -25,7 +25,7 @@ from timing import cell, how_measured
 
 from pocketvision.data.folders import SPLITS, list_images
 from pocketvision.data.images import Samples, scan
-from pocketvision.errors import GateError
+from pocketvision.errors import BudgetError, GateError
 from pocketvision.fitting.artefact import RECORD, RUN, Artefact, load, read_state
 from pocketvision.fitting.from_files import pixels_of_row
 from pocketvision.measure.latency import FINAL, measure_latency
@@ -241,10 +241,15 @@ def _link(source: Path, target: Path) -> None:
 
 
 def attempt(out: Path, make: Callable[[], object]) -> Artefact | str:
-    """The fitted network in `out`, made where it is not; or why there is none."""
+    """The fitted network in `out`, made where it is not; or why there is none.
+
+    Exits: the options leave too little time, or no network.
+    """
     if not has_ended(out):
         try:
             make()
+        except BudgetError as error:
+            sys.exit(f"{out.name}: {error}")
         except GateError:  # a machine that is too noisy leaves a run that can go on
             if not has_ended(out):
                 raise
