@@ -414,7 +414,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few candidates, of 32 px; no blocks timed, files briefly; INT8 without its search."""
     for module in ("search_networks", "start"):
         monkeypatch.setattr(f"pocketvision.fitting.{module}.MAX_CANDIDATES", 2)
-    for module in ("search_start", "shrink_start"):
+    for module in ("search_start", "shrink_start", "fastest"):
         monkeypatch.setattr(f"pocketvision.fitting.{module}.ScaledTable", TableOfWork)
     monkeypatch.setattr("pocketvision.fitting.candidates.RESOLUTIONS", (32,))
     monkeypatch.setattr("pocketvision.compress.ladder.Int8Config", lambda: PLAIN_INT8)
