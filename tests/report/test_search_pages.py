@@ -25,10 +25,12 @@ from pocketvision.report.html import render_report
 from pocketvision.report.narrowing_chart import narrowing_chart
 from pocketvision.report.search_chart import search_chart
 from pocketvision.report.search_rows import (
+    method_rows,
     narrowing_rows,
     narrowing_sentence,
     origins_words,
     search_front,
+    whole_front,
 )
 from pocketvision.storage import from_json, to_json
 
@@ -73,6 +75,41 @@ def test_the_front_of_a_search_holds_those_that_none_beats() -> None:
     assert len(front) > 3
     assert all(is_beaten(one, found) != (one in front) for one in found)
     assert front == sorted(front, key=lambda one: one.latency_ms)
+
+
+def test_the_whole_front_minds_the_size_too() -> None:
+    found = search(200).scored
+    front = whole_front(found)
+    assert set(map(id, search_front(found))) < set(map(id, front))
+
+    def beats(other: SearchedNetwork, one: SearchedNetwork) -> bool:
+        return other is not one and (
+            other.latency_ms <= one.latency_ms
+            and other.size_bytes <= one.size_bytes
+            and other.accuracy >= one.accuracy
+        )
+
+    assert all(any(beats(other, one) for other in found) != (one in front) for one in found)
+    broken = replace(found[0], accuracy=float("nan"))
+    assert whole_front((broken,)) == []
+
+
+def test_methods_are_compared_at_equal_evaluations() -> None:
+    rows = method_rows(search(120).scored)  # 60 by evolution, 30 by each of the others
+    assert [(row.method, row.scored) for row in rows] == [
+        ("evolution", 30),
+        ("random search", 30),
+        ("reinforcement learning", 30),
+    ]
+    own = [one for one in search(120).scored if one.origin == "evolution"][:30]
+    best = sorted((one.accuracy for one in own), reverse=True)
+    assert rows[0].best.accuracy == best[0]
+    assert rows[0].mean == pytest.approx(sum(best[:3]) / 3)
+    assert method_rows(scored((1.0, 0.5))) == method_rows(()) == []
+    text = page_of(search()).text
+    assert "The methods at equal evaluations" in text
+    assert f"reinforcement learning 30 {rows[2].best.accuracy:.1%}".replace("%", " %") in text
+    assert "at equal evaluations" not in page_of(replace(search(), scored=scored((1, 0.5)))).text
 
 
 def test_the_front_is_drawn_as_steps_up_to_the_limit() -> None:

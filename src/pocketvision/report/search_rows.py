@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,14 +31,29 @@ COUNTABLE = 1_000_000
 class SearchRows:
     """What the section about the search shows besides the record itself.
 
-    members: of the space, in words. origins: how many networks each method asked for. front: those
-    that none beats, the fastest first.
+    members: of the space, in words. origins: how many networks each method asked for. methods: side
+    by side; none where there is only one. front: those that none beats in latency, size and
+    accuracy at once, the fastest first.
     """
 
     members: str
     method: str
     origins: str
+    methods: tuple[MethodRow, ...]
     front: tuple[SearchedNetwork, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodRow:
+    """What a method came to with as many networks as each of the others scored.
+
+    mean: accuracy of its most accurate tenth.
+    """
+
+    method: str
+    scored: int
+    best: SearchedNetwork
+    mean: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +73,8 @@ def search_rows(found: Search | None) -> SearchRows | None:
         members=members_words(found.members),
         method=METHODS[found.method],
         origins=origins_words(found.scored),
-        front=tuple(search_front(found.scored)),
+        methods=tuple(method_rows(found.scored)),
+        front=tuple(whole_front(found.scored)),
     )
 
 
@@ -68,6 +85,39 @@ def search_front(scored: Sequence[SearchedNetwork]) -> list[SearchedNetwork]:
         return one.latency_ms, one.accuracy
 
     return unbeaten([one for one in scored if is_drawable(point(one))], point)
+
+
+def whole_front(scored: Sequence[SearchedNetwork]) -> list[SearchedNetwork]:
+    """Those that no other beats in latency, size and accuracy at once, the fastest first."""
+    front: list[tuple[SearchedNetwork, tuple[float, float, float]]] = []
+    costs = [(one, (one.latency_ms, -one.accuracy, one.size_bytes)) for one in scored]
+    for one, cost in sorted(costs, key=lambda pair: pair[1]):  # what beats one stands before it
+        beaten = any(all(a <= b for a, b in zip(other, cost, strict=True)) for _, other in front)
+        if all(map(math.isfinite, cost)) and not beaten:
+            front.append((one, cost))
+    return [one for one, _ in front]
+
+
+def method_rows(scored: Sequence[SearchedNetwork]) -> list[MethodRow]:
+    """The methods at equal evaluations, in the order of their names; none for one alone."""
+    by_method = {origin: [one for one in scored if one.origin == origin] for origin in METHODS}
+    found = {origin: networks for origin, networks in by_method.items() if networks}
+    equal = min(map(len, found.values()), default=0)
+    if len(found) < 2:
+        return []
+    rows = []
+    for origin, networks in found.items():
+        best = sorted(networks[:equal], key=lambda one: (-one.accuracy, one.latency_ms))
+        tenth = best[: max(1, equal // 10)]
+        rows.append(
+            MethodRow(
+                method=METHODS[origin],
+                scored=equal,
+                best=best[0],
+                mean=sum(one.accuracy for one in tenth) / len(tenth),
+            )
+        )
+    return rows
 
 
 def members_words(members: int) -> str:
