@@ -60,8 +60,8 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def head(name: str, title: str, idea: str) -> list[str]:
-    """The beginning of a page: title, idea, command, picture."""
+def head(name: str, title: str, idea: str, *, picture: bool = True) -> list[str]:
+    """The beginning of a page: title, idea, command, and a picture where there is one."""
     return [
         f"# {title}",
         "",
@@ -71,8 +71,7 @@ def head(name: str, title: str, idea: str) -> list[str]:
         f"python recipes/{name}.py > recipes/{name}.md",
         "```",
         "",
-        f"![{title}](images/{name}.svg)",
-        "",
+        *([f"![{title}](images/{name}.svg)", ""] if picture else []),
     ]
 
 

@@ -45,7 +45,7 @@ def test_work_is_torchvision_s_less_what_resizing_the_classes_saves() -> None:
 def test_the_paper_s_form_read_from_its_figure(
     backbone: type, parameters: int, billions: float
 ) -> None:
-    """Table 7 prints 1.51 M and 9.74 B, 0.47 M and 2.90 B; see the recipe for what may differ."""
+    """Table 7 prints 1.51 M and 9.74 B, 0.47 M and 2.90 B; recipes/dense_counts.md says why."""
     spec = lr_aspp(backbone(reduced_tail=True), 19)
     counted = count(spec.at(1024))
     assert counted.parameters == parameters
