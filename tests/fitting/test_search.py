@@ -68,7 +68,7 @@ from pocketvision.record import Arm, Latency, Precision, Score
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import from_json, sha256_file, to_json
 from pocketvision.train.alarms import Diverged
-from pocketvision.train.supernet import CHECKPOINT
+from pocketvision.train.supernet import CHECKPOINT, train_supernet
 
 MACS_A_MS = 2_000
 
@@ -275,7 +275,7 @@ def test_finalists_are_within_all_limits(
 def test_supernet_that_diverges_begins_anew_at_a_lower_rate_once(
     config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, rates = search.train_supernet, list[float]()
+    original, rates = train_supernet, list[float]()
 
     def once(supernet: Any, source: Any, pre: Any, config: Any, folder: Path, **named: Any) -> int:
         rates.append(config.learning_rate)

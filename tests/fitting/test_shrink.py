@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -186,7 +187,7 @@ def test_slow_proposals_are_not_taken_for_workers_that_hang(
 
     clock = itertools.count(0.0, 100.0)  # seconds, between two looks
     monkeypatch.setattr(shrink, "open_pool", pool)
-    monkeypatch.setattr(shrink_start.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with pytest.raises(KeyboardInterrupt):
         run_shrink(replace(config, workers=2), tmp_path / "out")
     score_s = state_of(tmp_path / "out").score_s

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from pocketvision.models.arch import Network
 from pocketvision.progress import Advance
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.classify import Classification
-from pocketvision.train.config import TrainConfig
+from pocketvision.train.config import Accelerator, TrainConfig
 from pocketvision.train.distillation import divergence
 from pocketvision.train.fake_quant import FakeQuantized, fake_quantized, fold_norms, strip
 from pocketvision.train.threads import cpu_threads
@@ -52,7 +52,7 @@ class QatConfig:
     ema_decay: float = 0.0  # 0: no averaging; warmed up as (1 + n) / (10 + n)
     weight_bits: int = 8  # 7 where the processor's products of 8 bits saturate
     calibration_images: int = 64  # of train, that ranges are measured on
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    accelerator: Accelerator = "auto"
     threads: int = 0  # of the CPU; 0: as many as PyTorch takes by itself
     seed: int = 0
 
