@@ -139,14 +139,16 @@ def test_damaged_checkpoint_begins_anew(source: PixelSource, tmp_path: Path) -> 
     train_supernet(whole, source, PRE, CONFIG, tmp_path)
     content = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(content[: len(content) // 2])
-    train_supernet(again, source, PRE, CONFIG, tmp_path)
+    said: list[str] = []
+    train_supernet(again, source, PRE, CONFIG, tmp_path, say=said.append)
+    assert said == [f"{tmp_path / CHECKPOINT} is damaged; the training begins again."]
     assert same(whole, again)
 
 
 def test_end_is_brought_forward_where_the_time_is_short(
     source: PixelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pocketvision.train.supernet.LOOK_AHEAD", 2)
+    monkeypatch.setattr("pocketvision.train.supernet.LOOK_EVERY", 2)
     config = replace(CONFIG, steps=1000)
     steps = train_supernet(
         new(), source, PRE, config, tmp_path, deadline=time.monotonic() - 1, on_step=None

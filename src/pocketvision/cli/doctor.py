@@ -123,13 +123,11 @@ def _examined(
     from pocketvision.data.index import read_index
     from pocketvision.data.masks.samples import scan_masks
     from pocketvision.data.objects.samples import scan_objects
+    from pocketvision.progress import counted
 
     reporter = display.TerminalReporter()
     with reporter.progress("Reading images") as advance:
-
-        def read(done: int, total: int) -> None:
-            advance(done, total, "")
-
+        read = counted(advance)
         samples: AnnotatedSamples | None = None
         match task:
             case "classify":
@@ -139,13 +137,9 @@ def _examined(
             case "detect":
                 samples = scan_objects(data, skip_bad=True, only=only, progress=read)
     with reporter.progress("Comparing images") as advance:
-
-        def compared(done: int, total: int) -> None:
-            advance(done, total, "")
-
         if samples is None:
-            return index, examine_index(index, compared)
-        return samples.index, examine_annotated(samples, compared)
+            return index, examine_index(index, counted(advance))
+        return samples.index, examine_annotated(samples, counted(advance))
 
 
 def _as_json(index: Index, found: PhotoFindings) -> dict[str, object]:

@@ -10,6 +10,7 @@ from pocketvision.data.images import Samples
 from pocketvision.data.masks.samples import MaskedSamples
 from pocketvision.data.objects.samples import BoxedSamples
 from pocketvision.fitting.reporter import Reporter
+from pocketvision.progress import counted
 from pocketvision.record import Finding
 
 MOST_SAID = 8
@@ -18,15 +19,11 @@ MOST_SAID = 8
 def find_faults(samples: Samples, reporter: Reporter) -> tuple[Finding, ...]:
     """Everything found, with the splits as trained on; errors and warnings are said at once."""
     with reporter.progress("Examining images") as advance:
-
-        def progress(done: int, total: int) -> None:
-            advance(done, total, "")
-
         if isinstance(samples, MaskedSamples | BoxedSamples):
-            found = examine_annotated(as_trained(samples), progress)
+            found = examine_annotated(as_trained(samples), counted(advance))
         else:
             index = replace(samples.index, splits=samples.split_codes)
-            found = examine_index(index, progress)
+            found = examine_index(index, counted(advance))
     findings = tuple(one.finding for one in found.findings)
     grave = [one for one in findings if one.severity != "note"]
     for one in grave[:MOST_SAID]:

@@ -25,6 +25,7 @@ from pocketvision.measure.throughput import (
 )
 from pocketvision.measure.untrained import noise
 from pocketvision.models.networks import AnySpec
+from pocketvision.progress import counted
 from pocketvision.record import Shipped, Throughput
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import FileCard
@@ -55,7 +56,7 @@ def measure_fitted(
             many,
             artefact.shipped.threads,
             batch=batch,
-            progress=lambda done, total: advance(done, total, ""),
+            progress=counted(advance),
         )
     return replace(timing, decode_ms=_decode_ms(artefact), peak_bytes=shipped_peak_bytes(artefact))
 

@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
-import numpy as np
-
 from pocketvision.budget import format_latency
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation
@@ -24,8 +22,8 @@ from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.lock import locked
 from pocketvision.fitting.pipeline import parse_budget
 from pocketvision.fitting.ranking import fits
-from pocketvision.fitting.reporter import Advance, Reporter, Silent
-from pocketvision.fitting.run import keeping_the_clock
+from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.fitting.run import keeping_the_clock, saving
 from pocketvision.fitting.search_arms import FOUND, LARGEST, run_arms, ship_best
 from pocketvision.fitting.search_config import Baselines, Finalist, Method, SearchConfig
 from pocketvision.fitting.search_log import ScoreLog
@@ -51,7 +49,6 @@ from pocketvision.train.supernet import CHECKPOINT, calibrated, train_supernet
 FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
 CHANCE = 0.005  # of accuracy; scores of a thousand images do not tell less apart
 DRAWS = 10  # for the training, until one is within the limit
-SAVE_EVERY_S = 20.0
 
 
 def search(
@@ -182,7 +179,8 @@ def _trained(searching: Searching, begun: float) -> Supernet:
                 ),
                 searching.folder,
                 draw=draw,
-                on_step=_pausing(searching, begun, advance),
+                on_step=saving(advance, lambda: _pause(searching, begun)),
+                say=searching.reporter.say,
                 deadline=searching.deadline(begun, state.plan.supernet_s),
             )
     except Diverged as error:
@@ -207,19 +205,6 @@ def _lower(searching: Searching, error: Diverged) -> None:
     alarm = divergence_alarm(error, epoch=0, rate=SUPERNET_RATE, lowered=lowered)
     searching.reporter.say(alarm.sentence)
     searching.save(replace(searching.state, lowered=True))
-
-
-def _pausing(searching: Searching, begun: float, advance: Advance) -> Advance:
-    """Progress that also saves how much time is spent, so that a killed run does not forget it."""
-    saved = [monotonic()]
-
-    def on_step(done: int, total: int, note: str) -> None:
-        advance(done, total, note)
-        if monotonic() > saved[0] + SAVE_EVERY_S:
-            saved[0] = monotonic()
-            _pause(searching, begun)
-
-    return on_step
 
 
 def _chosen(searching: Searching, log: ScoreLog) -> Finalist:
@@ -269,10 +254,11 @@ def _able(searching: Searching) -> list[Finalist]:
 def _keep(searching: Searching, supernet: Supernet, member: Member, folder: Path) -> None:
     """Write a member with its share of the weights as a network of its own."""
     network = calibrated(supernet, member, searching.images.train, searching.images.preprocessing)
-    shorter = int(np.median(searching.samples.shorter_sides))
     save_network(
         network,
         folder,
         classes=searching.samples.classes,
-        preprocessing=Preprocessing.for_resolution(member.resolution, shorter),
+        preprocessing=Preprocessing.for_resolution(
+            member.resolution, searching.samples.shorter_side
+        ),
     )

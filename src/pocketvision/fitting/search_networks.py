@@ -7,8 +7,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from pocketvision.budget import format_latency
 from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
@@ -102,7 +100,7 @@ class Planner:
         the table of a target has none of them.
         """
         config, samples = self.config, self.samples
-        sides = resolutions_for(int(np.median(samples.shorter_sides)), config.resolutions)
+        sides = resolutions_for(samples.shorter_side, config.resolutions)
         found = list_candidates(select_names(models), widths, sides, len(samples.classes))
         if self.target is not None:
             found = covered(found, self.target, self.reporter)

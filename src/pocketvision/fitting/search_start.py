@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from pocketvision.budget import format_latency, format_time
@@ -45,6 +44,7 @@ from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.fitting.workers import check_workers, exchangeable
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.supernet import Supernet
+from pocketvision.progress import counted
 from pocketvision.record import Precision
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.storage import remove_parts, to_json, write_into
@@ -72,12 +72,10 @@ class Images:
     @classmethod
     def of(cls, samples: Samples, space: SearchSpace, seed: int, reporter: Reporter) -> Images:
         """Decode them."""
-        shorter = int(np.median(samples.shorter_sides))
-        preprocessing = Preprocessing.for_resolution(max(space.resolutions), shorter)
+        side = max(space.resolutions)
+        preprocessing = Preprocessing.for_resolution(side, samples.shorter_side)
         with reporter.progress("Decoding images") as advance:
-            pixels = open_pixels(
-                samples, preprocessing.side, lambda done, total: advance(done, total, "")
-            )
+            pixels = open_pixels(samples, preprocessing.side, counted(advance))
         train, held_out = parts_of(samples, pixels, seed)
         return cls(train=train, held_out=held_out, preprocessing=preprocessing)
 
@@ -138,7 +136,7 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
             config.data,
             seed=config.seed,
             skip_bad=config.skip_bad,
-            progress=lambda done, total: advance(done, total, ""),
+            progress=counted(advance),
         )
     if earlier is None:
         planner = Planner(

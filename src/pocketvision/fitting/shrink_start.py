@@ -32,6 +32,7 @@ from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.fitting.workers import check_workers, exchangeable
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.weights import load_classifier
+from pocketvision.progress import counted
 from pocketvision.record import Latency
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.storage import remove_parts, to_json, write_into
@@ -126,7 +127,7 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
             config.images,
             seed=config.seed,
             skip_bad=config.skip_bad,
-            progress=lambda done, total: advance(done, total, ""),
+            progress=counted(advance),
         )
     if samples.classes != file.classes:
         raise ConfigError(
@@ -135,7 +136,7 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
         )
     with reporter.progress("Decoding images") as advance:
         side = file.preprocessing.side
-        pixels = open_pixels(samples, side, lambda done, total: advance(done, total, ""))
+        pixels = open_pixels(samples, side, counted(advance))
     train, held_out = parts_of(samples, pixels, config.seed)
     clock = Clock(config.budget.time_s)
     if earlier is not None and earlier.fingerprint != samples.fingerprint:

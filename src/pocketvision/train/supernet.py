@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,10 +27,11 @@ from pocketvision.errors import in_range
 from pocketvision.models.arch import Network
 from pocketvision.models.space import Member
 from pocketvision.models.supernet import Supernet
+from pocketvision.progress import Advance
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
 from pocketvision.train.brief import calibrate_norms, expected_accuracy
-from pocketvision.train.checkpoint import SafeCheckpoints, is_whole, read_training
+from pocketvision.train.checkpoint import SafeCheckpoints, read_whole
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.devices import lay_out
 from pocketvision.train.distillation import divergence
@@ -40,10 +42,9 @@ from pocketvision.train.trainer import update_average
 
 CHECKPOINT = "supernet.ckpt"
 SAVE_EVERY_S = 30.0
-LOOK_AHEAD = 20  # steps between looks at the clock
+LOOK_EVERY = 20  # steps between looks at the clock
 WARMUP_SHARE = 0.05
 
-OnStep = Callable[[int, int, str], None]  # steps made, steps in all, a note
 Draw = Callable[[random.Random], Member]
 
 
@@ -90,8 +91,9 @@ def train_supernet(
     folder: Path,
     *,
     draw: Draw | None = None,
-    on_step: OnStep | None = None,
+    on_step: Advance | None = None,
     deadline: float | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> int:
     """Train in place, or go on from the checkpoint in `folder`; returns the steps made.
 
@@ -103,7 +105,7 @@ def train_supernet(
 
     preprocessing: of the largest resolution of the space; members of smaller ones see the same
     images reduced. draw: how random members are drawn; None: evenly. deadline: `time.monotonic()`
-    before which the last step is brought forward to be.
+    before which the last step is brought forward to be. say: is told of a damaged checkpoint.
 
     Raises: Diverged: the loss became NaN, infinite or far too large.
     """
@@ -119,8 +121,8 @@ def train_supernet(
         draw=draw or supernet.space.sample,
     )
     path = folder / CHECKPOINT
-    if path.exists() and is_whole(path):
-        training.load(path)
+    if content := read_whole(path, say):
+        training.load(content)
     with cpu_threads(config.threads), torch.random.fork_rng(devices=[]):
         _make_steps(training, path, on_step, deadline)
     supernet.load_state_dict(training.averaged.state_dict())
@@ -152,8 +154,7 @@ class _Training:
         }
         SafeCheckpoints().save_checkpoint(content, path)
 
-    def load(self, path: Path) -> None:
-        content = read_training(path)
+    def load(self, content: dict[str, Any]) -> None:
         self.supernet.load_state_dict(content["supernet"])
         self.averaged.load_state_dict(content["averaged"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -181,7 +182,7 @@ class _Batches:
 
 
 def _make_steps(
-    training: _Training, path: Path, on_step: OnStep | None, deadline: float | None
+    training: _Training, path: Path, on_step: Advance | None, deadline: float | None
 ) -> None:
     """All steps that are left, with a checkpoint now and then and behind the last."""
     first, begun = training.step, time.monotonic()
@@ -190,7 +191,7 @@ def _make_steps(
         loss = _step(training)
         training.step += 1
         now = time.monotonic()
-        if deadline is not None and training.step % LOOK_AHEAD == 0:
+        if deadline is not None and training.step % LOOK_EVERY == 0:
             each_s = (now - begun) / (training.step - first)
             last = training.step + max(1, int((deadline - now) / each_s))
             if last < training.schedule.steps:
