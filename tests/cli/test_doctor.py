@@ -137,7 +137,7 @@ def test_fix_of_masks_writes_a_list_that_is_used_as_it_is(run: Run, tmp_path: Pa
     answer = run("doctor", folder, "--task", "segment", "--fix", clean)
     assert answer.code == 1
     assert "37 of 41 files; left out are 3 that cannot be used 1 that are there mo" in answer.err
-    with pytest.raises(DataError, match="2 of 41 images cannot be read"):
+    with pytest.raises(DataError, match="2 of 41 images cannot be used"):
         scan_masks(folder)
     assert len(scan_masks(folder, only=clean)) == 37
     again = run("doctor", folder, "--task", "segment", "--only", clean)

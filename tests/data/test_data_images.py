@@ -286,7 +286,7 @@ def test_unreadable_files_are_named_or_skipped(tmp_path: Path, break_it: object)
     assert callable(break_it)
     break_it(tmp_path / "a" / "bad.jpg")
     reason = BROKEN[break_it]
-    with pytest.raises(DataError, match=rf"1 of 7 images cannot be read:\n  a/bad.jpg: .*{reason}"):
+    with pytest.raises(DataError, match=rf"1 of 7 images cannot be used:\n  a/bad.jpg: .*{reason}"):
         scan(tmp_path)
     with pytest.raises(DataError, match="Repair or remove them, or leave them out with --skip-bad"):
         scan(tmp_path)

@@ -145,7 +145,7 @@ def test_file_without_read_permission_is_named(
         "a/1.png: Permission denied",
         "b/1.png: Permission denied",
     ]
-    with pytest.raises(DataError, match=r"2 of 6 images cannot be read:\n  a/1.png: Permission"):
+    with pytest.raises(DataError, match=r"2 of 6 images cannot be used:\n  a/1.png: Permission"):
         scan(folder)
 
 

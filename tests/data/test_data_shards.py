@@ -153,13 +153,13 @@ def test_members_that_cannot_be_used(tmp_path: Path, entries: list[Entry], reaso
     assert len(samples) == 4
     (line,) = samples.skipped
     assert line.startswith(f"0.tar/{entries[-1][0]}: {reason}")
-    with pytest.raises(DataError, match="1 of 5 images cannot be read"):
+    with pytest.raises(DataError, match="1 of 5 images cannot be used"):
         scan(tmp_path)
 
 
 def test_tar_without_any_label_says_so(tmp_path: Path) -> None:
     write_tar(tmp_path / "0.tar", [("x.png", picture(0)), ("y.png", picture(1))])
-    with pytest.raises(DataError, match=r"2 of 2 images cannot be read:\n  0.tar/x.png: no label"):
+    with pytest.raises(DataError, match=r"2 of 2 images cannot be used:\n  0.tar/x.png: no label"):
         scan(tmp_path, skip_bad=True)
 
 
@@ -209,7 +209,7 @@ def test_shard_that_is_cut_off(tmp_path: Path) -> None:
         (entry,) = found.skipped
         assert entry.path == "0.tar"
         assert entry.reason.startswith(f"damaged or cut off after {images} images (")
-    with pytest.raises(DataError, match=r"1 of 3 images cannot be read:\n  0.tar: damaged or cut"):
+    with pytest.raises(DataError, match=r"1 of 3 images cannot be used:\n  0.tar: damaged or cut"):
         scan(tmp_path)
 
 
@@ -243,7 +243,7 @@ def test_tar_files_put_together_are_told(tmp_path: Path) -> None:
 def test_pipe_is_no_shard_and_is_not_waited_for(tmp_path: Path) -> None:
     write_tar(tmp_path / "0.tar", labelled("abab"))
     os.mkfifo(tmp_path / "1.tar")
-    with pytest.raises(DataError, match=r"1 of 5 images cannot be read:\n  1\.tar: not a reg"):
+    with pytest.raises(DataError, match=r"1 of 5 images cannot be used:\n  1\.tar: not a reg"):
         scan(tmp_path)
 
 

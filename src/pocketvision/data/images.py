@@ -186,7 +186,7 @@ def _present(files: Listing | Index) -> Iterator[tuple[str, str]]:
 
 def unreadable_message(skipped: tuple[Skipped, ...], total: int) -> str:
     """Which files cannot be used, why, and what to do."""
-    lines = [f"{len(skipped)} of {total} images cannot be read:"]
+    lines = [f"{len(skipped)} of {total} images cannot be used:"]
     lines += [f"  {entry}" for entry in skipped[:SHOWN]]
     if len(skipped) > SHOWN:
         lines.append(f"  and {len(skipped) - SHOWN} others.")

@@ -268,7 +268,7 @@ def test_masks_that_are_all_faulty_are_told_as_such(
     for number in range(4):
         write_pair(tmp_path, "images", "masks", str(number), number)
         save_mask(tmp_path / "masks" / f"{number}.png", values)
-    with pytest.raises(DataError, match=rf"4 of 4 images cannot be read:\n.*0\.png: {reason}"):
+    with pytest.raises(DataError, match=rf"4 of 4 images cannot be used:\n.*0\.png: {reason}"):
         scan_masks(tmp_path, skip_bad=skip_bad)
 
 
@@ -309,7 +309,7 @@ def test_no_image_that_can_be_read(tmp_path: Path) -> None:
     streets(tmp_path, count=3)
     for number in range(3):
         (tmp_path / "images" / f"{number}.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match="3 of 3 images cannot be read"):
+    with pytest.raises(DataError, match="3 of 3 images cannot be used"):
         scan_masks(tmp_path, skip_bad=True)
 
 

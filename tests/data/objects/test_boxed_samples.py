@@ -45,7 +45,7 @@ def test_fingerprint_follows_boxes(tmp_path: Path) -> None:
 def test_unreadable_images_and_clean_lists(tmp_path: Path) -> None:
     folder = write_boxes(tmp_path / "boxes")
     (folder / "images" / "3.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"1 of 40 images cannot be read:\n.*images/3\.png"):
+    with pytest.raises(DataError, match=r"1 of 40 images cannot be used:\n.*images/3\.png"):
         scan_objects(folder)
     samples = scan_objects(folder, skip_bad=True)
     assert len(samples) == 39
@@ -79,7 +79,7 @@ def test_annotation_of_another_size(tmp_path: Path) -> None:
         DataError, match=r"0\.jpg: 64x48 as it is seen, but its annotation says 48x"
     ):
         scan_objects(wrong)
-    with pytest.raises(DataError, match="4 of 4 images cannot be read"):
+    with pytest.raises(DataError, match="4 of 4 images cannot be used"):
         scan_objects(wrong, skip_bad=True)
 
 
