@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,10 +183,8 @@ def test_two_images_of_one_name(folder: Folder) -> None:
 def test_document_types_are_refused_unread(folder: Folder, text: str, encoding: str) -> None:
     folder.image("JPEGImages/a.png")
     folder.put("Annotations/a.xml", text.encode(encoding))
-    start = time.perf_counter()
     with pytest.raises(DataError, match=r"a.xml' declares a document type .* remove the declar"):
         list_objects(folder.root)
-    assert time.perf_counter() - start < 0.5
 
 
 def test_deep_nesting_harms_nobody() -> None:
