@@ -45,6 +45,14 @@ class Cpu:
         return not VNNI.isdisjoint(self.features)
 
     @property
+    def weight_bits(self) -> int:
+        """Bits of an INT8 weight that are multiplied without saturating.
+
+        Products of uint8 and int8 are summed in pairs in 16 bits on x86 without VNNI: 7 are safe.
+        """
+        return 7 if self.is_x86 and not self.has_vnni else 8
+
+    @property
     def has_bf16(self) -> bool:
         """True where bfloat16 products run natively on x86."""
         return not BF16.isdisjoint(self.features)

@@ -89,6 +89,32 @@ def test_bf16_is_offered_only_where_native(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @needs_extra
+@pytest.mark.parametrize("features", [("avx2",), ("avx2", "avx512_vnni")])
+def test_weights_take_seven_bits_without_vnni(
+    features: tuple[str, ...],
+    float_file: Path,
+    pixels: Pixels,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    processor = Cpu(name="test", architecture="x86_64", features=features)
+    monkeypatch.setattr(module, "cpu", lambda: processor)
+    path = tmp_path / "int8.xml"
+    RUNTIME.quantize(float_file, path, Calibration(pixels=pixels[:2], config=PLAIN_INT8))
+    openvino = importlib.import_module("openvino")
+    model = openvino.Core().read_model(path)
+    weights = [
+        np.abs(node.get_data().astype(int)).max()
+        for node in model.get_ops()
+        if node.get_type_name() == "Constant" and node.get_element_type() == openvino.Type.i8
+    ]
+    assert len(weights) > 5
+    limit = 64 if features == ("avx2",) else 127
+    assert sorted(weights)[len(weights) // 2] in (limit, limit - 1, limit + 1)
+    assert max(weights) <= limit + 1
+
+
+@needs_extra
 @pytest.mark.parametrize(("config", "least"), [(PLAIN_INT8, 0.97), (Int8Config(), 0.7)])
 def test_int8_stays_near_the_float_network(
     config: Int8Config,

@@ -16,6 +16,7 @@ import numpy as np
 
 from pocketvision.compress.layers import alone, culprits, quantized_layers
 from pocketvision.compress.verdict import judgement, verdict
+from pocketvision.cpu import cpu
 from pocketvision.measure.accuracy import LabelJudge, loses_at_most
 from pocketvision.measure.judge import Judge
 from pocketvision.progress import Advance, counted
@@ -30,7 +31,6 @@ from pocketvision.record import (
 from pocketvision.runtimes.int8.static import (
     Quantized,
     static_int8,
-    weight_bits,
     with_float_layers,
 )
 from pocketvision.runtimes.onnxfile import write_model
@@ -112,7 +112,7 @@ class Climbed:
             judged_by="labels" if labelled else "agreement",
             max_drop_points=subject.max_drop_points,
             images=len(subject.calibration),
-            weight_bits=weight_bits(),
+            weight_bits=cpu().weight_bits,
             ranges=first.methods,
             equalised_pairs=first.pairs,
             filled_widths=first.widths,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pocketvision.compress.ladder import Subject, Train, climb
+from pocketvision.cpu import cpu
 from pocketvision.data.pixels import centre_crop
 from pocketvision.data.stream import Pixels
 from pocketvision.fitting.artefact import CANDIDATES, TRAINING
@@ -18,7 +19,6 @@ from pocketvision.models.arch import Network
 from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Quantization
 from pocketvision.runtimes.export import export_onnx
-from pocketvision.runtimes.int8.static import weight_bits
 from pocketvision.runtimes.runtime import FileCard
 from pocketvision.runtimes.runtime import Pixels as PixelArray
 from pocketvision.train.batches import training_sources
@@ -94,7 +94,7 @@ def _training(run: Run, network: AnyNetwork, card: FileCard, pixels: Pixels) -> 
             config=QatConfig(
                 epochs=QAT_EPOCHS,
                 augmentation=run.config.augmentation,
-                weight_bits=weight_bits(),
+                weight_bits=cpu().weight_bits,
                 threads=0 if run.state.train is None else run.state.train.threads,
                 seed=run.config.seed,
             ),

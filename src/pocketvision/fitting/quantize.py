@@ -12,6 +12,7 @@ from pathlib import Path
 from pocketvision.budget import format_time
 from pocketvision.compress.explain import explain
 from pocketvision.compress.ladder import Climbed, Subject, climb
+from pocketvision.cpu import cpu
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, GateError, choice, in_range
 from pocketvision.fitting.artefact import MODEL
@@ -41,7 +42,6 @@ from pocketvision.record import (
 )
 from pocketvision.report.quantized_page import render_quantized
 from pocketvision.runtimes.export import export_onnx
-from pocketvision.runtimes.int8.static import weight_bits
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.registry import RUNTIMES, file_answers, get_runtime
 from pocketvision.runtimes.runtime import MAX_THREADS
@@ -270,7 +270,7 @@ class _Work:
                 val=val,
                 preprocessing=pre,
                 config=QatConfig(
-                    epochs=self.config.epochs, weight_bits=weight_bits(), seed=self.config.seed
+                    epochs=self.config.epochs, weight_bits=cpu().weight_bits, seed=self.config.seed
                 ),
                 folder=self.folder / "training",
                 on_step=advance,

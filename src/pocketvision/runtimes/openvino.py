@@ -103,11 +103,13 @@ class OpenVino:
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
                     activations_range_estimator_params=ranges.MINMAX if keeps_extremes else None,
                     disable_bias_correction=not config.correct_biases,
+                    overflow_fix=_overflow_fix(cpu().weight_bits),
                 ),
             )
         how = {
             "method": "minmax" if keeps_extremes else "nncf default",
             "bias_correction": config.correct_biases,
+            "weight_bits": cpu().weight_bits,
             "images": len(single),
         }
         quantized.set_rt_info(json.dumps(how), [RT_INFO, "quantization"])
@@ -193,6 +195,14 @@ def _openvino() -> ModuleType:
 
 
 @functools.cache
+def _overflow_fix(weight_bits: int) -> Any:
+    """7 bits in all layers, where that is what a weight may have; None: as NNCF likes it, which
+    keeps to them in the first layer alone.
+    """
+    kinds = require("nncf.quantization.advanced_parameters", EXTRA).OverflowFix
+    return kinds.ENABLE if weight_bits == 7 else None
+
+
 def _nncf() -> ModuleType:
     """NNCF, without what its import does to a process: telemetry, another class of loggers."""
     logger_class = logging.getLoggerClass()

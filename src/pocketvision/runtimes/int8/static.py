@@ -109,7 +109,7 @@ class Quantized:
         others = [n.name for n in self.prepared.graph.node if n.name not in names]
         ranges = {name: found for name, (_, found) in self.ranges.items()}
         capped = _before_caps(Graph(self.prepared), ranges)
-        model = _integers(self.prepared, ranges | capped, others, weight_bits())
+        model = _integers(self.prepared, ranges | capped, others, cpu().weight_bits)
         guard_biases(Graph(model))
         return model
 
@@ -164,7 +164,7 @@ def with_float_layers(begun: Quantized, config: Int8Config, batches: Batches) ->
     # The maps of a detector have scales of their own until they stand in one tensor.
     left_out += [node.name for node in graph.behind_products()]
     left_out += [] if entry is None else entry.nodes
-    bits = weight_bits()
+    bits = cpu().weight_bits
     model = _integers(begun.prepared, ranges | _before_caps(graph, ranges), left_out, bits)
     integer_graph = Graph(model)
     guarded = guard_biases(integer_graph)
@@ -179,14 +179,6 @@ def with_float_layers(begun: Quantized, config: Int8Config, batches: Batches) ->
         corrected = _correct(integer_graph, graph, few(batches, CORRECTING))
     _tidy(model, begun.source, config, sum(map(len, batches)), bits)
     return replace(begun, model=model, corrected=corrected, guarded=guarded)
-
-
-def weight_bits() -> int:
-    """Bits of a weight that this processor multiplies without saturating.
-
-    Products of uint8 and int8 are summed in pairs in 16 bits on x86 without VNNI: 7 are safe.
-    """
-    return 7 if cpu().is_x86 and not cpu().has_vnni else 8
 
 
 def activations(graph: Graph, entry: Entry | None) -> list[str]:
