@@ -277,15 +277,20 @@ def test_a_listed_file_takes_few_bytes(tmp_path: Path) -> None:
         for number in range(100):
             (tmp_path / name / f"{number:09}.jpg").touch()
     many = [entry for entry in os.walk(tmp_path) if entry[2]]
+    repeated = [(p, d, [f"{n}-{f}" for n in range(100) for f in fs]) for p, d, fs in many]
+
+    def taken() -> int:
+        before = tracemalloc.get_traced_memory()[0]
+        listing = list_images(tmp_path)
+        assert len(listing) == 20_000
+        return tracemalloc.get_traced_memory()[0] - before
+
     tracemalloc.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            repeated = [(p, d, [f"{n}-{f}" for n in range(100) for f in fs]) for p, d, fs in many]
             patch.setattr(os, "walk", lambda top, **_: [e for e in repeated if e[0] == str(top)])
-            before = tracemalloc.get_traced_memory()[0]
-            listing = list_images(tmp_path)
-            taken = tracemalloc.get_traced_memory()[0] - before
+            # The first may enlarge the interpreter's own table of strings.
+            least = min(taken(), taken())
     finally:
         tracemalloc.stop()
-    assert len(listing) == 20_000
-    assert taken / len(listing) < 80
+    assert 20 < least / 20_000 < 80
