@@ -37,6 +37,7 @@ from pocketvision.data.stream import Pixels, open_pixels
 from pocketvision.fitting.candidates import Candidate, as_candidate
 from pocketvision.fitting.examination import named_classes
 from pocketvision.fitting.plan import measure_candidates
+from pocketvision.measure.table import rank_correlation
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
 from pocketvision.record import Latency, Prior
@@ -155,10 +156,9 @@ def all_trained(asked: Options) -> list[Trained]:
     return found
 
 
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's."""
-    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+def _correlation(first: Sequence[float], second: Sequence[float]) -> str:
+    found = rank_correlation(np.array(first), np.array(second))
+    return "not known" if found is None else f"{found:+.2f}"
 
 
 def page(found: Sequence[Trained], asked: Options) -> list[str]:
@@ -185,8 +185,8 @@ def page(found: Sequence[Trained], asked: Options) -> list[str]:
         f"Networks below {format_latency(parse_latency(asked.latency))}, trained from scratch for "
         f"{asked.minutes:g} minutes each. Published accuracies are of inputs of 96 px and more and "
         "of far more work; what is expected of these networks is extrapolated from them. The rank "
-        f"correlation with what training gives is {rank_correlation(priors, top1s):+.2f} for the "
-        f"extrapolated accuracy, and {rank_correlation(macs, top1s):+.2f} for "
+        f"correlation with what training gives is {_correlation(priors, top1s)} for the "
+        f"extrapolated accuracy, and {_correlation(macs, top1s)} for "
         f"multiply-accumulates. The first would choose {by_prior.network} ({by_prior.top1:.1%}), "
         f"the second {by_work.network} ({by_work.top1:.1%}).",
         "",

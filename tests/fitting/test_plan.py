@@ -323,6 +323,20 @@ def test_later_figure_of_another_run_is_not_taken_back(
     assert found.latency == latency(2.0)
 
 
+def test_figure_without_a_peak_leaves_the_peak_that_another_run_measured(
+    everything: list[Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path))
+    spec, measured = everything[0].spec, ranking.Measured(size_bytes=1, latency=latency(1.0))
+    caches = [plan.MeasuredCache(threads=1) for _ in range(2)]
+    for cache, peak in zip(caches, (5_000_000, None), strict=True):
+        cache.put(spec, "onnxruntime", "f32", replace(measured, peak_bytes=peak))
+        cache.save()
+    found = plan.MeasuredCache(threads=1).get(spec, "onnxruntime", "f32")
+    assert found is not None
+    assert found.peak_bytes == 5_000_000
+
+
 def test_cache_that_cannot_be_read_is_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

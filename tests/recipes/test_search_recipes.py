@@ -274,13 +274,6 @@ def test_page_is_written_or_printed(tmp_path: Path, capsys: Any) -> None:
 # Attempts
 
 
-@pytest.mark.parametrize(
-    ("second", "expected"), [([1, 2, 3, 4], 1.0), ([4, 3, 2, 1], -1.0), ([2, 1, 4, 3], 0.6)]
-)
-def test_rank_correlation_is_spearman_s(second: list[float], expected: float) -> None:
-    assert small_inputs.rank_correlation([10, 20, 30, 40], second) == pytest.approx(expected)
-
-
 def test_page_on_small_inputs_says_what_each_guide_would_choose(tmp_path: Path) -> None:
     def trained(network: str, macs: int, prior: float, top1: float) -> Any:
         return small_inputs.Trained(

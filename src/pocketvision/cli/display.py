@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from pocketvision.fitting.artefact import Artefact, Prediction
     from pocketvision.fitting.checks import Verification
-    from pocketvision.fitting.reporter import Advance
     from pocketvision.measure.throughput import Timing
+    from pocketvision.progress import Advance
     from pocketvision.record import Conditions, Latency, OnTarget, Throughput
 
 NOTE_WIDTH = 72  # of the remarks in a table: they alone may take several lines

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from pocketvision.boxes import iou
+from pocketvision.budget import count_of
 from pocketvision.data.clean import Rule, rules
 from pocketvision.data.copies import find_copies
 from pocketvision.data.copy_findings import copy_findings
 from pocketvision.data.doctor import PhotoFindings, file_findings
-from pocketvision.data.findings import FileFinding, count_of, finding, listed, paths_of, shown
+from pocketvision.data.findings import FileFinding, finding, listed, paths_of, shown
 from pocketvision.data.folders import SPLITS, printable
 from pocketvision.data.images import SHARE_SET_ASIDE
 from pocketvision.data.masks.samples import MaskedSamples

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from pocketvision.budget import count_of
 from pocketvision.data.copies import MOST_PAIRS, Copies, Rows
-from pocketvision.data.findings import FileFinding, count_of, finding, listed, paths_of, shown
+from pocketvision.data.findings import FileFinding, finding, listed, paths_of, shown
 from pocketvision.data.folders import SPLITS
 from pocketvision.data.index import Index
 from pocketvision.record import Severity

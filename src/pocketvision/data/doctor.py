@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pocketvision.budget import count_of
 from pocketvision.data.clean import Rule, rules
 from pocketvision.data.copies import find_copies
 from pocketvision.data.copy_findings import copy_findings
-from pocketvision.data.findings import FileFinding, count_of, finding, listed, paths_of, shown
+from pocketvision.data.findings import FileFinding, finding, listed, paths_of, shown
 from pocketvision.data.folders import SPLITS, Skipped
 from pocketvision.data.images import LEAST_FOR_TEST, SHARE_SET_ASIDE
 from pocketvision.data.index import MODES, Index

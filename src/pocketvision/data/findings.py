@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pocketvision.budget import count_of as count_of
 from pocketvision.data.folders import printable
 from pocketvision.data.index import Index
 from pocketvision.record import Finding, Severity

@@ -136,7 +136,10 @@ def open_pixels(
 
 
 def decoding_seconds(contents: Contents) -> float:
-    """What decoding a row takes with all threads: of a few, spread evenly, behind a first one."""
+    """What decoding a row takes with all threads: of a few, spread evenly, behind a first one.
+
+    Raises: DataError: a file that changed.
+    """
     rows = np.linspace(0, len(contents) - 1, min(TIMED, len(contents))).astype(np.int64)
     decoder = StreamedPixels(contents=contents)
     decoder.take(rows[:1])

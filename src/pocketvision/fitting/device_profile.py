@@ -14,7 +14,7 @@ from pocketvision.budget import format_size, format_time
 from pocketvision.errors import ArtefactError, ConfigError, in_range
 from pocketvision.fitting.candidates import list_candidates, select_names
 from pocketvision.fitting.folder import check_writable, storage_told
-from pocketvision.fitting.reporter import Advance, Reporter, Silent
+from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.measure import on_device
 from pocketvision.measure.local_table import SECONDS_PER_CARRIER, LocalTable
 from pocketvision.measure.table import (
@@ -30,7 +30,7 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.registry import find_models
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.spaces import find_space
-from pocketvision.progress import counted
+from pocketvision.progress import Advance, counted
 from pocketvision.record import Precision
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import MAX_THREADS, Runtime

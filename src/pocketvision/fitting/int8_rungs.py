@@ -14,7 +14,7 @@ from pocketvision.data.pixels import centre_crop
 from pocketvision.data.stream import Pixels
 from pocketvision.fitting.artefact import CANDIDATES, TRAINING
 from pocketvision.fitting.run import Run
-from pocketvision.fitting.workload import workload_of
+from pocketvision.fitting.workload import finishing_deadline, workload_of
 from pocketvision.models.arch import Network
 from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Quantization
@@ -99,7 +99,7 @@ def _training(run: Run, network: AnyNetwork, card: FileCard, pixels: Pixels) -> 
                 seed=run.config.seed,
             ),
             folder=folder,
-            deadline=run.clock.deadline(workload_of(run, run.spec.resolution).finish_s),
+            deadline=finishing_deadline(run),
         )
         path = run.out / CANDIDATES / TRAINED
         export_onnx(learned, path, card)

@@ -63,7 +63,11 @@ class MeasuredCache:
 
     def save(self) -> None:
         """Write what this run measured beside what others have written since it began."""
-        write_atomic(self.path, to_json(MeasuredFile(entries=self._read() | self.added)))
+        entries = self._read()
+        for key, measured in self.added.items():
+            peak = entries[key].peak_bytes if key in entries else None
+            entries[key] = measured if measured.peak_bytes else replace(measured, peak_bytes=peak)
+        write_atomic(self.path, to_json(MeasuredFile(entries=entries)))
 
     def holds(
         self, spec: AnySpec, runtime: Runtime, precisions: tuple[str, ...], budget: Budget

@@ -117,7 +117,11 @@ def quantize(
 def run_quantize(
     config: QuantizeConfig, out: Path, reporter: Reporter | None = None, *, command: str = ""
 ) -> QuantizationRecord:
-    """As `quantize`; the folder appears whole, or not at all."""
+    """As `quantize`; the folder appears whole, or not at all.
+
+    Raises: as `quantize`; ArtefactError: `out` was made by something else meanwhile, and the result
+    lies beside it.
+    """
     began, reporter = time.monotonic(), reporter or Silent()
     with storage_told(out):
         check_writable(out)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from pocketvision.progress import Advance as Advance  # for those who report, from here too
+from pocketvision.progress import Advance
 
 
 class Reporter(Protocol):

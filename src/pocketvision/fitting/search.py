@@ -21,7 +21,7 @@ from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.lock import locked
 from pocketvision.fitting.pipeline import parse_budget
-from pocketvision.fitting.ranking import fits
+from pocketvision.fitting.ranking import Measured, may_fit
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock, saving
 from pocketvision.fitting.search_arms import FOUND, LARGEST, run_arms, ship_best
@@ -214,7 +214,9 @@ def _chosen(searching: Searching, log: ScoreLog) -> Finalist:
     """
     measured, generations = MeasuredLimit(searching), searching.state.plan.generations
     measured.correct(before=generations)
-    scored = {one.member: one for one in log.entries if measured.limit.holds(one.member)}
+    # Of one that two ways asked for, the first line counts.
+    entries = reversed(log.entries)
+    scored = {one.member: one for one in entries if measured.limit.holds(one.member)}
     ranking = sorted(scored.values(), key=lambda one: (-one.accuracy, one.latency_ms))
     with searching.reporter.progress("Timing finalists") as advance:
         for number, one in enumerate(ranking[:MOST_FINALISTS]):
@@ -241,13 +243,15 @@ def _busiest_of_the_best(searching: Searching, able: list[Finalist]) -> Finalist
 
 
 def _able(searching: Searching) -> list[Finalist]:
-    """Finalists within the limits of latency, size and memory."""
+    """Finalists within the limit of latency, whose trained files may be within size and memory."""
     state, rest = searching.state, replace(searching.config.budget, latency_ms=None)
+
+    def may_ship(one: Finalist) -> bool:
+        size, peak = one.size_bytes or 0, one.peak_bytes
+        return may_fit(Measured(size_bytes=size, latency=one.latency, peak_bytes=peak), rest)
+
     return [
-        one
-        for one in state.finalists
-        if one.latency.median_ms <= state.limit_ms
-        and fits(one.latency, one.size_bytes or 0, rest, peak_bytes=one.peak_bytes)
+        one for one in state.finalists if one.latency.median_ms <= state.limit_ms and may_ship(one)
     ]
 
 

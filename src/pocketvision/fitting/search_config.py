@@ -114,11 +114,11 @@ class SearchPlan:
     supernet_steps: int
     supernet_s: float
     scoring_s: float
-    judging_s: float
     evaluations: int
     generation: int
     netadapt: bool
     arm_s: float | None
+    judging_s: float = 0.0
 
     @property
     def generations(self) -> int:
@@ -150,8 +150,8 @@ class Finalist:
     member: Member
     latency: Latency
     accuracy: float
-    origin: Sampling
-    timed_in: int
+    origin: Sampling = "evolution"
+    timed_in: int = 0
     size_bytes: int | None = None
     peak_bytes: int | None = None
 

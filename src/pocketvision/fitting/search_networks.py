@@ -141,8 +141,10 @@ def with_multipliers(planner: Planner) -> Planned | None:
 
 
 def own_space(config: SearchConfig) -> SearchSpace:
-    """The space of a TOML file, at the resolutions asked for. Raises: ConfigError: no such file, or
-    resolutions it cannot have.
+    """The space asked for, by name or file, at the resolutions asked for.
+
+    Raises: ConfigError: no such space, or resolutions it cannot have. ArtefactError: a file that
+    describes none.
     """
     assert config.space is not None
     space = find_space(config.space)

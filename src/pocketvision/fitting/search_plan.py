@@ -135,16 +135,19 @@ def plan_of(
     images: int,
     pace: SearchPace,
     *,
+    arms: int,
     arm_s: float | None,
     finish_s: float,
     spent_s: float = 0.0,
 ) -> SearchPlan:
     """How many steps and evaluations there will be.
 
-    images: the supernet is trained on. arm_s: what each arm has; None: no limit. finish_s: of it,
-    for what comes behind the training. spent_s: of it, already, on the arm of the search.
+    images: the supernet is trained on. arms: that share the time. arm_s: what each has; None: no
+    limit. finish_s: of it, for what comes behind the training. spent_s: of it, already, on the arm
+    of the search.
 
-    Raises: TooShort: not even for an epoch or two of the supernet and one generation.
+    Raises: TooShort: not even for an epoch or two of the supernet and one generation, or not for
+    the steps and evaluations that were asked for.
     """
     step_s, judging_s = pace.step_s, pace.judging_s
     per_epoch = num_batches(images, config.batch_size)
@@ -155,7 +158,7 @@ def plan_of(
     if arm_s is not None:
         training_s = max(0.0, arm_s - finish_s - spent_s)
         score_s = MARGIN * judging_s * ways
-        _refuse_too_short(config, per_epoch * step_s, score_s, training_s)
+        _refuse_too_short(config, per_epoch * step_s, score_s, training_s, arms)
         steps = config.supernet_steps or int(SUPERNET_SHARE * training_s / step_s)
         evaluations = config.evaluations or int(SCORING_SHARE * training_s / score_s)
         asked_s = (config.supernet_steps or 0) * step_s + (config.evaluations or 0) * score_s
@@ -164,7 +167,7 @@ def plan_of(
                 f"The time is too short for the --supernet-steps or --evaluations asked for: they "
                 f"take about {format_time(asked_s)}, and the arm of the search has "
                 f"{format_time(training_s)} for training. Ask for fewer, or for about "
-                f"{_more(asked_s / MOST_ASKED - training_s, config)} more."
+                f"{_more(asked_s / MOST_ASKED - training_s, arms)} more."
             )
     return SearchPlan(
         before_s=round(spent_s, 1),
@@ -180,25 +183,29 @@ def plan_of(
 
 
 def _refuse_too_short(
-    config: SearchConfig, epoch_s: float, score_s: float, training_s: float
+    config: SearchConfig, epoch_s: float, score_s: float, training_s: float, arms: int
 ) -> None:
     """Raises: TooShort: for what the time decides, it holds less than is worth it."""
-    least_s = max(
-        0.0 if config.supernet_steps else LEAST_EPOCHS * epoch_s / SUPERNET_SHARE,
-        0.0 if config.evaluations else config.generation * score_s / SCORING_SHARE,
-    )
+    needs_s: dict[str, float] = {}
+    if config.supernet_steps is None:
+        needs_s[f"{LEAST_EPOCHS} epochs of the supernet"] = LEAST_EPOCHS * epoch_s / SUPERNET_SHARE
+    if config.evaluations is None:
+        needs_s[f"one generation of {config.generation} members"] = (
+            config.generation * score_s / SCORING_SHARE
+        )
+    least_s = max(needs_s.values(), default=0.0)
     if training_s < least_s:
         raise TooShort(
             f"The time is too short for a search: its arm has {format_time(training_s)} for "
-            f"training, and {LEAST_EPOCHS} epochs of the supernet and one generation of "
-            f"{config.generation} members need {format_time(least_s)}. Ask for about "
-            f"{_more(least_s - training_s, config)} more, for smaller --resolution, or use fit."
+            f"training, and a search with {' and '.join(needs_s)} needs {format_time(least_s)}. "
+            f"Ask for about {_more(least_s - training_s, arms)} more, for smaller --resolution, or "
+            "use fit."
         )
 
 
-def _more(arm_s: float, config: SearchConfig) -> str:
+def _more(arm_s: float, arms: int) -> str:
     """So many seconds more for each arm, as --time takes it."""
-    return f"{math.ceil(arm_s * arms_of(config) / 60)}m"
+    return f"{math.ceil(arm_s * arms / 60)}m"
 
 
 def arms_of(config: SearchConfig) -> int:

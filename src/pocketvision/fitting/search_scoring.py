@@ -12,8 +12,6 @@ from pocketvision.compress.controller import Controller
 from pocketvision.compress.evolution import Evolution, EvolutionConfig
 from pocketvision.compress.sampling import Limit, RandomSearch, Sampler, front
 from pocketvision.errors import BudgetError
-from pocketvision.fitting.footprint import Footprints
-from pocketvision.fitting.reporter import Advance
 from pocketvision.fitting.search_config import Finalist, LoggedScore
 from pocketvision.fitting.search_log import ScoreLog
 from pocketvision.fitting.search_start import Searching
@@ -24,6 +22,7 @@ from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import Member
 from pocketvision.models.spaces import familiar
+from pocketvision.progress import Advance
 from pocketvision.record import Sampling
 from pocketvision.runtimes.registry import get_runtime
 
@@ -94,7 +93,7 @@ def _weight(searching: Searching, spec: ArchSpec) -> tuple[int | None, int | Non
     budget, state, threads = searching.config.budget, searching.state, searching.config.threads
     if budget.size_bytes is None and budget.memory_bytes is None:
         return None, None
-    footprints = None if budget.memory_bytes is None else Footprints(threads)
+    footprints = None if budget.memory_bytes is None else searching.footprints
     return weighed(spec, get_runtime(state.runtime), state.precision, threads, footprints)
 
 
@@ -122,7 +121,8 @@ def score_members(searching: Searching, log: ScoreLog, deadline: float | None) -
     """
     config, plan, measured = searching.config, searching.state.plan, MeasuredLimit(searching)
     samplers = _samplers(searching, measured.limit)
-    crew = config.workers if isinstance(config.workers, int) else 1
+    timed_with = searching.state.config.workers  # whoever scores now
+    crew = timed_with if isinstance(timed_with, int) else 1
     with (
         open_pool(config.workers, hang_s=hanging_s(crew * plan.judging_s)) as pool,
         searching.reporter.progress("Scoring members") as advance,

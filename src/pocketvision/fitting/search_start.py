@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from pocketvision.budget import format_latency, format_time
+from pocketvision.budget import count_of, format_latency, format_time
 from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
@@ -15,6 +16,7 @@ from pocketvision.errors import ConfigError
 from pocketvision.fitting.artefact import RUN, read_state
 from pocketvision.fitting.fastest import fastest_file
 from pocketvision.fitting.folder import make_folder, read_unfinished, taken
+from pocketvision.fitting.footprint import Footprints
 from pocketvision.fitting.forecast import Workload
 from pocketvision.fitting.held_out import parts_of
 from pocketvision.fitting.narrowing import narrowing_seconds
@@ -97,6 +99,11 @@ class Searching:
     def folder(self) -> Path:
         """Where everything of the search lies but what comes out of it."""
         return self.out / SEARCHING
+
+    @cached_property
+    def footprints(self) -> Footprints:
+        """What measures the memory of files, beside an empty session that it measures once."""
+        return Footprints(self.config.threads)
 
     @property
     def target_ms(self) -> float:
@@ -244,11 +251,17 @@ def _begin(planner: Planner, out: Path) -> Searching:
     left_s = planner.clock.remaining_s
     arm_s = None if left_s is None else SHIPPING_SHARE * left_s / arms
     # A time that is too short is told before blocks are timed, which takes minutes.
-    plan_of(config, len(images.train), pace, arm_s=arm_s, finish_s=finish_s)
+    plan_of(config, len(images.train), pace, arms=arms, arm_s=arm_s, finish_s=finish_s)
     with stopwatch() as seconds:
         time_blocks(config, space, classes, table, reporter)
     planned = plan_of(
-        config, len(images.train), pace, arm_s=arm_s, finish_s=finish_s, spent_s=seconds[0]
+        config,
+        len(images.train),
+        pace,
+        arms=arms,
+        arm_s=arm_s,
+        finish_s=finish_s,
+        spent_s=seconds[0],
     )
     _say_plan(planned, pace, arms, reporter)
     state = SearchState(
@@ -316,5 +329,5 @@ def _say_plan(plan: SearchPlan, pace: SearchPace, arms: int, reporter: Reporter)
         f"{plan.supernet_steps} steps of the supernet, about {format_time(plan.supernet_s)}; "
         f"{plan.evaluations} members scored by each way to search, about {pace.judging_s:.2g} s "
         f"each; then {'NetAdapt and ' if plan.netadapt else ''}fine-tuning. "
-        f"{arms} arm{'s' if arms > 1 else ''}{limit}."
+        f"{count_of(arms, 'arm')}{limit}."
     )

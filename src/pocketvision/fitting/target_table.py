@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pocketvision.errors import ConfigError, MissingExtraError
 from pocketvision.fitting.device_profile import read_table
-from pocketvision.measure.table import DeviceTable, LatencyTable, check_table
+from pocketvision.measure.table import CHECKING, DeviceTable, LatencyTable, check_table
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Latency, Quantization
 from pocketvision.runtimes.registry import RUNTIMES, get_runtime
@@ -16,7 +16,6 @@ from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import sha256_file
 
 SPREAD_UNCHECKED = 0.1  # of a sum, where too few whole networks say how far sums are off
-CHECKING = 3  # whole networks, from which on they do
 
 
 class TargetTable:

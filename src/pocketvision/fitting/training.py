@@ -18,7 +18,7 @@ from pocketvision.fitting.fine_tuning import weights_preprocessing
 from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.run import Run, saving, stopwatch
 from pocketvision.fitting.tasks.registry import TASKS
-from pocketvision.fitting.workload import workload_of
+from pocketvision.fitting.workload import finishing_deadline, workload_of
 from pocketvision.models.arch import Network
 from pocketvision.models.networks import AnyNetwork, AnySpec
 from pocketvision.models.pretrained import is_published
@@ -223,10 +223,13 @@ def _step_back(run: Run, error: Diverged) -> None:
 def _freeze(run: Run) -> tuple[TrainConfig, float | None]:
     """The training, and what it is planned to take, where the time decides its length."""
     remaining = run.clock.remaining_s
-    if remaining is None or run.config.epochs is not None:
+    if remaining is None:
         return as_run_here(base_config(run.config)), None
     work = workload_of(run, run.spec.resolution)
     config, rate = timed(run, run.spec)
+    if run.config.epochs is not None:
+        seconds = round(run.config.epochs * work.epoch_s(rate), 3)
+        return as_run_here(base_config(run.config)), seconds
     epochs = forecast.affordable_epochs(work, rate, remaining - work.finish_s)
     epochs = max(1, min(epochs, forecast.MAX_EPOCHS))
     config = replace(config, epochs=epochs, warmup_epochs=warmup(epochs))
@@ -253,7 +256,7 @@ def _train(
             run.task.module(network, run.samples, sources, preprocessing, config, teacher_of(run)),
             folder=run.out / TRAINING,
             on_step=saving(advance, lambda: run.save(run.state)),
-            deadline=run.clock.deadline(workload_of(run, run.spec.resolution).finish_s),
+            deadline=finishing_deadline(run),
         )
 
 

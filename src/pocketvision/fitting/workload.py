@@ -38,6 +38,13 @@ def forecast_of(run: Run, step: str) -> float | None:
     return round(workload_of(run, run.spec.resolution).finishing_s[step], 3)
 
 
+def finishing_deadline(run: Run) -> float | None:
+    """The `time.monotonic()` at which the steps after the training have to begin; None: any."""
+    if run.clock.limit_s is None:
+        return None
+    return run.clock.deadline(workload_of(run, run.spec.resolution).finish_s)
+
+
 def _decoding_s(run: Run, contents: DecodedImages) -> float:
     """Of one image; timed once for every side."""
     if contents.side not in run.decoding:

@@ -194,7 +194,6 @@ def _openvino() -> ModuleType:
     return require("openvino", EXTRA)
 
 
-@functools.cache
 def _overflow_fix(weight_bits: int) -> Any:
     """7 bits in all layers, where that is what a weight may have; None: as NNCF likes it, which
     keeps to them in the first layer alone.
@@ -203,6 +202,7 @@ def _overflow_fix(weight_bits: int) -> Any:
     return kinds.ENABLE if weight_bits == 7 else None
 
 
+@functools.cache
 def _nncf() -> ModuleType:
     """NNCF, without what its import does to a process: telemetry, another class of loggers."""
     logger_class = logging.getLoggerClass()

@@ -231,9 +231,11 @@ def _refuse_one_class(root: Path, facts: Sequence[_Facts], void: tuple[int, ...]
         if VOID in values
         else ""
     )
+    others = sorted(set(values) & set(void) - {VOID})
+    told = f", of which {', '.join(map(str, others))} mean no class (--void)" if others else ""
     raise DataError(
         f"The masks in {str(root)!r} have one class only; expected at least 2. Their values are "
-        f"{', '.join(map(str, values))}.{hint}"
+        f"{', '.join(map(str, values))}{told}.{hint} Add masks that show another class."
     )
 
 
