@@ -11,7 +11,7 @@ from PIL import Image
 
 from pocketvision.budget import Budget
 from pocketvision.fitting.config import FitConfig
-from pocketvision.fitting.reporter import Advance
+from pocketvision.progress import Advance
 
 # Two networks whose training takes a second; generous, so that noise cannot fail the gates.
 QUICK = FitConfig(

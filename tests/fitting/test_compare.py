@@ -13,9 +13,9 @@ import pytest
 from pocketvision.errors import ConfigError, DataError
 from pocketvision.fitting import compare as module
 from pocketvision.fitting.compare import check_page, compare, write_page
-from pocketvision.fitting.reporter import Advance
 from pocketvision.measure import conditions
 from pocketvision.measure.latency import LatencyProtocol, Run
+from pocketvision.progress import Advance
 from pocketvision.record import Latency
 from pocketvision.report.side_by_side import SideBySide
 from pocketvision.storage import from_json, to_json

@@ -20,7 +20,7 @@ from pocketvision.fitting import folder, ship, training, variants
 from pocketvision.fitting.artefact import read_state
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
-from pocketvision.fitting.reporter import Advance
+from pocketvision.progress import Advance
 
 WRITTEN = (
     "run.json",

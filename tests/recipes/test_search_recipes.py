@@ -287,7 +287,11 @@ def test_page_on_small_inputs_says_what_each_guide_would_choose(tmp_path: Path) 
             n=100,
         )
 
-    found = [trained("famous", 10**6, 0.9, 0.4), trained("busy", 2 * 10**6, 0.1, 0.6)]
+    found = [
+        trained("famous", 10**6, 0.9, 0.4),
+        trained("middling", 15 * 10**5, 0.5, 0.5),
+        trained("busy", 2 * 10**6, 0.1, 0.6),
+    ]
     asked = small_inputs.Options(
         data=tmp_path,
         work=tmp_path,
@@ -302,6 +306,9 @@ def test_page_on_small_inputs_says_what_each_guide_would_choose(tmp_path: Path) 
     assert "is -1.00 for the extrapolated accuracy, and +1.00 for" in text
     assert "would choose famous (40.0%), the second busy (60.0%)." in text
     assert text.index("| busy |") < text.index("| famous |")
+    assert "is not known for the extrapolated accuracy" in "\n".join(
+        small_inputs.page(found[::2], asked)
+    )
 
 
 def test_machine_that_is_too_noisy_ends_the_script(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import rasterio
 from numpy.typing import NDArray
 
 from pocketvision.data.scene.facts import FACTS_FILE
-from pocketvision.fitting.reporter import Advance
 from pocketvision.mapping.config import SceneConfig
+from pocketvision.progress import Advance
 
 HEIGHT, WIDTH, BANDS, CLASSES = 40, 48, 20, 4
 WINDOW = 9

@@ -228,11 +228,23 @@ def test_mask_without_any_class(tmp_path: Path) -> None:
         scan_masks(tmp_path)
 
 
+def test_values_that_void_leaves_without_a_class_are_named(tmp_path: Path) -> None:
+    for number in range(4):
+        write_pair(tmp_path, "images", "masks", str(number), number)
+        classes = np.zeros((9, 12), int)
+        classes[:4] = 1
+        save_mask(tmp_path / "masks" / f"{number}.png", classes)
+    with pytest.raises(
+        DataError, match=r"Their values are 0, 1, of which 1 mean no class \(--void"
+    ):
+        scan_masks(tmp_path, void=(1,))
+
+
 def test_one_class_only(tmp_path: Path) -> None:
     for number in range(4):
         write_pair(tmp_path, "images", "masks", str(number), number)
         save_mask(tmp_path / "masks" / f"{number}.png", np.zeros((9, 12)))
-    told = r"have one class only; expected at least 2\. Their values are 0\.$"
+    told = r"have one class only; expected at least 2\. Their values are 0\. Add masks"
     with pytest.raises(DataError, match=told):
         scan_masks(tmp_path)
     (tmp_path / "classes.txt").write_text("road\ncar\n")
