@@ -671,6 +671,15 @@ def test_absent_ray_is_told_before_anything_is_done(
     assert not (tmp_path / "out").exists()
 
 
+def test_absent_space_is_told_before_anything_is_measured(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Planner, "among", None)
+    with pytest.raises(ConfigError, match=r"space='none.toml' cannot be read: No such file"):
+        run_search(replace(config, space="none.toml"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_of_no_member_are_refused(
     config: SearchConfig, fitted: Artefact, tmp_path: Path
 ) -> None:

@@ -221,6 +221,8 @@ def _begin(planner: Planner, out: Path) -> Searching:
     Raises: as `open_search`; ConfigError, ArtefactError: weights that cannot be begun with.
     """
     config, samples, reporter = planner.config, planner.samples, planner.reporter
+    if config.space is not None:
+        own_space(config)  # refused now, not when candidates are measured
     plain = with_multipliers(planner)
     space, name, precision = _what(planner, plain)
     classes = len(samples.classes)
