@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from command_line import Run
@@ -15,7 +16,7 @@ from pocketvision.cli import devices, display
 from pocketvision.record import Comparison, Latency, Metric, Score, Verdict
 
 
-def artefact(metric: Metric, folder: Path) -> SimpleNamespace:
+def artefact(metric: Metric, folder: Path) -> Any:
     """What the summary reads of a fitted network."""
     score = Score(value=0.5, low=0.4, high=0.6, n=40, metric=metric)
     compared = Comparison(
@@ -58,7 +59,7 @@ def test_summary_names_the_score_of_the_task(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    display.print_summary(artefact(metric, tmp_path))  # type: ignore[arg-type]
+    display.print_summary(artefact(metric, tmp_path))
     printed = capsys.readouterr().out
     assert f"{score} (40.00% to 60.00%, n = 40)" in printed
     assert f"Agreement  98.40% with the float network: the share of {agreed}\n" in printed
@@ -81,7 +82,7 @@ def test_folder_in_brackets_is_named_in_the_summary(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / BRACKETS
-    display.print_summary(artefact("top-1", folder))  # type: ignore[arg-type]
+    display.print_summary(artefact("top-1", folder))
     assert f"Report     {folder / 'report.html'}\n" in capsys.readouterr().out
 
 
@@ -92,7 +93,8 @@ def test_sample_names_a_folder_in_brackets(run: Run, tmp_path: Path) -> None:
 
 
 def test_profile_names_a_file_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
-    devices.print_check(SimpleNamespace(wholes=()), None, Path(BRACKETS))  # type: ignore[arg-type]
+    table: Any = SimpleNamespace(wholes=())
+    devices.print_check(table, None, Path(BRACKETS))
     assert capsys.readouterr().out.endswith(f"Wrote {BRACKETS}\n")
 
 

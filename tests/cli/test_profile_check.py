@@ -9,24 +9,12 @@ import pytest
 from brief_tables import brief_tables
 from command_line import Run
 from target_tables import small_networks, table_of, timed
+from tiny_space import ONE_STAGE
 
 from pocketvision.cli.devices import check_sentence
 from pocketvision.measure.table import check_table
 
-ONE_MEMBER = """
-name = "alone"
-last = 16
-hidden = 8
-resolutions = [32]
-[[stages]]
-c_out = 16
-stride = 2
-depths = [1]
-kernels = [3]
-expansions = [1.0]
-attention = [false]
-acts = ["relu"]
-"""
+ONE_MEMBER = ONE_STAGE.replace("[3, 5, 7]", "[3]")
 
 
 def test_space_of_one_member_says_that_no_correlation_is_known(

@@ -9,27 +9,13 @@ import pytest
 from brief_tables import brief_tables
 from command_line import Run
 from target_tables import small_networks, table_of, write_table
+from tiny_space import ONE_STAGE
 
 from pocketvision.fitting import pipeline, search, searched_fit, shrink
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.search_config import SearchConfig
 from pocketvision.fitting.shrink_config import ShrinkConfig
 from pocketvision.measure import local_table
-
-TINY = """
-name = "tiny"
-last = 16
-hidden = 8
-resolutions = [32]
-[[stages]]
-c_out = 16
-stride = 2
-depths = [1]
-kernels = [3, 5, 7]
-expansions = [1.0]
-attention = [false]
-acts = ["relu"]
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +25,7 @@ def _briefly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def space(tmp_path: Path) -> str:
-    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "tiny.toml").write_text(ONE_STAGE)
     return str(tmp_path / "tiny.toml")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -37,9 +38,10 @@ def table_that_measures(latencies: Sequence[Latency]) -> tuple[ScaledTable, list
         return [SimpleNamespace(latency=waiting.pop(0))]
 
     table = ScaledTable(OnnxRuntime(), "f32", 1)
-    table.local = SimpleNamespace(  # type: ignore[assignment]
+    local: Any = SimpleNamespace(
         ensure=lambda specs: None, sums=SimpleNamespace(sum_ms=sum_ms), time=time
     )
+    table.local = local
     return table, timed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def sentence_of(fitted: Artefact, out: Path, epochs: list[Epoch], label: str) ->
     """The verdict of the fitted run, had 3 epochs been planned and these been made."""
     (out / TRAINING).mkdir()
     write_metrics(out / TRAINING / METRICS, epochs)
-    run = SimpleNamespace(
+    run: Any = SimpleNamespace(
         out=out,
         config=fitted.state.config,
         samples=SimpleNamespace(headline_split="test"),
@@ -45,7 +46,7 @@ def sentence_of(fitted: Artefact, out: Path, epochs: list[Epoch], label: str) ->
     )
     record = fitted.record
     shipped = next(variant for variant in record.variants if variant.shipped)
-    verdict = ship._verdict(run, shipped, record.shipped, record.headline, "")  # type: ignore[arg-type]
+    verdict = ship._verdict(run, shipped, record.shipped, record.headline, "")
     return verdict.sentence
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,11 @@ def refuse(left_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     work = SimpleNamespace(finish_s=60.0, decode_s=40.0, epoch_s=lambda rate: 90.0)
     monkeypatch.setattr(training, "workload_of", lambda *_: work)
     monkeypatch.setattr(training, "timed", lambda *_: (None, 0.1))
-    run = SimpleNamespace(
+    run: Any = SimpleNamespace(
         clock=SimpleNamespace(remaining_s=left_s + 100), config=SimpleNamespace(epochs=40)
     )
-    spec = SimpleNamespace(resolution=32, label="small @32")
-    training._refuse_hopeless(run, spec)  # type: ignore[arg-type]
+    spec: Any = SimpleNamespace(resolution=32, label="small @32")
+    training._refuse_hopeless(run, spec)
 
 
 def test_epochs_that_cannot_fit_say_how_much_more_they_need(
