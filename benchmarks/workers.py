@@ -1,6 +1,7 @@
 """Independent proposals scored by two workers of one thread against one, and against no worker.
 
     python benchmarks/workers.py                        # with the extras cluster and samples
+    python benchmarks/workers.py --ways "1 of Ray" "2 of Ray"
 
 A proposal is one of `pocketvision shrink`: one group of widths of MobileNetV2 x0.5 is narrowed, the
 network fine-tuned briefly on the digits sample (1,797 images, scikit-learn's) at 96 px, taught by
@@ -173,11 +174,12 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--proposals", type=int, default=12)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # as workers do
     here = machine()
-    turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
+    turns: dict[str, list[Turn]] = {way: [] for way in asked.ways}
     with tempfile.TemporaryDirectory() as temporary:
         work = prepare(Path(temporary))
         tasks = proposals(load_classifier(work.folder)[0].spec, asked.proposals, asked.steps)
@@ -189,14 +191,16 @@ def main() -> None:
         for _ in range(asked.turns):
             for way, taken in turns.items():
                 taken.append(turn(way, work, tasks))
-    same = all(t.scores == turns["this process"][0].scores for ts in turns.values() for t in ts)
+                print(f"- {way}: {taken[-1].seconds:.1f} s", flush=True)
+    scores = [each.scores for taken in turns.values() for each in taken]
+    same = all(each == scores[0] for each in scores)
     print(f"\nScores: {'all the same, bit for bit' if same else 'DIFFERENT'}.")
     print(f"\n| workers | proposals, s (n = {asked.turns}) | start, s |\n|---|---:|---:|")
     for way, ts in turns.items():
         seconds, starts = [t.seconds for t in ts], [t.start_s for t in ts]
         print(f"| {way} | {spread(seconds, 2)} | {spread(starts, 1)} |")
     print("\n| faster by | ratio |\n|---|---:|")
-    for slow, fast in PAIRS:
+    for slow, fast in [pair for pair in PAIRS if turns.keys() >= set(pair)]:
         ratios = [a.seconds / b.seconds for a, b in zip(turns[slow], turns[fast], strict=True)]
         print(f"| {fast} / {slow} | {spread(ratios, 2)} |")
 

@@ -29,6 +29,8 @@ def _brief_timing() -> Iterator[None]:
             patch.setattr(f"pocketvision.{module}.FINAL", BRIEF)
         for module in ("fitting.plan", "mapping.files"):
             patch.setattr(f"pocketvision.{module}.PLANNING", BRIEF)
+        # What such runs took would spoil the forecasts of those after them.
+        patch.setattr("pocketvision.fitting.ship.learn", lambda *_: None)
         patch.setattr("pocketvision.measure.throughput.FINAL", BRIEF)
         patch.setattr("pocketvision.measure.throughput.BATCHED", BRIEF)
         yield

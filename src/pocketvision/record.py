@@ -36,8 +36,9 @@ class Latency:
     """Time of one run of a session, the input being in memory.
 
     low_ms..high_ms is the 95 % bootstrap interval of the median. `noise` says why the figure cannot
-    be trusted (empty: it can). No runs: nothing was measured, it is a sum over a table of blocks,
-    and low_ms..high_ms is as far around it as such sums were off; p95_ms is high_ms then.
+    be trusted (empty: it can). No runs: nothing was measured, it is by the table of a device: a sum
+    over its blocks, with low_ms..high_ms as far around it as such sums were off, and p95_ms as
+    high_ms; or, of a segmenter or detector, what the untrained file took there.
     """
 
     median_ms: float
@@ -51,13 +52,13 @@ class Latency:
 
     @property
     def is_by_table(self) -> bool:
-        """True for a sum over a table of blocks, which was not measured."""
+        """True for what the table of a device says, and nothing measured."""
         return self.runs == 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnTarget:
-    """What a file takes on a device that is not here, by a table of its blocks.
+    """What a file takes on a device that is not here, by a table of it.
 
     table: what it is of, such as "onnxruntime int8, 1 thread, on Cortex-A76".
     """

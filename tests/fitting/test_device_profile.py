@@ -20,15 +20,10 @@ from small_runs import Told
 from target_tables import table_of, timed
 
 from pocketvision.errors import ArtefactError, ConfigError, StorageError
-from pocketvision.fitting import device_profile
+from pocketvision.fitting import profile_config
 from pocketvision.fitting.candidates import list_candidates
-from pocketvision.fitting.device_profile import (
-    ProfileConfig,
-    networks_of,
-    read_table,
-    run_profile,
-    write_bundle,
-)
+from pocketvision.fitting.device_profile import read_table, run_profile, write_bundle
+from pocketvision.fitting.profile_config import ProfileConfig, networks_of
 from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.target_plan import covered
 from pocketvision.fitting.target_table import TargetTable, open_target
@@ -108,7 +103,7 @@ def test_networks_that_check_a_table_differ(
     config: ProfileConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A small space draws some members twice, and one alone has nothing to be compared with."""
-    monkeypatch.setattr(device_profile, "WHOLES", 1000)
+    monkeypatch.setattr(profile_config, "WHOLES", 1000)
     space = config.searched
     assert space is not None
     wholes = networks_of(config).wholes
@@ -244,7 +239,7 @@ def test_absent_and_later_tables_are_refused(config: ProfileConfig, tmp_path: Pa
         read_table(tmp_path / "table.json")
     run_profile(config, tmp_path / "table.json")
     text = (tmp_path / "table.json").read_text()
-    (tmp_path / "table.json").write_text(text.replace('"schema_version":1', '"schema_version":9'))
+    (tmp_path / "table.json").write_text(text.replace('"schema_version":2', '"schema_version":9'))
     with pytest.raises(ArtefactError, match="has schema version 9; this pocketvision reads"):
         read_table(tmp_path / "table.json")
 

@@ -350,7 +350,7 @@ def test_what_was_not_measured_is_said(for_target: Artefact) -> None:
     assert "measured on this machine)" in record.verdict.sentence
     page = (for_target.folder / REPORT).read_text()
     assert "Latency on the target" in page
-    assert "by a table of blocks of another device" in page
+    assert "by the table of another device" in page
     assert "exported untrained and measured on this machine" not in page
     assert "left is faster on the target by its table" in page
     card = (for_target.folder / CARD).read_text()

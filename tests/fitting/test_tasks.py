@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.standalone import standalone_script
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.tasks.task import Task
@@ -36,7 +35,7 @@ def task(request: pytest.FixtureRequest) -> Task:
 
 def network_of(task: Task) -> AnyNetwork:
     body = task.backbone("mobilenet_v3_small", 0.35, SIDE)
-    spec = task.network(body, CLASSES, FitConfig(data="", task=task.name))
+    spec = task.network(body, CLASSES, None)
     return spec.build(seed=0)
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.models import registry
 from pocketvision.models.answering import answering
@@ -73,7 +72,7 @@ def check(spec: AnySpec, folder: Path) -> None:
 
 
 def with_lr_aspp(backbone: ArchSpec, classes: int) -> AnySpec:
-    return TASKS["segment"].network(backbone, classes, FitConfig(data="", task="segment"))
+    return TASKS["segment"].network(backbone, classes, None)
 
 
 def with_r_aspp(backbone: ArchSpec, classes: int) -> AnySpec:

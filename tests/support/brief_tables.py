@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketvision.fitting import device_profile
+from pocketvision.fitting import profile_config
 from pocketvision.measure import local_table
 from pocketvision.measure.latency import LatencyProtocol
 
@@ -16,5 +16,5 @@ def brief_tables(patch: pytest.MonkeyPatch, cache: Path, wholes: int) -> None:
     brief = LatencyProtocol(rounds=2, min_runs=1, seconds=0.0, retries=0)
     patch.setattr(local_table, "CARRIERS", brief)
     patch.setattr(local_table, "WHOLES", brief)
-    patch.setattr(device_profile, "WHOLES", wholes)
+    patch.setattr(profile_config, "WHOLES", wholes)
     patch.setenv("POCKETVISION_CACHE", str(cache))

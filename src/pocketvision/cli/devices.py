@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from pocketvision.budget import count_of
 from pocketvision.cli import display, options
 
 if TYPE_CHECKING:
     from pocketvision.measure.table import DeviceTable, TableCheck
-    from pocketvision.record import Precision
+    from pocketvision.record import Precision, TaskName
 
 
 def profile(
@@ -36,6 +37,18 @@ def profile(
             "repeated."
         ),
     ] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="classify; or segment or detect, whose networks are timed whole: with --models, "
+            "--resolution and --classes."
+        ),
+    ] = "classify",
+    classes: Annotated[
+        int | None,
+        typer.Option(help="Of the images, for segment and detect; the background is not counted."),
+    ] = None,
+    head: options.Head = None,
     resolution: Annotated[
         list[int] | None,
         typer.Option(
@@ -51,17 +64,22 @@ def profile(
     another.
     """
     from pocketvision.errors import ConfigError
-    from pocketvision.fitting.device_profile import ProfileConfig, run_profile, write_bundle
+    from pocketvision.fitting.device_profile import run_profile, write_bundle
+    from pocketvision.fitting.profile_config import ProfileConfig
 
     if (out is None) == (bundle is None):
         raise ConfigError("give one of --out FILE, to time this machine, and --bundle FOLDER.")
+    blocks_alone = task == "classify" and not models
     config = ProfileConfig(
-        space=space or (None if models else "v3_large"),
+        task=cast("TaskName", task),
+        space=space or ("v3_large" if blocks_alone else None),
         models=tuple(models or ()),
         resolutions=tuple(resolution or ()),
         runtime=runtime,
         precision=cast("Precision", precision),
         threads=threads,
+        classes=classes,
+        head=head,
         seed=seed,
     )
     reporter = display.TerminalReporter()
@@ -85,6 +103,8 @@ def print_check(table: DeviceTable, check: TableCheck | None, out: Path) -> None
 
 def check_sentence(table: DeviceTable, check: TableCheck | None) -> str:
     """The errors of the sums and their order, as far as they are known."""
+    if table.dense:
+        return f"Timed whole, so that nothing is summed: {count_of(len(table.dense), 'network')}."
     if check is None:
         return (
             f"Too few whole networks to check the sums by, {len(table.wholes)}: their error and "

@@ -1,20 +1,22 @@
 """The latency table of a space, or of named networks, on a device: timed here, or by a bundle of
-files on another one."""
+files on another one. Of segmenters and detectors it holds whole networks, not their blocks."""
 
 from __future__ import annotations
 
-import random
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pocketvision.budget import format_size, format_time
-from pocketvision.errors import ArtefactError, ConfigError, in_range
-from pocketvision.fitting.candidates import list_candidates, select_names
+from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting.folder import check_writable, storage_told
+from pocketvision.fitting.forecast import planning_seconds
+from pocketvision.fitting.profile_config import Networks, ProfileConfig, described, networks_of
 from pocketvision.fitting.reporter import Reporter, Silent
+from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.measure import on_device
 from pocketvision.measure.local_table import SECONDS_PER_CARRIER, LocalTable
 from pocketvision.measure.table import (
@@ -23,84 +25,18 @@ from pocketvision.measure.table import (
     DeviceTable,
     TableCheck,
     check_table,
-    terms,
 )
 from pocketvision.measure.untrained import build_files, write_untrained
-from pocketvision.models.arch import ArchSpec
-from pocketvision.models.registry import find_models
-from pocketvision.models.space import SearchSpace
-from pocketvision.models.spaces import find_space
+from pocketvision.models.networks import AnySpec
 from pocketvision.progress import Advance, counted
 from pocketvision.record import Precision
 from pocketvision.runtimes.registry import get_runtime
-from pocketvision.runtimes.runtime import MAX_THREADS, Runtime
+from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import from_json, to_json, write_atomic, write_into
 
-WHOLES = 20  # members of the space and networks, drawn at random, that check the table
-DRAWS = 1000  # of members, at most: few of a small space are new
-CLASSES = (10, 1000)  # heads of other sizes lie on the line through these
-WHOLE_CLASSES = (10, 100, 1000)  # of whole networks that are named: one alone makes three
 SCRIPT = "measure.py"
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProfileConfig:
-    """What to time. space: None: networks alone. models: name patterns of networks, in all widths
-    that `fit` tries. resolutions: pixels, of the space's if there is one; empty: its smallest.
-
-    Raises: ConfigError: a field outside what is allowed.
-    """
-
-    space: str | None = "v3_large"
-    models: tuple[str, ...] = ()
-    resolutions: tuple[int, ...] = ()
-    runtime: str = "onnxruntime"
-    precision: Precision = "int8"
-    threads: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        in_range("threads", self.threads, 1, MAX_THREADS)
-        for pattern in self.models:
-            find_models(pattern)
-        self._check_resolutions()
-        offered = get_runtime(self.runtime).precisions
-        if self.precision not in offered:
-            raise ConfigError(
-                f"precision={self.precision!r} is not offered by {self.runtime}; expected one of "
-                f"{', '.join(offered)}."
-            )
-
-    def _check_resolutions(self) -> None:
-        if self.space is None:
-            if not (self.models and self.resolutions):
-                raise ConfigError(
-                    "without a space, give the networks and their resolutions, such as --models "
-                    "mobilenet_v3_small --resolution 96."
-                )
-            for resolution in self.resolutions:
-                in_range("resolution", resolution, 32, 1024)
-            return
-        found = find_space(self.space).resolutions
-        for resolution in self.resolutions:
-            if resolution not in found:
-                raise ConfigError(
-                    f"resolution={resolution} is not in the space {self.space}; expected one of "
-                    f"{', '.join(map(str, found))}."
-                )
-
-    @property
-    def searched(self) -> SearchSpace | None:
-        """The space at the resolutions asked for."""
-        if self.space is None:
-            return None
-        space = find_space(self.space)
-        return replace(space, resolutions=self.resolutions or (min(space.resolutions),))
-
-    @property
-    def described(self) -> str:
-        """'v3_large', 'mobilenet_v3_small' or both."""
-        return " and ".join([*([self.space] if self.space else []), *self.models])
+Kind = Literal["carriers", "wholes", "dense"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,8 +44,8 @@ class BundleFile:
     """One file of a bundle; `kind` is the list of the table that its figures go to."""
 
     file: str
-    kind: Literal["carriers", "wholes"]
-    network: ArchSpec
+    kind: Kind
+    network: AnySpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,55 +58,13 @@ class Bundle:
     files: tuple[BundleFile, ...]
 
 
-class _Networks(NamedTuple):
-    """What a table needs: carriers of all blocks, and whole members that check it."""
-
-    carriers: list[ArchSpec]
-    wholes: list[ArchSpec]
-
-
-def networks_of(config: ProfileConfig) -> _Networks:
-    """The carriers of every block, and different whole networks drawn with the seed."""
-    space, generator = config.searched, random.Random(config.seed)
-    specs: list[ArchSpec] = []
-    wholes: list[ArchSpec] = []
-    if space is not None:
-        specs += [space.spec(m, classes) for m in space.covering() for classes in CLASSES]
-        wholes += _drawn(space, generator)
-    if config.models:
-        sides = config.resolutions if space is None else space.resolutions
-        specs += _named(config.models, sides, CLASSES)
-        known = _named(config.models, sides, WHOLE_CLASSES)
-        wholes += generator.sample(known, min(WHOLES, len(known)))
-    carriers = list(dict.fromkeys(carrier for spec in specs for carrier in terms(spec)))
-    return _Networks(carriers, wholes)
-
-
-def _drawn(space: SearchSpace, generator: random.Random) -> list[ArchSpec]:
-    """Members that differ, as WHOLES asks for; fewer where the space has no more."""
-    found: dict[ArchSpec, None] = {}
-    for _ in range(DRAWS):
-        if len(found) == WHOLES:
-            break
-        found[space.spec(space.sample(generator), CLASSES[0])] = None
-    return list(found)
-
-
-def _named(
-    patterns: tuple[str, ...], sides: tuple[int, ...], classes: tuple[int, ...]
-) -> list[ArchSpec]:
-    """What `fit` plans with under these names."""
-    names = select_names(patterns)
-    return [c.classifier for count in classes for c in list_candidates(names, (), sides, count)]
-
-
 def run_profile(
     config: ProfileConfig, out: Path, reporter: Reporter | None = None
 ) -> tuple[DeviceTable, TableCheck | None]:
     """Time every block on this machine, check the sums, and write the table to `out`.
 
     What was timed before on this machine is not timed again. The check is None where the space has
-    too few different members for one.
+    too few different members for one, and of segmenters and detectors, which are not summed.
 
     Raises: ConfigError: `out` exists or cannot be written. StorageError: a disk that is full, or a
     folder that vanished. MissingExtraError: an absent runtime.
@@ -187,18 +81,34 @@ def run_profile(
 
 def _time(config: ProfileConfig, runtime: Runtime, reporter: Reporter) -> DeviceTable:
     table, networks = LocalTable(runtime, config.precision, config.threads), networks_of(config)
+    if networks.dense:
+        return _time_dense(config, table, networks, reporter)
     missing = len(table.unknown(networks.carriers))
     seconds = SECONDS_PER_CARRIER[config.precision] * (missing + 2 * len(networks.wholes))
     reporter.say(
-        f"{len(networks.carriers)} blocks of {config.described} and {len(networks.wholes)} whole "
-        "networks on "
-        f"{table.sums.table.described}; {missing} are new: about {format_time(seconds)}."
+        f"{described(config, networks)} on {table.sums.table.described}; {missing} are new: about "
+        f"{format_time(seconds)}."
     )
     with reporter.progress("Timing blocks") as advance:
         table.ensure_carriers(networks.carriers, counted(advance))
     with reporter.progress("Timing whole networks") as advance:
         table.check(networks.wholes, counted(advance))
     return table.part(networks.carriers, networks.wholes)
+
+
+def _time_dense(
+    config: ProfileConfig, table: LocalTable, networks: Networks, reporter: Reporter
+) -> DeviceTable:
+    missing = len(table.unknown_dense(networks.dense))
+    cost = TASKS[config.task].candidate_cost
+    seconds = planning_seconds(missing, [config.runtime], cost=cost)
+    reporter.say(
+        f"{described(config, networks)} on {table.sums.table.described}; {missing} "
+        f"are new: about {format_time(seconds)}."
+    )
+    with reporter.progress("Timing whole networks") as advance:
+        table.ensure_dense(networks.dense, counted(advance))
+    return table.part((), (), networks.dense)
 
 
 def write_bundle(config: ProfileConfig, out: Path, reporter: Reporter | None = None) -> Path:
@@ -217,10 +127,7 @@ def write_bundle(config: ProfileConfig, out: Path, reporter: Reporter | None = N
         )
     _check_free(out)
     networks, runtime = networks_of(config), get_runtime(config.runtime)
-    reporter.say(
-        f"Writing {len(networks.carriers)} blocks of {config.described} and "
-        f"{len(networks.wholes)} whole networks."
-    )
+    reporter.say(f"Writing {described(config, networks)}.")
     with storage_told(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bundle.") as part:
@@ -256,17 +163,17 @@ def read_table(path: Path) -> DeviceTable:
 
 
 def _write_files(
-    networks: _Networks, runtime: Runtime, precision: Precision, folder: Path, advance: Advance
+    networks: Networks, runtime: Runtime, precision: Precision, folder: Path, advance: Advance
 ) -> list[BundleFile]:
     rows: list[BundleFile] = []
-    kinds: dict[Literal["carriers", "wholes"], list[ArchSpec]] = {
+    kinds: dict[Kind, Sequence[AnySpec]] = {
         "carriers": networks.carriers,
         "wholes": networks.wholes,
+        "dense": networks.dense,
     }
-    count = len(networks.carriers) + len(networks.wholes)
     for kind, specs in kinds.items():
         for spec in specs:
-            advance(len(rows), count, "")
+            advance(len(rows), sum(map(len, kinds.values())), "")
             row = BundleFile(file=f"{len(rows):04d}.onnx", kind=kind, network=spec)
             with tempfile.TemporaryDirectory(dir=folder) as place:
                 written = Path(place) / "float.onnx"

@@ -9,7 +9,7 @@ from pathlib import Path
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting.candidates import select_names
-from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.config import FitConfig, HeadName
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.models import pretrained, registry
 from pocketvision.models.arch import ArchSpec, Network
@@ -52,7 +52,7 @@ def weights_specs(config: FitConfig, num_classes: int, reporter: Reporter) -> li
 def dense_weights_specs(
     config: FitConfig,
     num_classes: int,
-    network: Callable[[ArchSpec, int, FitConfig], DenseSpec],
+    network: Callable[[ArchSpec, int, HeadName | None], DenseSpec],
     reporter: Reporter,
 ) -> list[DenseSpec]:
     """As `weights_specs`, of a task whose `network` stands on a backbone.
@@ -64,7 +64,7 @@ def dense_weights_specs(
         path = weights_file(config.weights, reporter)
         found = source_of(path)
         if not isinstance(found, ArchSpec):
-            expected = network(found.backbone, num_classes, config)
+            expected = network(found.backbone, num_classes, config.head)
             if type(expected) is not type(found):
                 raise ArtefactError(f"{path} is of {found.label}, which is for another task.")
             if config.head not in (None, found.head.kind):
@@ -74,7 +74,7 @@ def dense_weights_specs(
                 )
             return [found.with_classes(expected.num_classes)]
     specs = weights_specs(config, num_classes, reporter)
-    return [network(spec, num_classes, config) for spec in specs]
+    return [network(spec, num_classes, config.head) for spec in specs]
 
 
 def weights_file(weights: str, reporter: Reporter) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from pocketvision.budget import Budget, format_size, format_time
 from pocketvision.data.cache import store_bytes
@@ -42,7 +42,8 @@ class Workload:
     stored: images in the pixel cache; undecoded: of them, not there yet. streamed: why they are
     decoded anew every epoch instead; empty: they are not. decoding_s: of one image. resolution: of
     the network, or the largest there may be. runtimes: how many the files are made for. files_s:
-    one image through all files.
+    one image through all files. ratios: step -> what it takes on this machine, in seconds of the
+    constants above; one that is not there takes those.
     """
 
     stored: int
@@ -57,10 +58,17 @@ class Workload:
     streamed: str = ""
     decoding_s: float = UNTIMED_S
     files_s: float = UNMEASURED_S
+    ratios: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def fine_tuning_of(
-        cls, samples: Samples, *, resolution: int, runtimes: int, batch_size: int
+        cls,
+        samples: Samples,
+        *,
+        resolution: int,
+        runtimes: int,
+        batch_size: int,
+        ratios: Mapping[str, float],
     ) -> Workload:
         """Fine-tuning one network on images that fit the cache, and shipping it."""
         return cls(
@@ -73,6 +81,7 @@ class Workload:
             resolution=resolution,
             batch_size=batch_size,
             fine_tuning=True,
+            ratios=ratios,
         )
 
     @property
@@ -82,6 +91,11 @@ class Workload:
     @property
     def finishing_s(self) -> dict[str, float]:
         """Each step after the training, by its name."""
+        return {name: self.ratios.get(name, 1.0) * s for name, s in self.constant_s.items()}
+
+    @property
+    def constant_s(self) -> dict[str, float]:
+        """As `finishing_s`, on the recipes' machine."""
         scale = 1 + (self.resolution / 96) ** 2
         each_s = _VERIFY_S * scale + self.files_s
         return {

@@ -14,6 +14,7 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ConfigError
 from pocketvision.fitting.artefact import RUN, read_state
+from pocketvision.fitting.earlier_runs import usual_ratios
 from pocketvision.fitting.fastest import fastest_file
 from pocketvision.fitting.folder import make_folder, read_unfinished, taken
 from pocketvision.fitting.footprint import Footprints
@@ -246,6 +247,7 @@ def _begin(planner: Planner, out: Path) -> Searching:
         resolution=max(space.resolutions),
         runtimes=1 if config.runtime else len(installed_runtimes()),
         batch_size=config.batch_size,
+        ratios=usual_ratios("classify"),
     ).finish_s
     arms = 1 + (config.baselines != "none" and plain is not None) + (published is not None)
 

@@ -19,6 +19,7 @@ from pocketvision.fitting.artefact import (
     altered_files,
 )
 from pocketvision.fitting.choice import Built, nearest_variant
+from pocketvision.fitting.earlier_runs import learn
 from pocketvision.fitting.from_files import FileRun, run_on_files
 from pocketvision.fitting.measuring import shipped_throughput
 from pocketvision.fitting.narrowing import narrowing_of
@@ -28,7 +29,7 @@ from pocketvision.fitting.seal import seal_of
 from pocketvision.fitting.shipped import STEM, fill_model, shipped_facts
 from pocketvision.fitting.training import preprocessing_for
 from pocketvision.fitting.variants import card_of
-from pocketvision.fitting.workload import forecast_of
+from pocketvision.fitting.workload import forecast_of, workload_of
 from pocketvision.measure.count import count
 from pocketvision.measure.device import machine
 from pocketvision.measure.profile import profile_layers
@@ -64,6 +65,7 @@ def finish(run: Run, network: AnyNetwork, built: list[Built], chosen: Built) -> 
     if record is None:
         shipped = _write_model(run, network, chosen)
         record = _measure(run, network, built, chosen, shipped)
+        learn(run.config.task, workload_of(run, run.spec.resolution), run.state.steps)
     _write_pages(run, record)
     run.save(replace(run.state, status="done", seal=seal_of(run.out)))
     return Artefact(run.out)

@@ -17,6 +17,7 @@ from pocketvision.data.images import Samples, scan
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError
+from pocketvision.fitting.earlier_runs import usual_ratios
 from pocketvision.fitting.fastest import fastest_file
 from pocketvision.fitting.folder import PREPARED, make_folder, read_unfinished, taken
 from pocketvision.fitting.forecast import Workload, planning_seconds
@@ -205,6 +206,7 @@ def _finish_s(config: ShrinkConfig, spec: ArchSpec, samples: Samples) -> float:
         resolution=spec.resolution,
         runtimes=1 if config.runtime else len(names),
         batch_size=config.batch_size,
+        ratios=usual_ratios("classify"),
     )
     return work.finish_s + planning_seconds(1, names)
 

@@ -269,7 +269,7 @@ def _candidates(
     else:
         names = select_names(config.models)
         backbones = list_backbones(names, config.widths, resolutions, task.backbone)
-        everything = candidates_on(backbones, lambda one: task.network(one, classes, config))
+        everything = candidates_on(backbones, lambda one: task.network(one, classes, config.head))
     if target is not None:
         everything = covered(everything, target, reporter)
     return thin(everything, config.budget, _candidate_limit(config, runtimes, task))

@@ -14,8 +14,12 @@ from pocketvision.fitting.plan import MeasuredCache, as_tried, shipped_bytes
 from pocketvision.fitting.ranking import Measured
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.target_table import TargetTable
+from pocketvision.measure.table import DeviceTable
 from pocketvision.measure.untrained import build_files, untrained_card, write_untrained
 from pocketvision.models.arch import ArchSpec
+from pocketvision.models.detector import DetectorSpec
+from pocketvision.models.networks import AnySpec
+from pocketvision.models.segmenter import SegmenterSpec
 from pocketvision.record import Precision, Tried
 from pocketvision.runtimes.runtime import Runtime
 
@@ -27,26 +31,43 @@ class NotCovered(ConfigError):
 def covered(
     candidates: list[Candidate], target: TargetTable, reporter: Reporter
 ) -> list[Candidate]:
-    """The candidates whose blocks the table has.
+    """The candidates whose blocks the table has, or that it has whole.
 
     Raises: NotCovered: it has none's; how to profile one.
     """
-    found = [candidate for candidate in candidates if target.covers(candidate.classifier)]
+    found = [candidate for candidate in candidates if target.covers(candidate.spec)]
+    spec = candidates[0].spec
     if not found:
-        spec, table = candidates[0].spec, target.table
+        holds = "the blocks of none" if isinstance(spec, ArchSpec) else "none"
         raise NotCovered(
-            f"target={target.path!r} ({target.described}) holds the blocks of none of the "
-            f"{len(candidates)} candidates, such as {spec.label}; ask for --models and "
-            "--resolution that it was made for, or make one for these: pocketvision profile "
-            f"--models {spec.name} --resolution {spec.resolution} --precision {table.precision} "
-            f"--threads {table.threads} --bundle FOLDER."
+            f"target={target.path!r} ({target.described}) holds {holds} of the {len(candidates)} "
+            f"candidates, such as {spec.label}; ask for --models and --resolution that it was made "
+            f"for, or make one for these: {_profiling(spec, target.table)}."
         )
-    reporter.say(
-        f"Latencies are by the table of {target.described}, not measured there: {len(found)} of "
-        f"{len(candidates)} candidates are in it, and its sums are off by about "
-        f"{target.spread:.1%}."
-    )
+    where = f"the table of {target.described}"
+    among = f"{len(found)} of {len(candidates)} candidates are in it"
+    if isinstance(spec, ArchSpec):
+        off = f"and its sums are off by about {target.spread:.1%}"
+        reporter.say(f"Latencies are by {where}, not measured there: {among}, {off}.")
+    else:
+        reporter.say(f"Latencies are by {where}: {among}, each timed there untrained.")
     return found
+
+
+def _profiling(spec: AnySpec, table: DeviceTable) -> str:
+    """The command that makes a table with this network."""
+    on = f"--resolution {spec.resolution} --precision {table.precision} --threads {table.threads}"
+    match spec:
+        case ArchSpec():
+            of = f"--models {spec.name}"
+        case SegmenterSpec():
+            of = (
+                f"--task segment --classes {spec.num_classes} --head {spec.head.kind} "
+                f"--models {spec.backbone.name}"
+            )
+        case DetectorSpec():
+            of = f"--task detect --classes {spec.num_classes - 1} --models {spec.backbone.name}"
+    return f"pocketvision profile {of} {on} --bundle FOLDER"
 
 
 def weigh_candidates(
@@ -69,7 +90,7 @@ def weigh_candidates(
             if place and deadline is not None and time.monotonic() > deadline:
                 reporter.say(f"Weighed {place} of {len(ordered)} candidates in the time there is.")
                 break
-            spec = candidate.classifier
+            spec = candidate.spec
             advance(place, len(ordered), spec.label)
             known = cache.get(spec, table.runtime, table.precision)
             if known is None or (footprints is not None and known.peak_bytes is None):
@@ -85,7 +106,7 @@ def weigh_candidates(
 
 
 def weighed(
-    spec: ArchSpec,
+    spec: AnySpec,
     runtime: Runtime,
     precision: Precision,
     threads: int,

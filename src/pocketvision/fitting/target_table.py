@@ -1,15 +1,17 @@
-"""A latency table of a device that is not here: budgets are held against sums over it."""
+"""A latency table of a device that is not here, which budgets are held against."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from pocketvision.errors import ConfigError, MissingExtraError
 from pocketvision.fitting.device_profile import read_table
 from pocketvision.measure.table import CHECKING, DeviceTable, LatencyTable, check_table
 from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnySpec, DenseSpec
 from pocketvision.record import Latency, Quantization
 from pocketvision.runtimes.registry import RUNTIMES, get_runtime
 from pocketvision.runtimes.runtime import Runtime
@@ -24,16 +26,17 @@ class TargetTable:
     path: the file, for messages. sha256: of its content. spread: share of a sum that sums over this
     table are off, as a rule.
 
-    Raises: ConfigError: the table holds no blocks, not those of its own whole networks, or
-    latencies that are no times.
+    Raises: ConfigError: the table holds neither blocks nor segmenters or detectors, not the blocks
+    of its own whole networks, or latencies that are no times.
     """
 
     def __init__(self, table: DeviceTable, path: str, sha256: str = "") -> None:
-        if not table.carriers:
+        if not (table.carriers or table.dense):
             raise ConfigError(
                 f"target={path!r} ({table.described}) holds no blocks; profile the device again."
             )
         times_ms = [timed.latency.median_ms for timed in (*table.carriers, *table.wholes)]
+        times_ms += [timed.latency.median_ms for timed in table.dense]
         if not all(0 < time_ms < math.inf for time_ms in times_ms):
             raise ConfigError(
                 f"target={path!r} ({table.described}) holds latencies that are no times; profile "
@@ -41,6 +44,7 @@ class TargetTable:
             )
         self.table, self.path, self.sha256 = table, path, sha256
         self.sums = LatencyTable(table)
+        self.dense = {timed.network: timed.latency for timed in table.dense}
         checkable = len(table.wholes) >= CHECKING
         self.spread = check_table(table).median_error if checkable else SPREAD_UNCHECKED
 
@@ -73,8 +77,13 @@ class TargetTable:
             )
         return found
 
-    def timed_whole(self, spec: ArchSpec) -> Latency:
-        """The sum as a latency of no runs. Raises: as `latency_ms`."""
+    def timed_whole(self, spec: AnySpec) -> Latency:
+        """The sum as a latency of no runs; of a segmenter or detector, what it took as a whole.
+
+        Raises: as `latency_ms`; ConfigError: the table lacks this segmenter or detector.
+        """
+        if not isinstance(spec, ArchSpec):
+            return self._as_timed(spec)
         median_ms = self.latency_ms(spec)
         high_ms = median_ms * (1 + self.spread)
         return Latency(
@@ -86,10 +95,18 @@ class TargetTable:
             threads=self.table.threads,
         )
 
-    def covers(self, spec: ArchSpec) -> bool:
-        """True if the table has a block of every form that `spec` has."""
+    def _as_timed(self, spec: DenseSpec) -> Latency:
+        if spec not in self.dense:
+            raise ConfigError(
+                f"target={self.path!r} ({self.described}) does not hold {spec.label} with "
+                f"{spec.num_classes} classes; profile the device again for it."
+            )
+        return replace(self.dense[spec], runs=0)
+
+    def covers(self, spec: AnySpec) -> bool:
+        """True if the table has a block of every form that `spec` has, or all of it."""
         try:
-            self.latency_ms(spec)
+            self.timed_whole(spec)
         except ConfigError:
             return False
         return True

@@ -36,7 +36,6 @@ from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.memory import REPEATS, can_measure_memory
 from pocketvision.measure.untrained import build_files, noise
 from pocketvision.models.answering import answering
-from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnyNetwork
 from pocketvision.progress import counted
 from pocketvision.record import Latency, Precision, Step, Variant
@@ -340,9 +339,7 @@ def _on_target(run: Run, network: AnyNetwork, file: FileState) -> Latency | None
     """By the table of the target; None where there is none."""
     if run.target is None:
         return None
-    spec = network.spec
-    assert isinstance(spec, ArchSpec)
-    latency = run.target.timed_whole(spec)
+    latency = run.target.timed_whole(network.spec)
     count = left_in_float(run.state.quantization) if file.precision == "int8" else 0
     if not count:
         return latency

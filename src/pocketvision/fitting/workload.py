@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pocketvision.data.cache import DecodedImages, is_stored, shortage, store_bytes
 from pocketvision.data.stream import decoding_seconds
+from pocketvision.fitting.earlier_runs import usual_ratios
 from pocketvision.fitting.forecast import UNMEASURED_S, Workload
 from pocketvision.fitting.run import Run
 
@@ -28,6 +29,7 @@ def workload_of(run: Run, resolution: int | None = None) -> Workload:
         streamed="" if there else shortage(store_bytes(len(samples), shape.side)),
         decoding_s=0.0 if there else _decoding_s(run, contents),
         files_s=_files_s(run),
+        ratios=usual_ratios(run.config.task),
     )
 
 

@@ -9,23 +9,28 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from pocketvision.data.cache import cache_folder
 from pocketvision.errors import ArtefactError
 from pocketvision.measure.device import installed_version, machine, machine_key
 from pocketvision.measure.latency import LatencyProtocol, measure_latency
-from pocketvision.measure.table import DeviceTable, LatencyTable, Timed, terms
+from pocketvision.measure.table import DeviceTable, LatencyTable, Timed, TimedDense, terms
 from pocketvision.measure.untrained import build_files, noise, write_untrained
 from pocketvision.models.arch import ArchSpec
-from pocketvision.record import Precision
+from pocketvision.models.networks import AnySpec, DenseSpec
+from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import from_json, sha256_bytes, to_json, write_atomic
 
 CHUNK = 40  # files whose sessions are open, and timed in turns, at once
+DENSE_CHUNK = 4  # of whole segmenters and detectors, which are larger
 CARRIERS = LatencyProtocol(rounds=20, min_runs=1, seconds=0.2)
 WHOLES = LatencyProtocol(rounds=20, min_runs=1, seconds=0.5)
 MAKERS = ("pocketvision", "torch", "onnx", "nncf")  # of the files, whose versions matter
 SECONDS_PER_CARRIER = {"f32": 0.3, "bf16": 0.35, "int8": 0.5, "w8": 0.3}  # for forecasts
+
+T = TypeVar("T", Timed, TimedDense)
 
 Progress = Callable[[int, int], None]  # networks timed, networks in all
 
@@ -70,13 +75,19 @@ class LocalTable:
         """Those that were never timed here."""
         return [carrier for carrier in carriers if carrier not in self.sums.medians_ms]
 
-    def part(self, carriers: Iterable[ArchSpec], wholes: Iterable[ArchSpec]) -> DeviceTable:
+    def part(
+        self,
+        carriers: Iterable[ArchSpec],
+        wholes: Iterable[ArchSpec],
+        dense: Iterable[DenseSpec] = (),
+    ) -> DeviceTable:
         """The table of these alone, which must have been timed."""
-        table, wanted, whole = self.sums.table, set(carriers), set(wholes)
+        table, wanted, whole, places = self.sums.table, set(carriers), set(wholes), set(dense)
         return replace(
             table,
             carriers=tuple(timed for timed in table.carriers if timed.network in wanted),
             wholes=tuple(timed for timed in table.wholes if timed.network in whole),
+            dense=tuple(timed for timed in table.dense if timed.network in places),
         )
 
     def check(self, specs: Sequence[ArchSpec], progress: Progress | None = None) -> None:
@@ -89,14 +100,33 @@ class LocalTable:
                 progress(start, len(unknown))
             self._keep(wholes=self.time(unknown[start : start + CHUNK], WHOLES))
 
+    def unknown_dense(self, specs: Iterable[DenseSpec]) -> list[DenseSpec]:
+        """Segmenters and detectors that were never timed here."""
+        known = {timed.network for timed in self.sums.table.dense}
+        return [spec for spec in dict.fromkeys(specs) if spec not in known]
+
+    def ensure_dense(self, specs: Iterable[DenseSpec], progress: Progress | None = None) -> None:
+        """Time these whole segmenters and detectors, as far as they are new."""
+        unknown = self.unknown_dense(specs)
+        for start in range(0, len(unknown), DENSE_CHUNK):
+            if progress is not None:
+                progress(start, len(unknown))
+            chunk = unknown[start : start + DENSE_CHUNK]
+            found = zip(chunk, self._latencies(chunk, WHOLES), strict=True)
+            self._keep(dense=tuple(TimedDense(network=s, latency=taken) for s, taken in found))
+
     def time(self, specs: Sequence[ArchSpec], protocol: LatencyProtocol) -> tuple[Timed, ...]:
         """Untrained files of these networks, timed in turns."""
+        found = zip(specs, self._latencies(specs, protocol), strict=True)
+        return tuple(Timed(network=spec, latency=latency) for spec, latency in found)
+
+    def _latencies(self, specs: Sequence[AnySpec], protocol: LatencyProtocol) -> list[Latency]:
         with tempfile.TemporaryDirectory() as folder:
             runs = {str(i): self._run(spec, Path(folder), i) for i, spec in enumerate(specs)}
             latencies = measure_latency(runs, protocol, self.threads)
-        return tuple(Timed(network=s, latency=latencies[str(i)]) for i, s in enumerate(specs))
+        return [latencies[str(number)] for number in range(len(specs))]
 
-    def _run(self, spec: ArchSpec, folder: Path, number: int) -> Callable[[], object]:
+    def _run(self, spec: AnySpec, folder: Path, number: int) -> Callable[[], object]:
         written = folder / f"{number}.onnx"
         write_untrained(spec, written)
         place = folder / str(number)
@@ -104,21 +134,28 @@ class LocalTable:
         session = self.runtime.session(path, self.precision, self.threads)
         return partial(session.run, noise(1, spec))
 
-    def _keep(self, *, carriers: tuple[Timed, ...] = (), wholes: tuple[Timed, ...] = ()) -> None:
+    def _keep(
+        self,
+        *,
+        carriers: tuple[Timed, ...] = (),
+        wholes: tuple[Timed, ...] = (),
+        dense: tuple[TimedDense, ...] = (),
+    ) -> None:
         """Add to the table and to its file, beside what others have written since it was read."""
         ours, theirs = self.sums.table, self._read()
         table = replace(
             ours,
             carriers=_once(ours.carriers, carriers, theirs.carriers),
             wholes=_once(ours.wholes, wholes, theirs.wholes),
+            dense=_once(ours.dense, dense, theirs.dense),
         )
         write_atomic(self.path, to_json(table, indent=None))
         self.sums = LatencyTable(table)
 
 
-def _once(*parts: tuple[Timed, ...]) -> tuple[Timed, ...]:
+def _once(*parts: tuple[T, ...]) -> tuple[T, ...]:
     """All of them; of a network that is there twice, the first."""
-    found: dict[ArchSpec, Timed] = {}
+    found: dict[AnySpec, T] = {}
     for timed in itertools.chain(*parts):
         found.setdefault(timed.network, timed)
     return tuple(found.values())

@@ -109,7 +109,7 @@ def figures(times: Any, threads: int) -> Json:
 
 def table(bundle: Json, known: Json) -> Json:
     """What `--target` takes."""
-    timed: Json = {"carriers": [], "wholes": []}
+    timed: Json = {"carriers": [], "wholes": [], "dense": []}
     for entry in bundle["files"]:
         row = {"network": entry["network"], "latency": known[entry["file"]]}
         timed[entry["kind"]].append(row)

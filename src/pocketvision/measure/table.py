@@ -23,12 +23,13 @@ from pocketvision.budget import count_of
 from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec, BlockSpec
+from pocketvision.models.networks import DenseSpec
 from pocketvision.nn.blocks import InvertedResidualSpec, SeparableSpec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.heads import ClassifierSpec
 from pocketvision.record import Latency, Machine, Precision
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CHECKING = 3  # whole networks, from which on they check a table
 CARRIER = "carrier"
 LOGITS = 2  # of a carrier: a head that costs nothing
@@ -46,10 +47,19 @@ class Timed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TimedDense:
+    """A segmenter or detector, whole, and its latency."""
+
+    network: DenseSpec
+    latency: Latency
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceTable:
     """table.json: what was timed on one device with one runtime, precision and number of threads.
 
-    carriers: of the blocks. wholes: whole networks, which set the scale and check the sums.
+    carriers: of the blocks. wholes: whole networks, which set the scale and check the sums. dense:
+    of other tasks than classification, which there are few of: no sums are made for them.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -59,6 +69,7 @@ class DeviceTable:
     threads: int
     carriers: tuple[Timed, ...]
     wholes: tuple[Timed, ...] = ()
+    dense: tuple[TimedDense, ...] = ()
 
     @property
     def described(self) -> str:

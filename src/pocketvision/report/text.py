@@ -175,8 +175,8 @@ def latency_line(latency: Latency) -> str:
     interval = milliseconds_range(latency.low_ms, latency.high_ms)
     if latency.is_by_table:
         return (
-            f"{milliseconds(latency.median_ms)} by a table of blocks ({interval} as such sums were "
-            f"off, {threads(latency.threads)}, batch {latency.batch})"
+            f"{milliseconds(latency.median_ms)} by the table of a device (its interval {interval}, "
+            f"{threads(latency.threads)}, batch {latency.batch})"
         )
     return (
         f"{milliseconds(latency.median_ms)} median (95 % interval {interval}, "

@@ -46,7 +46,7 @@ def tried_chart(tried: Sequence[Tried], budget: BudgetSummary) -> Chart | None:
     filled = "filled marks fit the whole budget, hollow ones do not; " if limited else ""
     by_table = tried[0].latency.is_by_table
     where = "on the target by its table" if by_table else "here"
-    interval = "how far such sums were off" if by_table else "the 95 % interval of its median"
+    interval = "its interval by the table" if by_table else "the 95 % interval of its median"
     over = "the shaded side is over the latency asked for; " if budget.latency_ms else ""
     return Chart(
         id="tried",

@@ -15,7 +15,7 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels
 from pocketvision.data.threads import Progress
 from pocketvision.fitting.candidates import RESOLUTIONS, plain
-from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.config import FitConfig, HeadName
 from pocketvision.fitting.evidence import classifier_evidence
 from pocketvision.fitting.examination import examine_classifier
 from pocketvision.fitting.fine_tuning import start_from, weights_specs
@@ -56,7 +56,7 @@ class Classify:
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return plain(name, width, resolution)
 
-    def network(self, backbone: ArchSpec, classes: int, config: FitConfig) -> ArchSpec:
+    def network(self, backbone: ArchSpec, classes: int, head: HeadName | None) -> ArchSpec:
         return backbone.with_classes(classes)
 
     def weights_specs(

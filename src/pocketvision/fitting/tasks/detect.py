@@ -17,7 +17,7 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels
 from pocketvision.data.threads import Progress
 from pocketvision.errors import require
-from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.config import FitConfig, HeadName
 from pocketvision.fitting.detected import detector_evidence, judge_of, score_of
 from pocketvision.fitting.tasks.places import Places
 from pocketvision.fitting.tasks.task import Evidence, Open
@@ -61,7 +61,7 @@ class Detect(Places):
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return registry.spec(name, width=width, resolution=resolution, reduced_tail=True)
 
-    def network(self, backbone: ArchSpec, classes: int, config: FitConfig) -> DetectorSpec:
+    def network(self, backbone: ArchSpec, classes: int, head: HeadName | None) -> DetectorSpec:
         return ssdlite(backbone, classes + 1)
 
     def sources(

@@ -15,7 +15,7 @@ from pocketvision.data.folders import Listing
 from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels
-from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.config import FitConfig, HeadName
 from pocketvision.fitting.examination import examine_places
 from pocketvision.fitting.fine_tuning import dense_weights_specs, start_dense_from
 from pocketvision.fitting.reporter import Reporter
@@ -35,7 +35,7 @@ class Places(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def network(self, backbone: ArchSpec, classes: int, config: FitConfig) -> DenseSpec: ...
+    def network(self, backbone: ArchSpec, classes: int, head: HeadName | None) -> DenseSpec: ...
 
     @abstractmethod
     def score(self, samples: Samples, rows: np.ndarray, answers: Answers) -> Score:

@@ -16,7 +16,7 @@ from pocketvision.data.stream import Pixels, opened
 from pocketvision.data.threads import Progress
 from pocketvision.errors import ConfigError
 from pocketvision.fitting.candidates import plain
-from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.config import FitConfig, HeadName
 from pocketvision.fitting.segmented import judge_of, score_of, segmenter_evidence
 from pocketvision.fitting.tasks.places import Places
 from pocketvision.fitting.tasks.task import Evidence, Open
@@ -59,8 +59,8 @@ class Segment(Places):
     def backbone(self, name: str, width: float, resolution: int) -> ArchSpec:
         return plain(name, width, resolution)
 
-    def network(self, backbone: ArchSpec, classes: int, config: FitConfig) -> SegmenterSpec:
-        under = r_aspp if config.head == "r_aspp" else lr_aspp
+    def network(self, backbone: ArchSpec, classes: int, head: HeadName | None) -> SegmenterSpec:
+        under = r_aspp if head == "r_aspp" else lr_aspp
         try:
             return under(backbone, classes, output_stride=STRIDES[0])
         except ConfigError:

@@ -14,7 +14,7 @@ from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels
 from pocketvision.data.threads import Progress
-from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.config import FitConfig, HeadName
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.measure.judge import Answers, Judge
 from pocketvision.models.arch import ArchSpec
@@ -96,8 +96,11 @@ class Task(Protocol):
         """A classifier of the registry, as the task stands on it."""
         ...
 
-    def network(self, backbone: ArchSpec, classes: int, config: FitConfig) -> AnySpec:
-        """The network of the task that stands on a classifier. Raises: ConfigError: none can."""
+    def network(self, backbone: ArchSpec, classes: int, head: HeadName | None) -> AnySpec:
+        """The network of the task that stands on a classifier. Raises: ConfigError: none can.
+
+        head: of segmentation; None: the usual one.
+        """
         ...
 
     def weights_specs(
