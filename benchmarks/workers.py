@@ -32,13 +32,13 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.samples import write_sample
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import require
-from pocketvision.fitting.workers import Pool, Workers, open_pool
 from pocketvision.measure.device import machine
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.narrow import narrow
 from pocketvision.models.weights import load_classifier, save
 from pocketvision.models.width_groups import allowed, resized, width_groups
+from pocketvision.searching.workers import Pool, Workers, open_pool
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import BriefConfig, expected_accuracy, fine_tune_briefly

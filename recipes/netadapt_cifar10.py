@@ -2,10 +2,12 @@
 
     python recipes/netadapt_cifar10.py CIFAR10 --page recipes/netadapt_cifar10.md
 
-Per seed, a MobileNetV3-Small is trained for --minutes. Each arm then has as long to make it as fast
-as --share of its latency: NetAdapt; all widths by one factor; a lower resolution. The last two are
-fine-tuned with the start as their teacher, as NetAdapt is. Finished pieces lie in --work and are
-not made again; what was interrupted goes on when the same command is given.
+Per seed, a MobileNetV3-Small is trained for --start-epochs. Each arm then has --minutes to make it
+as fast as --share of its latency: NetAdapt; all widths by one factor; a lower resolution. The last
+two are fine-tuned with the start as their teacher, as NetAdapt is. Until the end latencies are by
+one table of blocks, timed here before anything else: arms that measured for themselves would be
+held to what the machine did meanwhile. The files that come out are timed in turns. Finished pieces
+lie in --work and are not made again; what was interrupted goes on when the same command is given.
 
 Source: Yang et al., NetAdapt, section 4, where multipliers are the rivals.
 """
@@ -13,7 +15,7 @@ Source: Yang et al., NetAdapt, section 4, where multipliers are the rivals.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -44,30 +46,31 @@ from pocketvision.compress.netadapt import MULTIPLE, STEP
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import Artefact, load
-from pocketvision.fitting.candidates import as_candidate
 from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.device_profile import run_profile
 from pocketvision.fitting.folder import PREPARED
-from pocketvision.fitting.narrowing import STATE
 from pocketvision.fitting.pipeline import run_fit
-from pocketvision.fitting.plan import measure_candidates
-from pocketvision.fitting.shrink import run_shrink
-from pocketvision.fitting.shrink_config import ShrinkConfig, ShrinkState
+from pocketvision.fitting.profile_config import ProfileConfig
+from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.narrow import narrow
 from pocketvision.models.weights import NETWORK_FILE
 from pocketvision.models.weights import save as save_network
 from pocketvision.models.width_groups import allowed, resized, width_groups
 from pocketvision.record import Precision
-from pocketvision.runtimes.onnxruntime import OnnxRuntime
+from pocketvision.searching.narrowing import STATE
+from pocketvision.searching.shrink import run_shrink
+from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState
 from pocketvision.storage import from_json
 
 START, NETADAPT, WIDTH, RESOLUTION = "start", "netadapt", "width", "resolution"
 OURS, RIVAL = "NetAdapt", "the better of uniform widths and a lower resolution"
 NETWORK = "mobilenet_v3_small"
-RUNTIME = OnnxRuntime()
+RUNTIME = "onnxruntime"
 PRECISION: Precision = "f32"  # of all files, so that like is compared with like
 FACTORS = tuple(percent / 100 for percent in range(99, 4, -1))
 SIDES = 8  # resolutions are multiples of it
+LEAST_SIDE = 32  # that `fit` takes
 
 T = TypeVar("T")
 
@@ -77,6 +80,7 @@ class Options(PairedOptions):
     """What the command line said. share: of the start's latency. step, brief_steps: of NetAdapt."""
 
     share: float
+    start_epochs: int
     resolution: int
     step: float = STEP
     brief_steps: int = 20
@@ -122,24 +126,27 @@ def uniform_widths(spec: ArchSpec, within: Callable[[ArchSpec], bool]) -> ArchSp
 
 def lower_resolution(spec: ArchSpec, within: Callable[[ArchSpec], bool]) -> ArchSpec | None:
     """The same network at the largest lower resolution that is within a limit."""
-    sides = range((spec.resolution - 1) // SIDES * SIDES, 31, -SIDES)  # `fit` takes 32 and more
+    sides = range((spec.resolution - 1) // SIDES * SIDES, LEAST_SIDE - 1, -SIDES)
     return first_within([spec.at(side) for side in sides], within)
 
 
-def may_ship(latency_ms: float) -> Callable[[ArchSpec], bool]:
-    """Whether `fit` will find an untrained file fast enough, by the very measurement it plans by.
-
-    This machine keeps the measurement, so `fit` does not come to another answer.
-    """
-
-    def within(spec: ArchSpec) -> bool:
-        budget = Budget(latency_ms=latency_ms)
-        measured = measure_candidates(
-            [as_candidate(spec)], [RUNTIME], (PRECISION,), budget, 1, TerminalReporter()
+def device_table(asked: Options) -> TargetTable:
+    """What the blocks of the start take on this machine, at every resolution; timed once."""
+    path = asked.work / "table.json"
+    if not path.exists():
+        sides = tuple(range(asked.resolution, LEAST_SIDE - 1, -SIDES))
+        blocks = ProfileConfig(
+            space=None, models=(NETWORK,), resolutions=sides, precision=PRECISION
         )
-        return all(one.fits for one in measured)
+        run_profile(blocks, path, TerminalReporter())
+    table = open_target(str(path))
+    assert table is not None
+    return table
 
-    return within
+
+def may_ship(device: TargetTable, limit_ms: float) -> Callable[[ArchSpec], bool]:
+    """Whether `fit` will find a network fast enough, by the table it is given too."""
+    return lambda spec: device.timed_whole(spec).high_ms <= limit_ms
 
 
 # The arms
@@ -151,22 +158,16 @@ def config(
     data: Path,
     *,
     side: int,
-    latency_ms: float | None = None,
-    weights: Path | None = None,
-    teacher: Path | None = None,
 ) -> FitConfig:
-    """What every fit here has in common. Without weights: the start."""
+    """What every fit here has in common, and all of it for the start."""
     return FitConfig(
         data=str(data),
-        budget=Budget(latency_ms=latency_ms, time_s=asked.time_s),
-        models=(NETWORK,) if weights is None else (),
-        widths=(1.0,) if weights is None else (),
+        models=(NETWORK,),
+        widths=(1.0,),
         resolutions=(side,),
-        runtimes=(RUNTIME.name,),
+        runtimes=(RUNTIME,),
         precisions=(PRECISION,),
-        weights=None if weights is None else str(weights),
-        teacher=None if teacher is None else str(teacher),
-        epochs=asked.epochs,
+        epochs=asked.start_epochs,
         seed=seed,
     )
 
@@ -185,19 +186,22 @@ def fit(config: FitConfig, out: Path) -> None:
     run_fit(config, out, TerminalReporter())
 
 
-def target_ms(asked: Options, start: Artefact) -> float:
-    """The latency that all arms are to reach, to three figures."""
-    return float(f"{asked.share * start.record.latency.median_ms:.3g}")
+def target_ms(asked: Options, start: Artefact, device: TargetTable) -> float:
+    """The latency that all arms are to reach by the table, to three figures."""
+    return float(f"{asked.share * device.timed_whole(start.classifier.spec).high_ms:.3g}")
 
 
-def netadapt(asked: Options, seed: int, data: Path, start: Artefact) -> Artefact | str:
+def netadapt(
+    asked: Options, seed: int, data: Path, start: Artefact, device: TargetTable
+) -> Artefact | str:
     """Narrowed step by step, then fine-tuned."""
     out = asked.work / f"seed-{seed}" / NETADAPT
     shrinking = ShrinkConfig(
         source=str(start.folder),
         images=str(data),
-        budget=Budget(latency_ms=target_ms(asked, start), time_s=asked.time_s),
-        runtime=RUNTIME.name,
+        budget=Budget(latency_ms=target_ms(asked, start, device), time_s=asked.time_s),
+        target=device.path,
+        runtime=RUNTIME,
         precision=PRECISION,
         step=asked.step,
         brief_steps=asked.brief_steps,
@@ -208,25 +212,28 @@ def netadapt(asked: Options, seed: int, data: Path, start: Artefact) -> Artefact
     return attempt(out, lambda: run_shrink(shrinking, out, TerminalReporter()))
 
 
-def uniform(asked: Options, seed: int, data: Path, start: Artefact, arm: str) -> Artefact | str:
+def uniform(
+    asked: Options, seed: int, data: Path, start: Artefact, device: TargetTable, arm: str
+) -> Artefact | str:
     """All widths by one factor, or a lower resolution; then fine-tuned."""
-    folder, limit_ms = asked.work / f"seed-{seed}", target_ms(asked, start)
+    folder, limit_ms = asked.work / f"seed-{seed}", target_ms(asked, start, device)
     look = {WIDTH: uniform_widths, RESOLUTION: lower_resolution}[arm]
     found = made_once(
         Form,
         folder / f"{arm}.json",
-        lambda: Form(spec=look(start.classifier.spec, may_ship(limit_ms))),
+        lambda: Form(spec=look(start.classifier.spec, may_ship(device, limit_ms))),
     )
     if found.spec is None:
         return f"None is within {format_latency(limit_ms)}."
-    begun = config(
-        asked,
-        seed,
-        data,
-        side=found.spec.resolution,
-        latency_ms=limit_ms,
-        weights=weights_of(start, found.spec, folder / f"{arm}-start"),
-        teacher=start.folder,
+    begun = replace(
+        config(asked, seed, data, side=found.spec.resolution),
+        budget=Budget(latency_ms=limit_ms, time_s=asked.time_s),
+        target=device.path,
+        models=(),
+        widths=(),
+        weights=str(weights_of(start, found.spec, folder / f"{arm}-start")),
+        teacher=str(start.folder),
+        epochs=asked.epochs,
     )
     return attempt(folder / arm, lambda: fit(begun, folder / arm))
 
@@ -245,13 +252,13 @@ def weights_of(start: Artefact, spec: ArchSpec, folder: Path) -> Path:
 
 def trial(asked: Options, seed: int) -> Trial:
     """The start, all arms, and what their files say of the test images."""
-    data = subset(asked, seed)
+    data, device = subset(asked, seed), device_table(asked)
     start = started(asked, seed, data)
     arms: dict[str, Artefact | str] = {
         START: start,
-        NETADAPT: netadapt(asked, seed, data, start),
-        WIDTH: uniform(asked, seed, data, start, WIDTH),
-        RESOLUTION: uniform(asked, seed, data, start, RESOLUTION),
+        NETADAPT: netadapt(asked, seed, data, start, device),
+        WIDTH: uniform(asked, seed, data, start, device, WIDTH),
+        RESOLUTION: uniform(asked, seed, data, start, device, RESOLUTION),
     }
     fits = {arm: found.record.spent_s for arm, found in arms.items() if isinstance(found, Artefact)}
     narrowing_s = narrowing_of(asked, seed).spent_s
@@ -316,12 +323,12 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
     return [
         "# NetAdapt against uniform shrinking",
         "",
-        f"A trained {NETWORK} @{asked.resolution} is made as fast as {asked.share:.0%} of its "
-        "latency, three ways with as much time each as its training had: by NetAdapt; with all "
-        "widths at the largest common factor that is fast enough (multiples of 8, filters of the "
-        "largest norm stay); at the largest lower resolution (multiples of 8 px). All are then "
-        "fine-tuned with the start as their teacher. The rival is the uniform one that is better "
-        f"on val. {RULE}",
+        f"A {NETWORK} @{asked.resolution}, trained for {asked.start_epochs} epochs, is made as "
+        f"fast as {asked.share:.0%} of its latency by one table of blocks, three ways with "
+        f"{asked.minutes:g} minutes each: by NetAdapt; with all widths at the largest common "
+        "factor that is fast enough (multiples of 8, filters of the largest norm stay); at the "
+        "largest lower resolution (multiples of 8 px). All are then fine-tuned with the start as "
+        f"their teacher. The rival is the uniform one that is better on val. {RULE}",
         "",
         "```",
         command("netadapt_cifar10", asked),
@@ -338,6 +345,7 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
 def options() -> Options:
     """Parse the command line."""
     parser = arguments(__doc__, work="cifar10-netadapt", minutes=10)
+    parser.add_argument("--start-epochs", type=int, default=30, help="of what all arms begin with")
     parser.add_argument("--share", type=float, default=0.6, help="of the start's latency")
     parser.add_argument("--resolution", type=int, default=64, help="of the start, in pixels")
     parser.add_argument(

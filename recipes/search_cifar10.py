@@ -36,13 +36,13 @@ from pocketvision.budget import Budget, format_latency, parse_latency
 from pocketvision.cli.display import TerminalReporter
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import RUN, Artefact, load
-from pocketvision.fitting.search import run_search
-from pocketvision.fitting.search_arms import MULTIPLIERS, SEARCH
-from pocketvision.fitting.search_config import SearchConfig, SearchState
-from pocketvision.fitting.search_log import ScoreLog
-from pocketvision.fitting.search_plan import arms_of
-from pocketvision.fitting.search_start import ARMS, SEARCHING, STATE
 from pocketvision.record import Sampling
+from pocketvision.searching.search import run_search
+from pocketvision.searching.search_arms import MULTIPLIERS, SEARCH
+from pocketvision.searching.search_config import SearchConfig, SearchState
+from pocketvision.searching.search_log import ScoreLog
+from pocketvision.searching.search_plan import arms_of
+from pocketvision.searching.search_start import ARMS, SEARCHING, STATE
 from pocketvision.storage import from_json
 
 OURS, RIVAL = "The searched network", "the best with plain multipliers"

@@ -12,12 +12,12 @@ from pathlib import Path
 from pocketvision.budget import format_time
 from pocketvision.fitting.artefact import RECORD
 from pocketvision.fitting.folder import PREPARED
-from pocketvision.fitting.narrowing import STATE as SHRINK_STATE
-from pocketvision.fitting.search_config import SearchState
-from pocketvision.fitting.search_start import SEARCHING
-from pocketvision.fitting.search_start import STATE as SEARCH_STATE
-from pocketvision.fitting.shrink_config import ShrinkState
 from pocketvision.record import Record
+from pocketvision.searching.narrowing import STATE as SHRINK_STATE
+from pocketvision.searching.search_config import SearchState
+from pocketvision.searching.search_start import SEARCHING
+from pocketvision.searching.search_start import STATE as SEARCH_STATE
+from pocketvision.searching.shrink_config import ShrinkState
 from pocketvision.storage import from_json
 
 LATE = 1.1  # of the time given; above, a limit was not kept

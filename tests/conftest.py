@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from small_runs import QUICK, write_photos
 
+from pocketvision.fitting.artefact import Artefact
+from pocketvision.fitting.pipeline import run_fit
 from pocketvision.measure.latency import LatencyProtocol
 
 BRIEF = LatencyProtocol(rounds=6, min_runs=2, seconds=0.15)
@@ -34,3 +39,16 @@ def _brief_timing() -> Iterator[None]:
         patch.setattr("pocketvision.measure.throughput.FINAL", BRIEF)
         patch.setattr("pocketvision.measure.throughput.BATCHED", BRIEF)
         yield
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The class folders of `write_photos`."""
+    return write_photos(tmp_path_factory.mktemp("data") / "photos")
+
+
+@pytest.fixture(scope="session")
+def fitted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    """One small fitted network, for all tests of what is done with one."""
+    out = tmp_path_factory.mktemp("out") / "fitted"
+    return run_fit(replace(QUICK, data=str(photos)), out)

@@ -23,7 +23,7 @@ FLOORS = (
     ("measure",),
     ("compress",),
     ("fitting",),
-    ("mapping",),
+    ("mapping", "searching"),
     ("cli",),
     ("__main__",),
 )

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pocketvision.fitting.pipeline import fit as fit
     from pocketvision.fitting.quantize import quantize as quantize
     from pocketvision.fitting.reproduce import reproduce as reproduce
-    from pocketvision.fitting.search import search as search
-    from pocketvision.fitting.shrink import shrink as shrink
     from pocketvision.fitting.verify import verify as verify
     from pocketvision.mapping.artefact import SceneArtefact as SceneArtefact
     from pocketvision.mapping.maps import map_scene as map_scene
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from pocketvision.models.create import create_model as create_model
     from pocketvision.models.registry import list_models as list_models
     from pocketvision.models.registry import spec as spec
+    from pocketvision.searching.search import search as search
+    from pocketvision.searching.shrink import shrink as shrink
 
 __version__ = "0.1.0"
 
@@ -45,8 +45,8 @@ _HOMES = {
     "map_scene": "pocketvision.mapping.maps",
     "quantize": "pocketvision.fitting.quantize",
     "reproduce": "pocketvision.fitting.reproduce",
-    "search": "pocketvision.fitting.search",
-    "shrink": "pocketvision.fitting.shrink",
+    "search": "pocketvision.searching.search",
+    "shrink": "pocketvision.searching.shrink",
     "spec": "pocketvision.models.registry",
     "verify": "pocketvision.fitting.verify",
 }

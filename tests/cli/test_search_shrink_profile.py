@@ -11,11 +11,12 @@ from command_line import Run
 from target_tables import small_networks, table_of, write_table
 from tiny_space import ONE_STAGE
 
-from pocketvision.fitting import pipeline, search, searched_fit, shrink
+from pocketvision.fitting import pipeline
 from pocketvision.fitting.config import FitConfig
-from pocketvision.fitting.search_config import SearchConfig
-from pocketvision.fitting.shrink_config import ShrinkConfig
 from pocketvision.measure import local_table
+from pocketvision.searching import search, searched_fit, shrink
+from pocketvision.searching.search_config import SearchConfig
+from pocketvision.searching.shrink_config import ShrinkConfig
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +141,17 @@ def test_profile_takes_networks_in_place_of_a_space(run: Run, tmp_path: Path) ->
     assert done.code == 0
     assert "blocks of mobilenet_v1 and 3 whole networks on onnxruntime f32" in done.err
     assert run("profile", "--models", "mobilenet_v1", "--out", str(tmp_path / "b.json")).code == 2
+
+
+def test_profile_times_detectors_whole(run: Run, tmp_path: Path) -> None:
+    words = ("--task", "detect", "--models", "mobilenetv3_small_050", "--resolution", "96")
+    out = str(tmp_path / "device.json")
+    done = run("profile", *words, "--classes", "2", "--precision", "f32", "--out", out)
+    assert done.code == 0
+    assert "Timed whole, so that nothing is summed: 1 network." in done.out
+    done = run("profile", *words, "--out", str(tmp_path / "b.json"))
+    assert done.code == 2
+    assert "needs the number of classes that the images will have" in done.err
 
 
 @pytest.mark.parametrize(

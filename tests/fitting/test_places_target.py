@@ -32,17 +32,15 @@ from pocketvision.record import Latency, TaskName
 SIDE = 96
 WRITERS = {"segment": write_masks, "detect": write_boxes}
 # The masks of these pictures tell the ground as a class, and the boxes do not.
-PROFILES = {
-    task: ProfileConfig(
-        task=task,
-        space=None,
-        models=("mobilenetv3_small_050",),
-        resolutions=(SIDE,),
-        precision="int8",
-        classes=classes,
-    )
-    for task, classes in (("segment", len(NAMES)), ("detect", len(NAMES) - 1))
-}
+SEGMENT = ProfileConfig(
+    task="segment",
+    space=None,
+    models=("mobilenetv3_small_050",),
+    resolutions=(SIDE,),
+    precision="int8",
+    classes=len(NAMES),
+)
+PROFILES = {"segment": SEGMENT, "detect": replace(SEGMENT, task="detect", classes=len(NAMES) - 1)}
 TASK_NAMES: tuple[TaskName, ...] = ("segment", "detect")
 LATENCY = Latency(median_ms=3.0, p95_ms=3.3, low_ms=2.9, high_ms=3.1, runs=400, threads=1)
 

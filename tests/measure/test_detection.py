@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pocketvision.boxes import Detections, Objects
 from pocketvision.errors import ConfigError, DataError, GateError, MissingExtraError
+from pocketvision.measure import detection_matches
 from pocketvision.measure.detection import (
     Sizes,
     ap_draws,
@@ -151,7 +152,7 @@ def some_images(
 @pytest.mark.parametrize(("seed", "images", "boxes"), [(0, 12, 30), (1, 40, 8), (2, 3, 400)])
 def test_every_image_once_gives_the_evaluator_s_ap(seed: int, images: int, boxes: int) -> None:
     found, objects, sizes = some_images(seed, images, boxes)
-    ap = match(found, objects, sizes, 3).ap(np.ones(images, np.int64))
+    (ap,) = match(found, objects, sizes, 3).ap(np.ones((1, images), np.int64))
     scores = detection_scores(found, objects, sizes, NAMES)
     assert ap == pytest.approx(scores.ap, abs=1e-9)
     assert [np.mean(one) for one in scores.precisions] == pytest.approx(scores.per_class_ap50)
@@ -165,8 +166,19 @@ def test_weights_are_images_taken_several_times(seed: int, order: list[int]) -> 
     rows = np.sort(np.array(order, np.int64))
     taken = [found[row] for row in rows.tolist()]
     scores = detection_scores(taken, objects.take(rows), sizes[rows], NAMES)
-    ap = match(found, objects, sizes, 3).ap(np.bincount(rows, minlength=12))
+    (ap,) = match(found, objects, sizes, 3).ap(np.bincount(rows, minlength=12)[None])
     assert np.isnan(ap) if scores.ap is None else ap == pytest.approx(scores.ap, abs=1e-9)
+
+
+@needs_extra
+@pytest.mark.parametrize("at_once", [1, 500])
+def test_samples_are_judged_alike_however_many_at_once(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, objects, sizes = some_images(5)
+    expected = ap_draws(found, objects, sizes, NAMES, seed=0)
+    monkeypatch.setattr(detection_matches, "AT_ONCE", at_once)
+    assert ap_draws(found, objects, sizes, NAMES, seed=0).tolist() == expected.tolist()
 
 
 @needs_extra

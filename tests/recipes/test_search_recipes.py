@@ -17,7 +17,6 @@ from scripts import load
 from tiny_space import TINY_SPACE
 
 from pocketvision.errors import GateError
-from pocketvision.fitting.scaled_table import ScaledTable
 from pocketvision.measure.count import count
 from pocketvision.measure.latency import PLANNING
 from pocketvision.models import registry
@@ -26,6 +25,7 @@ from pocketvision.models.narrow import check_narrows
 from pocketvision.models.width_groups import width_groups
 from pocketvision.record import Latency, Prior
 from pocketvision.runtimes.runtime import PLAIN_INT8
+from pocketvision.searching.scaled_table import ScaledTable
 
 SPEC = registry.spec("mobilenet_v3_small", resolution=64, num_classes=10)
 CLASSES = ("blue", "green", "red")
@@ -412,10 +412,10 @@ class TableOfWork(ScaledTable):
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few candidates, of 32 px; no blocks timed, files briefly; INT8 without its search."""
-    for module in ("search_networks", "start"):
-        monkeypatch.setattr(f"pocketvision.fitting.{module}.MAX_CANDIDATES", 2)
+    for module in ("searching.search_networks", "fitting.start"):
+        monkeypatch.setattr(f"pocketvision.{module}.MAX_CANDIDATES", 2)
     for module in ("search_start", "shrink_start", "fastest"):
-        monkeypatch.setattr(f"pocketvision.fitting.{module}.ScaledTable", TableOfWork)
+        monkeypatch.setattr(f"pocketvision.searching.{module}.ScaledTable", TableOfWork)
     monkeypatch.setattr("pocketvision.fitting.candidates.RESOLUTIONS", (32,))
     monkeypatch.setattr("pocketvision.compress.ladder.Int8Config", lambda: PLAIN_INT8)
     monkeypatch.setattr(paired, "FINAL", PLANNING)
@@ -453,7 +453,7 @@ def test_netadapt_end_to_end_and_again(
 ) -> None:
     # A busy machine takes longer for the trained file: room for that, most for what is narrowed.
     monkeypatch.setattr("pocketvision.fitting.ranking.HEADROOM", 1.2)
-    monkeypatch.setattr("pocketvision.fitting.shrink_start.HEADROOM", 1.45)
+    monkeypatch.setattr("pocketvision.searching.shrink_start.HEADROOM", 1.45)
     page = tmp_path / "page.md"
     words = [
         *(images, "--work", tmp_path / "runs", "--page", page, "--minutes", 0, "--images", 90),

@@ -167,8 +167,8 @@ def fit(
         return
     from pocketvision.fitting.config import FitConfig, fit_augmentation
     from pocketvision.fitting.pipeline import parse_budget
-    from pocketvision.fitting.searched_fit import run_searched_fit
     from pocketvision.fitting.target_table import threads_asked
+    from pocketvision.searching.searched_fit import run_searched_fit
 
     config = FitConfig(
         data=str(data),

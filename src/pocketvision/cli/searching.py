@@ -70,10 +70,10 @@ def search(
     """Search for an architecture on your images and device, and ship the best of what time gave."""
     from pocketvision.fitting.config import fit_augmentation
     from pocketvision.fitting.pipeline import parse_budget
-    from pocketvision.fitting.search import run_search
-    from pocketvision.fitting.search_config import SearchConfig
     from pocketvision.fitting.target_table import threads_asked
     from pocketvision.record import Precision
+    from pocketvision.searching.search import run_search
+    from pocketvision.searching.search_config import SearchConfig
 
     config = SearchConfig(
         data=str(data),

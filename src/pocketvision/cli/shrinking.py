@@ -46,10 +46,10 @@ def shrink(
     """Make a fitted network as fast as asked, by narrowing it where that costs least (NetAdapt)."""
     from pocketvision.fitting.config import fit_augmentation
     from pocketvision.fitting.pipeline import parse_budget
-    from pocketvision.fitting.shrink import run_shrink
-    from pocketvision.fitting.shrink_config import ShrinkConfig
     from pocketvision.fitting.target_table import threads_asked
     from pocketvision.record import Precision
+    from pocketvision.searching.shrink import run_shrink
+    from pocketvision.searching.shrink_config import ShrinkConfig
 
     config = ShrinkConfig(
         source=str(source),

@@ -22,7 +22,7 @@ from pocketvision.fitting.choice import Built, nearest_variant
 from pocketvision.fitting.earlier_runs import learn
 from pocketvision.fitting.from_files import FileRun, run_on_files
 from pocketvision.fitting.measuring import shipped_throughput
-from pocketvision.fitting.narrowing import narrowing_of
+from pocketvision.fitting.narrowing import narrowing_left
 from pocketvision.fitting.plan import mark_chosen
 from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.fitting.seal import seal_of
@@ -277,7 +277,7 @@ def _record(
         train_score=run.state.train_score,
         val_score=run.state.val_score,
         task=config.task,
-        narrowing=narrowing_of(run.out, run.target.described if run.target else ""),
+        narrowing=narrowing_left(run.out),
     )
 
 

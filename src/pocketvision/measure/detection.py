@@ -102,7 +102,7 @@ def ap_draws(
     generator = np.random.default_rng(seed)
     drawn = generator.multinomial(images, np.full(images, 1 / images), size=draws)
     matches = match(found, objects, sizes, len(classes))
-    return np.array([matches.ap(weights) for weights in (np.ones(images, np.int64), *drawn)])
+    return matches.ap(np.concatenate([np.ones((1, images), np.int64), drawn]))
 
 
 def percentile_interval(draws: Floats) -> tuple[float, float] | None:

@@ -24,6 +24,7 @@ EXTRA = "detection"  # brings faster-coco-eval
 OVERLAPS = np.linspace(0.5, 0.95, 10)  # (T,) IoU at which boxes count as hits
 RECALLS = np.linspace(0.0, 1.0, 101)  # at which precision is read
 MOST = 100  # boxes of a class in an image that are looked at, best first
+AT_ONCE = 4_000_000  # boxes of samples: 32 MB a column of them
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -32,52 +33,90 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Hits:
-    """The D boxes of a class that count at one overlap, best first, up to the last that hits.
+    """The D boxes of a class, best first, up to the last that hits at any overlap.
 
-    images: (D,) the image of each. places: (H,) the rows of them that hit, rising.
+    images: (D,) the image of each. places: for each of `OVERLAPS` the rows of them that hit,
+    rising. hidden: (T, D) those that do not count at an overlap; None: all do.
     """
 
     images: Rows
-    places: Rows
+    places: tuple[Rows, ...]
+    hidden: Flags | None
 
-    def precisions(self, weights: Rows, objects: int) -> Floats:
-        """(101,) at `RECALLS`: the best precision at that recall or a higher one.
-
-        weights: (N,) how often each image counts. objects: to be found in them, at least 1.
+    def ap(self, weights: Rows, objects: Rows) -> Floats:
+        """(S,) the AP of S samples. weights: (S, N) how often each image counts. objects: (S,) to
+        be found in them, at least 1.
         """
-        counted = np.cumsum(weights[self.images])[self.places]
-        right = np.cumsum(weights[self.images[self.places]])
-        precision = np.zeros(len(right))
-        np.divide(right, counted, out=precision, where=counted > 0)
-        best = np.maximum.accumulate(precision[::-1])[::-1]
-        at = np.searchsorted(right / objects, RECALLS, side="left")
-        found: Floats = np.append(best, 0.0)[at]
-        return found
+        some = max(1, AT_ONCE // max(1, len(self.images)))
+        parts = [slice(start, start + some) for start in range(0, len(weights), some)]
+        return np.concatenate([self._ap(weights[part], objects[part]) for part in parts])
+
+    def _ap(self, weights: Rows, objects: Rows) -> Floats:
+        drawn = weights[:, self.images]
+        counted = np.cumsum(drawn, axis=1)
+        found = np.zeros(len(weights))
+        for overlap, places in enumerate(self.places):
+            if self.hidden is not None:
+                counted = np.cumsum(np.where(self.hidden[overlap], 0, drawn), axis=1)
+            if len(places):
+                right = np.cumsum(drawn[:, places], axis=1)
+                found += _precisions(right, counted[:, places], objects).mean(axis=1)
+        return found / len(self.places)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Matches:
     """What a detector hit in N images.
 
-    hits: of each class, at each of `OVERLAPS`. objects: (K, N) int64, those of each class in each
-    image that are to be found.
+    hits: of each class. objects: (K, N) int64, those of each class in each image that are to be
+    found.
     """
 
-    hits: tuple[tuple[Hits, ...], ...]
+    hits: tuple[Hits, ...]
     objects: Rows
 
-    def ap(self, weights: Rows) -> float:
-        """COCO's AP of the images, each counted weights (N,) times; NaN of no objects.
+    def ap(self, weights: Rows) -> Floats:
+        """(S,) COCO's AP of S samples, in which images count weights (S, N) times; NaN of no
+        objects.
 
-        Classes without objects among them do not count.
+        Classes without objects in a sample do not count there.
         """
-        counts = (self.objects @ weights).tolist()
-        per_class = [
-            np.mean([one.precisions(weights, count).mean() for one in overlaps])
-            for overlaps, count in zip(self.hits, counts, strict=True)
-            if count
-        ]
-        return float(np.mean(per_class)) if per_class else float("nan")
+        total, classes = np.zeros(len(weights)), np.zeros(len(weights), np.int64)
+        for hits, count in zip(self.hits, self.objects @ weights.T, strict=True):
+            told = count > 0
+            if told.any():
+                total[told] += hits.ap(weights[told], count[told])
+                classes += told
+        mean = np.full(len(weights), np.nan)
+        np.divide(total, classes, out=mean, where=classes > 0)
+        return mean
+
+
+def _precisions(right: Rows, counted: Rows, objects: Rows) -> Floats:
+    """(S, 101) at `RECALLS`: the best precision at that recall or a higher one.
+
+    right, counted: (S, H) at each hit the hits and the boxes so far. objects: (S,).
+    """
+    precision = np.zeros(right.shape)
+    np.divide(right, counted, out=precision, where=counted > 0)
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    needed = _needed(objects)
+    # Rows lie one behind the other, far enough apart, so that one search serves all.
+    rows = np.arange(len(right))[:, None]
+    apart = 1 + max(int(right.max()), int(needed.max()))
+    at = np.searchsorted((right + apart * rows).ravel(), needed + apart * rows, side="left")
+    beyond = np.concatenate([best, np.zeros((len(best), 1))], axis=1)
+    found: Floats = np.take_along_axis(beyond, at - rows * right.shape[1], axis=1)
+    return found
+
+
+def _needed(objects: Rows) -> Rows:
+    """(S, 101): the fewest hits whose share of the objects, as a float, is a recall or more."""
+    all_objects = objects[:, None]
+    needed = np.ceil(RECALLS * all_objects).astype(np.int64)
+    needed -= (needed - 1) / all_objects >= RECALLS
+    needed += needed / all_objects < RECALLS
+    return needed
 
 
 def match(
@@ -133,18 +172,16 @@ class _Collected:
         self.hit.append(hit)
         self.ignored.append(ignored)
 
-    def hits(self) -> tuple[Hits, ...]:
+    def hits(self) -> Hits:
         """Best first over all images; of equal scores those of earlier images."""
         order = np.argsort(-np.concatenate(self.scores), kind="stable")
         images = np.concatenate(self.images)[order]
         hit = np.concatenate(self.hit, axis=1)[:, order]
-        counts = ~np.concatenate(self.ignored, axis=1)[:, order]
-        found = []
-        for right, kept in zip(hit, counts, strict=True):
-            places = np.flatnonzero(right[kept])
-            read = places[-1] + 1 if len(places) else 0  # boxes behind it change no precision
-            found.append(Hits(images=images[kept][:read], places=places))
-        return tuple(found)
+        places = tuple(np.flatnonzero(right) for right in hit)
+        # Boxes behind the last hit change no precision.
+        read = max((int(rows[-1]) + 1 for rows in places if len(rows)), default=0)
+        hidden = np.concatenate(self.ignored, axis=1)[:, order[:read]]
+        return Hits(images=images[:read], places=places, hidden=hidden if hidden.any() else None)
 
 
 def _hits(boxes: Floats, wanted: Floats, ignored: Floats) -> tuple[Flags, Flags]:

@@ -22,9 +22,9 @@ import psutil
 import pytest
 
 from pocketvision.errors import ConfigError, DataError, MissingExtraError
-from pocketvision.fitting.workers import Pool, open_pool
-from pocketvision.fitting.workers_round import CrewPool, Ledger
-from pocketvision.fitting.workers_scoring import Message, Scorer, Station, WorkerError, portable
+from pocketvision.searching.workers import Pool, open_pool
+from pocketvision.searching.workers_round import CrewPool, Ledger
+from pocketvision.searching.workers_scoring import Message, Scorer, Station, WorkerError, portable
 from pocketvision.train.alarms import Diverged
 
 if TYPE_CHECKING:  # a process that is spawned imports this file, and most need none of these

@@ -23,16 +23,6 @@ from pocketvision.fitting.plan import measure_candidates
 from pocketvision.fitting.ranking import HEADROOM, rank
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
-from pocketvision.fitting.scaled_table import ScaledTable
-from pocketvision.fitting.search_config import SearchConfig
-from pocketvision.fitting.search_plan import (
-    AMPLE_EPOCHS,
-    GOOD_EPOCHS,
-    SUPERNET_SHARE,
-    arms_of,
-    noise_source,
-    seconds_per_step,
-)
 from pocketvision.fitting.target_plan import NotCovered, covered, weigh_candidates
 from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure.count import count
@@ -42,6 +32,16 @@ from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space, t
 from pocketvision.models.supernet import Supernet
 from pocketvision.record import Precision, Tried
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.searching.scaled_table import ScaledTable
+from pocketvision.searching.search_config import SearchConfig
+from pocketvision.searching.search_plan import (
+    AMPLE_EPOCHS,
+    GOOD_EPOCHS,
+    SUPERNET_SHARE,
+    arms_of,
+    noise_source,
+    seconds_per_step,
+)
 from pocketvision.train.batches import num_batches
 
 PLAIN = ("mobilenet_v3_large", "mobilenet_v3_small")  # with multipliers, the rivals of a search

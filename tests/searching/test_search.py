@@ -29,32 +29,8 @@ from pocketvision.errors import (
     MissingExtraError,
     NoisyError,
 )
-from pocketvision.fitting import (
-    fastest,
-    search,
-    search_arms,
-    search_networks,
-    search_scoring,
-    search_start,
-    shrink_start,
-)
 from pocketvision.fitting.artefact import Artefact, load
 from pocketvision.fitting.reporter import Silent
-from pocketvision.fitting.search import run_search
-from pocketvision.fitting.search_arms import best_of, by_chance, sentence_of
-from pocketvision.fitting.search_config import SearchConfig, SearchState
-from pocketvision.fitting.search_log import LOG, ScoreLog
-from pocketvision.fitting.search_networks import Planner
-from pocketvision.fitting.search_plan import (
-    SCORING_SHARE,
-    SUPERNET_RATE,
-    SUPERNET_SHARE,
-    SearchPace,
-    plan_of,
-)
-from pocketvision.fitting.search_scoring import score_members
-from pocketvision.fitting.search_start import Searching
-from pocketvision.fitting.search_work import warm_start
 from pocketvision.fitting.target_table import open_target
 from pocketvision.fitting.verify import verify
 from pocketvision.intervals import wilson
@@ -66,6 +42,30 @@ from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import load_classifier, save
 from pocketvision.record import Arm, Latency, Precision, Score
 from pocketvision.runtimes.runtime import Runtime
+from pocketvision.searching import (
+    fastest,
+    search,
+    search_arms,
+    search_networks,
+    search_scoring,
+    search_start,
+    shrink_start,
+)
+from pocketvision.searching.search import run_search
+from pocketvision.searching.search_arms import best_of, by_chance, sentence_of
+from pocketvision.searching.search_config import SearchConfig, SearchState
+from pocketvision.searching.search_log import LOG, ScoreLog
+from pocketvision.searching.search_networks import Planner
+from pocketvision.searching.search_plan import (
+    SCORING_SHARE,
+    SUPERNET_RATE,
+    SUPERNET_SHARE,
+    SearchPace,
+    plan_of,
+)
+from pocketvision.searching.search_scoring import score_members
+from pocketvision.searching.search_start import Searching
+from pocketvision.searching.search_work import warm_start
 from pocketvision.storage import from_json, sha256_file, to_json
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.supernet import CHECKPOINT, train_supernet

@@ -17,17 +17,19 @@ from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.lock import locked
-from pocketvision.fitting.narrowing import STATE
+from pocketvision.fitting.narrowing import NARROWING
 from pocketvision.fitting.pipeline import parse_budget, run_fit
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock
-from pocketvision.fitting.shrink_config import ScoredProposal, ShrinkConfig, ShrinkStep
-from pocketvision.fitting.shrink_start import Adapting, network_folder, open_shrink
-from pocketvision.fitting.shrink_work import ShrinkWork
-from pocketvision.fitting.target_table import threads_asked
-from pocketvision.fitting.workers import Pool, hanging_s, open_pool
+from pocketvision.fitting.target_table import TargetTable, threads_asked
 from pocketvision.models.weights import save as save_network
 from pocketvision.record import Precision
+from pocketvision.searching.narrowing import STATE, narrowing_of
+from pocketvision.searching.shrink_config import ScoredProposal, ShrinkConfig, ShrinkStep
+from pocketvision.searching.shrink_start import Adapting, network_folder, open_shrink
+from pocketvision.searching.shrink_work import ShrinkWork
+from pocketvision.searching.workers import Pool, hanging_s, open_pool
+from pocketvision.storage import to_json, write_into
 from pocketvision.train.allocator import keep_freed_memory
 
 KEYS_A_STEP = 1000  # no network has so many widths
@@ -99,6 +101,7 @@ def run_shrink(
                 keeping_the_clock(adapting.folder / STATE, lambda: adapting.save(adapting.state)),
             ):
                 _adapt(adapting, pool)
+                _leave_record(adapting)
     return run_fit(_fit_config(adapting), out, reporter, command=command)
 
 
@@ -112,6 +115,14 @@ def _adapt(adapting: Adapting, pool: Pool) -> None:
             continue
         adapting.table.meet(last.network, last.latency)
         _step(adapting, pool)
+
+
+def _leave_record(adapting: Adapting) -> None:
+    """Leave what was done for the record of the run that comes now."""
+    table = adapting.table
+    target = table.described if isinstance(table, TargetTable) else ""
+    found = narrowing_of(adapting.state, target)
+    write_into(adapting.folder / NARROWING, to_json(found))
 
 
 def _measure(adapting: Adapting, last: ShrinkStep) -> None:

@@ -21,19 +21,19 @@ from pocketvision.budget import Budget
 from pocketvision.compress.netadapt import narrowest
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, MissingExtraError
-from pocketvision.fitting import fastest, shrink, shrink_start, shrink_work
 from pocketvision.fitting.artefact import Artefact, load
 from pocketvision.fitting.config import FitConfig
-from pocketvision.fitting.shrink import run_shrink
-from pocketvision.fitting.shrink_config import ShrinkConfig, ShrinkState
-from pocketvision.fitting.shrink_pace import pace_for
 from pocketvision.fitting.target_table import TargetTable
-from pocketvision.fitting.workers import HANG_S, LONGEST_HANG_S, hanging_s
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.weights import load_classifier
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.runtime import Runtime
+from pocketvision.searching import fastest, shrink, shrink_start, shrink_work
+from pocketvision.searching.shrink import run_shrink
+from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState
+from pocketvision.searching.shrink_pace import pace_for
+from pocketvision.searching.workers import HANG_S, LONGEST_HANG_S, hanging_s
 from pocketvision.storage import from_json, sha256_file, to_json
 
 SEED_MS = 100.0

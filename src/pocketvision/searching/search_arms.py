@@ -25,19 +25,19 @@ from pocketvision.fitting.artefact import (
 )
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import PREPARED
-from pocketvision.fitting.narrowing import narrowing_seconds
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.seal import seal_of
-from pocketvision.fitting.search_config import Finalist
-from pocketvision.fitting.search_log import ScoreLog
-from pocketvision.fitting.search_networks import PLAIN
-from pocketvision.fitting.search_start import ARMS, Searching
-from pocketvision.fitting.shrink import run_shrink
-from pocketvision.fitting.shrink_config import ShrinkConfig
-from pocketvision.fitting.shrink_start import AlreadyFast
 from pocketvision.record import Arm, Record, Sampling, Score, Search, SearchedNetwork
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
+from pocketvision.searching.narrowing import narrowing_seconds
+from pocketvision.searching.search_config import Finalist
+from pocketvision.searching.search_log import ScoreLog
+from pocketvision.searching.search_networks import PLAIN
+from pocketvision.searching.search_start import ARMS, Searching
+from pocketvision.searching.shrink import run_shrink
+from pocketvision.searching.shrink_config import ShrinkConfig
+from pocketvision.searching.shrink_start import AlreadyFast
 from pocketvision.storage import to_json, write_into
 from pocketvision.train.config import TrainConfig
 

@@ -17,8 +17,8 @@ from pocketvision.budget import format_time
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Batch, Rows
 from pocketvision.errors import BudgetError
-from pocketvision.fitting.search_config import SearchConfig, SearchPlan
 from pocketvision.models.supernet import Supernet
+from pocketvision.searching.search_config import SearchConfig, SearchPlan
 from pocketvision.train.batches import PixelSource, num_batches
 from pocketvision.train.supernet import SupernetConfig, judge, train_supernet
 

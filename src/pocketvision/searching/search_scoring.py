@@ -12,12 +12,7 @@ from pocketvision.compress.controller import Controller
 from pocketvision.compress.evolution import Evolution, EvolutionConfig
 from pocketvision.compress.sampling import Limit, RandomSearch, Sampler, front
 from pocketvision.errors import BudgetError
-from pocketvision.fitting.search_config import Finalist, LoggedScore
-from pocketvision.fitting.search_log import ScoreLog
-from pocketvision.fitting.search_start import Searching
-from pocketvision.fitting.search_work import WEIGHTS, JudgeWork
 from pocketvision.fitting.target_plan import weighed
-from pocketvision.fitting.workers import Pool, hanging_s, open_pool
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import Member
@@ -25,6 +20,11 @@ from pocketvision.models.spaces import familiar
 from pocketvision.progress import Advance
 from pocketvision.record import Sampling
 from pocketvision.runtimes.registry import get_runtime
+from pocketvision.searching.search_config import Finalist, LoggedScore
+from pocketvision.searching.search_log import ScoreLog
+from pocketvision.searching.search_start import Searching
+from pocketvision.searching.search_work import WEIGHTS, JudgeWork
+from pocketvision.searching.workers import Pool, hanging_s, open_pool
 
 BYTES_PER_WEIGHT = 4
 CORRECTED_BY = 6  # that were timed last

@@ -11,12 +11,12 @@ from pocketvision.compress.netadapt import MULTIPLE
 from pocketvision.compress.sampling import REWARD_EXPONENT
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError, choice, in_range, is_text
-from pocketvision.fitting.workers import Workers
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import Member, SearchSpace
 from pocketvision.record import Arm, Latency, Precision, Sampling
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
+from pocketvision.searching.workers import Workers
 
 Method = Literal["evolution", "rl"]
 Baselines = Literal["all", "multipliers", "none"]

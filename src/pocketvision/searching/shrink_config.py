@@ -9,11 +9,11 @@ from pocketvision.budget import Budget
 from pocketvision.compress.netadapt import MULTIPLE, STEP
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError, choice, in_range, is_text
-from pocketvision.fitting.workers import Workers
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
+from pocketvision.searching.workers import Workers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,17 +15,23 @@ from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ConfigError
 from pocketvision.fitting.artefact import RUN, read_state
 from pocketvision.fitting.earlier_runs import usual_ratios
-from pocketvision.fitting.fastest import fastest_file
 from pocketvision.fitting.folder import make_folder, read_unfinished, taken
 from pocketvision.fitting.footprint import Footprints
 from pocketvision.fitting.forecast import Workload
-from pocketvision.fitting.held_out import parts_of
-from pocketvision.fitting.narrowing import narrowing_seconds
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock, stopwatch
-from pocketvision.fitting.scaled_table import ScaledTable
-from pocketvision.fitting.search_config import SearchConfig, SearchPlan, SearchState
-from pocketvision.fitting.search_networks import (
+from pocketvision.fitting.target_table import TargetTable, open_target
+from pocketvision.models.space import SearchSpace
+from pocketvision.models.supernet import Supernet
+from pocketvision.progress import counted
+from pocketvision.record import Precision
+from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.searching.fastest import fastest_file
+from pocketvision.searching.held_out import parts_of
+from pocketvision.searching.narrowing import narrowing_seconds
+from pocketvision.searching.scaled_table import ScaledTable
+from pocketvision.searching.search_config import SearchConfig, SearchPlan, SearchState
+from pocketvision.searching.search_networks import (
     Planned,
     Planner,
     Table,
@@ -36,20 +42,14 @@ from pocketvision.fitting.search_networks import (
     time_blocks,
     with_multipliers,
 )
-from pocketvision.fitting.search_plan import (
+from pocketvision.searching.search_plan import (
     SearchPace,
     plan_of,
     seconds_per_judging,
     seconds_per_step,
 )
-from pocketvision.fitting.search_work import warm_start
-from pocketvision.fitting.target_table import TargetTable, open_target
-from pocketvision.fitting.workers import check_workers, exchangeable
-from pocketvision.models.space import SearchSpace
-from pocketvision.models.supernet import Supernet
-from pocketvision.progress import counted
-from pocketvision.record import Precision
-from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.searching.search_work import warm_start
+from pocketvision.searching.workers import check_workers, exchangeable
 from pocketvision.storage import remove_parts, to_json, write_into
 from pocketvision.train.batches import PixelSource
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pocketvision.fitting.shrink_config import ShrinkConfig
+from pocketvision.searching.shrink_config import ShrinkConfig
 
 MARGIN = 1.3  # proposals and measurements take longer on a machine that others use too
 TIMING_S = 4.0  # of new blocks and of the whole network, a step

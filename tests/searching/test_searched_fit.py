@@ -12,11 +12,12 @@ from small_runs import Told
 
 from pocketvision.budget import Budget
 from pocketvision.errors import ConfigError
-from pocketvision.fitting import pipeline, searched_fit
+from pocketvision.fitting import pipeline
 from pocketvision.fitting.config import FitConfig
-from pocketvision.fitting.search_config import SearchConfig
-from pocketvision.fitting.search_plan import TooShort
-from pocketvision.fitting.searched_fit import run_searched_fit, search_config
+from pocketvision.searching import searched_fit
+from pocketvision.searching.search_config import SearchConfig
+from pocketvision.searching.search_plan import TooShort
+from pocketvision.searching.searched_fit import run_searched_fit, search_config
 
 LONG = FitConfig(data="photos", budget=Budget(latency_ms=3.0, time_s=7200.0))
 

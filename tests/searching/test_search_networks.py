@@ -10,19 +10,19 @@ import pytest
 
 from pocketvision.budget import Budget
 from pocketvision.errors import ConfigError
-from pocketvision.fitting import search_networks
 from pocketvision.fitting.candidates import Candidate, as_candidate
 from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.run import Clock
-from pocketvision.fitting.scaled_table import ScaledTable
-from pocketvision.fitting.search_config import SearchConfig
-from pocketvision.fitting.search_networks import RESERVE_S, Planned, Planner, chosen_space
-from pocketvision.fitting.search_plan import AMPLE_EPOCHS, GOOD_EPOCHS, SUPERNET_SHARE
 from pocketvision.measure.count import count
 from pocketvision.models import registry
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.spaces import V3_SMALL
 from pocketvision.record import Latency
+from pocketvision.searching import search_networks
+from pocketvision.searching.scaled_table import ScaledTable
+from pocketvision.searching.search_config import SearchConfig
+from pocketvision.searching.search_networks import RESERVE_S, Planned, Planner, chosen_space
+from pocketvision.searching.search_plan import AMPLE_EPOCHS, GOOD_EPOCHS, SUPERNET_SHARE
 
 STEPS = 10  # of an epoch
 MINIMALISTIC = "mobilenet_v3_small_minimalistic"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pocketvision.errors import ConfigError
 from pocketvision.fitting.plan import chosen_precisions
-from pocketvision.fitting.scaled_table import ScaledTable
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.searching.scaled_table import ScaledTable
 
 
 def fastest_file(

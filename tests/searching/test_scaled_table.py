@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pocketvision.fitting.scaled_table import ScaledTable
 from pocketvision.measure.count import count
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.record import Latency
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
+from pocketvision.searching.scaled_table import ScaledTable
 
 SMALL, LARGE = (
     registry.spec("mobilenet_v1", width=width, resolution=32, num_classes=2)

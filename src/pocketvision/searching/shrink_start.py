@@ -18,24 +18,24 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError
 from pocketvision.fitting.earlier_runs import usual_ratios
-from pocketvision.fitting.fastest import fastest_file
 from pocketvision.fitting.folder import PREPARED, make_folder, read_unfinished, taken
 from pocketvision.fitting.forecast import Workload, planning_seconds
-from pocketvision.fitting.held_out import parts_of
-from pocketvision.fitting.narrowing import STATE
 from pocketvision.fitting.ranking import HEADROOM, planned_ms
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
-from pocketvision.fitting.scaled_table import ScaledTable
-from pocketvision.fitting.shrink_config import ShrinkConfig, ShrinkState, ShrinkStep
-from pocketvision.fitting.shrink_pace import pace_for
 from pocketvision.fitting.target_table import TargetTable, open_target
-from pocketvision.fitting.workers import check_workers, exchangeable
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.weights import load_classifier
 from pocketvision.progress import counted
 from pocketvision.record import Latency
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.searching.fastest import fastest_file
+from pocketvision.searching.held_out import parts_of
+from pocketvision.searching.narrowing import STATE
+from pocketvision.searching.scaled_table import ScaledTable
+from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState, ShrinkStep
+from pocketvision.searching.shrink_pace import pace_for
+from pocketvision.searching.workers import check_workers, exchangeable
 from pocketvision.storage import remove_parts, to_json, write_into
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import BriefConfig, expected_accuracy, fine_tune_briefly

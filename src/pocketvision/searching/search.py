@@ -24,24 +24,24 @@ from pocketvision.fitting.pipeline import parse_budget
 from pocketvision.fitting.ranking import Measured, may_fit
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock, saving
-from pocketvision.fitting.search_arms import FOUND, LARGEST, run_arms, ship_best
-from pocketvision.fitting.search_config import Baselines, Finalist, Method, SearchConfig
-from pocketvision.fitting.search_log import ScoreLog
-from pocketvision.fitting.search_plan import SUPERNET_RATE, supernet_config
-from pocketvision.fitting.search_scoring import MeasuredLimit, score_members, time_whole
-from pocketvision.fitting.search_start import STATE, Searching, open_search
-from pocketvision.fitting.search_work import (
+from pocketvision.fitting.target_table import threads_asked
+from pocketvision.measure.count import count
+from pocketvision.models.space import Member
+from pocketvision.models.supernet import Supernet
+from pocketvision.models.weights import save as save_network
+from pocketvision.searching.search_arms import FOUND, LARGEST, run_arms, ship_best
+from pocketvision.searching.search_config import Baselines, Finalist, Method, SearchConfig
+from pocketvision.searching.search_log import ScoreLog
+from pocketvision.searching.search_plan import SUPERNET_RATE, supernet_config
+from pocketvision.searching.search_scoring import MeasuredLimit, score_members, time_whole
+from pocketvision.searching.search_start import STATE, Searching, open_search
+from pocketvision.searching.search_work import (
     WEIGHTS,
     load_supernet,
     save_supernet,
     warm_start,
 )
-from pocketvision.fitting.target_table import threads_asked
-from pocketvision.fitting.workers import Workers
-from pocketvision.measure.count import count
-from pocketvision.models.space import Member
-from pocketvision.models.supernet import Supernet
-from pocketvision.models.weights import save as save_network
+from pocketvision.searching.workers import Workers
 from pocketvision.train.alarms import Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.supernet import CHECKPOINT, calibrated, train_supernet

@@ -13,12 +13,12 @@ from pocketvision.fitting import pipeline
 from pocketvision.fitting.artefact import RUN, Artefact
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.reporter import Reporter, Silent
-from pocketvision.fitting.search import run_search
-from pocketvision.fitting.search_config import SearchConfig
-from pocketvision.fitting.search_plan import TooShort
-from pocketvision.fitting.search_start import SEARCHING
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.record import Precision
+from pocketvision.searching.search import run_search
+from pocketvision.searching.search_config import SearchConfig
+from pocketvision.searching.search_plan import TooShort
+from pocketvision.searching.search_start import SEARCHING
 
 SearchChoice = Literal["auto", "on", "off"]
 LEAST_S = 1800.0  # below, planning a search would take too much of the time

@@ -1,0 +1,152 @@
+"""Kill small searches at random moments, go on with them, and compare the results.
+
+As kill_runs.py, for `search`: supernet, scores, finalists, NetAdapt, fine-tuning and shipping, on
+the digits, in a space of a few small networks. A network takes here what its work says and not what
+a clock says, so that two searches come to the same; all else is as ever, the processes, the files
+and SIGKILL. The scores, the member that was found, the steps of NetAdapt, the weights and the
+shipped file must be the same. Exit code 1 if one is not.
+
+python scripts/kill_searches.py [--kills 20] [--seed 0] [--folder DIR]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from killing import PLAN, Job, main
+
+from pocketvision.budget import Budget
+from pocketvision.data.samples import write_sample
+from pocketvision.fitting.artefact import RECORD, RUN
+from pocketvision.measure.count import count
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.weights import WEIGHTS_FILE
+from pocketvision.record import Latency, Precision, Record
+from pocketvision.runtimes.runtime import Runtime
+from pocketvision.searching import fastest, search_start, shrink_start
+from pocketvision.searching.narrowing import STATE as SHRINK_STATE
+from pocketvision.searching.search import run_search
+from pocketvision.searching.search_arms import SEARCH
+from pocketvision.searching.search_config import SearchConfig, SearchState
+from pocketvision.searching.search_log import LOG
+from pocketvision.searching.search_start import ARMS, SEARCHING, STATE
+from pocketvision.storage import from_json, sha256_file
+
+SPACE = """
+name = "small"
+stem = 8
+last = 32
+hidden = 32
+resolutions = [32]
+
+[[stages]]
+c_out = 8
+stride = 2
+depths = [1, 2]
+kernels = [3, 5]
+
+[[stages]]
+c_out = 16
+stride = 2
+depths = [1, 2]
+expansions = [2.0, 3.0]
+"""
+MACS_A_MS = 1_000.0  # members take 70 to 400 ms, far more than their files do here
+LIMIT_MS = 120.0
+
+
+class Work:
+    """A machine whose latency is the work of a network."""
+
+    scale = 1.0
+
+    def __init__(self, runtime: Runtime, precision: Precision, threads: int) -> None:
+        self.threads = threads
+
+    def ensure(self, specs: Iterable[ArchSpec]) -> None:
+        """Nothing has to be timed."""
+
+    def meet(self, spec: ArchSpec, latency: Latency) -> None:
+        """It is right as it is."""
+
+    def latency_ms(self, spec: ArchSpec) -> float:
+        return count(spec).macs / MACS_A_MS
+
+    def timed_whole(self, spec: ArchSpec) -> Latency:
+        ms = self.latency_ms(spec)
+        return Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=self.threads)
+
+
+def job_in(folder: Path) -> Job:
+    """A small search on the digits."""
+    for module in (search_start, shrink_start, fastest):
+        module.ScaledTable = Work  # type: ignore[attr-defined]
+    space = folder / "small.toml"
+    space.write_text(SPACE)
+    config = SearchConfig(
+        data=str(write_sample("digits", folder / "digits")),
+        budget=Budget(latency_ms=LIMIT_MS),
+        space=str(space),
+        resolutions=(32,),
+        runtime="onnxruntime",
+        precision="int8",
+        supernet_steps=60,
+        evaluations=24,
+        baselines="none",
+        epochs=3,
+        max_drop_points=100,
+    )
+    return Job(
+        name="search",
+        same="scores, member, narrowing, weights, file",
+        work=lambda out: run_search(config, out),
+        phase=phase_of,
+        comparable=comparable,
+    )
+
+
+def state_of(out: Path) -> SearchState:
+    path = out / SEARCHING / STATE
+    return from_json(SearchState, path.read_bytes(), source=str(path))
+
+
+def phase_of(out: Path) -> str:
+    """What an interrupted search was doing, by what it has saved."""
+    if not (out / SEARCHING / STATE).exists():
+        return PLAN
+    state, arm = state_of(out), out / SEARCHING / ARMS / SEARCH
+    if not state.steps_made:
+        return "supernet"
+    if state.found is None:
+        log = out / SEARCHING / LOG
+        scored = log.read_text().count("\n") if log.exists() else 0
+        return f"scoring, {scored} scored"
+    if state.arms:
+        return "shipping"
+    narrows = any(arm.rglob(SHRINK_STATE)) and not (arm / RUN).exists()
+    return "NetAdapt" if narrows else "fine-tuning, files"
+
+
+def comparable(out: Path) -> dict[str, object]:
+    """What a finished search came to, without anything that a clock says."""
+    record = from_json(Record, (out / RECORD).read_bytes(), source=str(out))
+    state = state_of(out)
+    assert record.search is not None
+    return {
+        "scores": (out / SEARCHING / LOG).read_text(),
+        "member": state.found,
+        "finalists": state.finalists,
+        "narrowing": record.narrowing,
+        "weights": sha256_file(out / WEIGHTS_FILE),
+        "shipped files": record.shipped.files,
+        "curves": [replace(epoch, seconds=0.0) for epoch in record.epochs],
+        "accuracy": (record.headline, record.confusion),
+        "arms": [(arm.name, arm.network, arm.accuracy, arm.shipped) for arm in record.search.arms],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, job_in))

@@ -1,0 +1,53 @@
+"""What NetAdapt did, as the record of the run behind it shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pocketvision.fitting.folder import PREPARED
+from pocketvision.record import Narrowing, NarrowingProposal, NarrowingStep
+from pocketvision.searching.shrink_config import ShrinkState
+from pocketvision.storage import from_json
+
+STATE = "shrink.json"
+
+
+def narrowing_of(state: ShrinkState, target: str) -> Narrowing:
+    """How the network of a run was narrowed. target: as of `Narrowing`."""
+    return Narrowing(
+        seed=state.steps[0].network.label,
+        runtime=state.runtime,
+        precision=state.precision,
+        threads=state.config.threads,
+        target_ms=state.config.latency_ms,
+        steps=tuple(
+            NarrowingStep(
+                chosen=step.chosen,
+                latency_ms=step.latency.median_ms,
+                accuracy=step.accuracy,
+                proposals=tuple(
+                    NarrowingProposal(
+                        group=one.group,
+                        width=one.width,
+                        latency_ms=one.latency_ms,
+                        accuracy=one.accuracy,
+                    )
+                    for one in step.proposals
+                ),
+            )
+            for step in state.steps
+            if step.latency is not None
+        ),
+        target=target,
+    )
+
+
+def narrowing_seconds(out: Path) -> float:
+    """What the narrowing took that made the network of the run in `out`; 0 where there was none.
+
+    Raises: ArtefactError: its file is damaged.
+    """
+    path = out / PREPARED / STATE
+    if not path.exists():
+        return 0.0
+    return from_json(ShrinkState, path.read_bytes(), source=str(path)).spent_s
