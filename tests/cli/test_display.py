@@ -93,7 +93,7 @@ def test_sample_names_a_folder_in_brackets(run: Run, tmp_path: Path) -> None:
 
 
 def test_profile_names_a_file_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
-    table: Any = SimpleNamespace(wholes=())
+    table: Any = SimpleNamespace(wholes=(), dense=())
     devices.print_check(table, None, Path(BRACKETS))
     assert capsys.readouterr().out.endswith(f"Wrote {BRACKETS}\n")
 

@@ -25,7 +25,7 @@ def test_space_of_one_member_says_that_no_correlation_is_known(
     out = tmp_path / "device.json"
     done = run("profile", "--space", str(tmp_path / "alone.toml"), "--out", str(out))
     assert done.code == 0
-    assert "and 1 whole networks on" in done.err
+    assert "and 1 whole network on" in done.err
     said = " ".join(done.out.split())
     assert "Too few whole networks to check the sums by, 1: their error and their rank" in said
     assert "networks beside it (--models), would tell" in said

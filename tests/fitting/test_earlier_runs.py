@@ -100,7 +100,7 @@ def test_fit_learns_from_its_own_steps(
 
     monkeypatch.setattr(ship, "learn", learn)
     monkeypatch.setattr(ship, "workload_of", take)
-    record = run_fit(replace(QUICK, data=str(photos)), tmp_path / "out").record
+    record = run_fit(replace(QUICK, data=str(photos), epochs=1), tmp_path / "out").record
     seconds = {step.name: step.seconds for step in record.steps}
     planned_s = asked[-1].constant_s
     bounded = {
