@@ -65,7 +65,7 @@ def test_interrupted_profile_says_how_to_go_on(
     def interrupt(*arguments: Any, **named: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(local_table, "measure_latency", interrupt)
+    monkeypatch.setattr(local_table, "measure_beside", interrupt)
     done = run("profile", "--space", space, "--out", str(tmp_path / "device.json"))
     assert done.code == 130
     assert "what was timed is kept. Run the same command again to go on" in done.err

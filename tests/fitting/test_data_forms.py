@@ -107,6 +107,7 @@ def test_forecast_counts_decoding_in_every_epoch_of_a_stream() -> None:
         val=100,
         headline=100,
         runtimes=1,
+        quantized=1,
         resolution=96,
         batch_size=64,
         fine_tuning=False,

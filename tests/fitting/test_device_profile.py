@@ -28,7 +28,7 @@ from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.target_plan import covered
 from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.measure import local_table
-from pocketvision.measure.latency import measure_latency
+from pocketvision.measure.latency import measure_beside
 from pocketvision.measure.table import LatencyTable, check_table
 from pocketvision.models.spaces import find_space
 from pocketvision.runtimes.registry import get_runtime
@@ -118,7 +118,7 @@ def test_nothing_is_timed_twice_on_one_machine(
     def refuse(*arguments: Any, **named: Any) -> None:
         raise AssertionError("timed again")
 
-    monkeypatch.setattr(local_table, "measure_latency", refuse)
+    monkeypatch.setattr(local_table, "measure_beside", refuse)
     assert run_profile(config, tmp_path / "two.json")[0] == first
 
 
@@ -142,7 +142,7 @@ def test_interruption_keeps_what_was_timed(
     config: ProfileConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_table, "CHUNK", 5)
-    real, calls = measure_latency, [0]
+    real, calls = measure_beside, [0]
 
     def interrupted(*arguments: Any, **named: Any) -> Any:
         calls[0] += 1
@@ -150,7 +150,7 @@ def test_interruption_keeps_what_was_timed(
             raise KeyboardInterrupt
         return real(*arguments, **named)
 
-    monkeypatch.setattr(local_table, "measure_latency", interrupted)
+    monkeypatch.setattr(local_table, "measure_beside", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_profile(config, tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()

@@ -24,6 +24,7 @@ WORK = Workload(
     val=10,
     headline=10,
     runtimes=1,
+    quantized=1,
     resolution=64,
     batch_size=8,
     fine_tuning=False,

@@ -14,6 +14,7 @@ from pocketvision.errors import BudgetError
 from pocketvision.fitting import forecast
 from pocketvision.fitting.candidates import Candidate, list_candidates
 from pocketvision.fitting.forecast import Workload
+from pocketvision.runtimes.registry import get_runtime
 
 WORK = Workload(
     stored=1200,
@@ -22,6 +23,7 @@ WORK = Workload(
     val=100,
     headline=100,
     runtimes=1,
+    quantized=1,
     resolution=64,
     batch_size=50,
     fine_tuning=False,
@@ -110,6 +112,13 @@ def test_forecast_knows_what_is_decoded_already() -> None:
     assert known.decode_s == 0 < WORK.decode_s
     said = forecast.forecast_sentence(known, planning_s=0.0, unknown=0, side=64, budget=Budget())
     assert said.endswith("The images are decoded already: 14.7 MB of pixel cache.")
+
+
+def test_nothing_is_quantized_where_no_int8_file_is_asked_for() -> None:
+    runtimes = [get_runtime("onnxruntime")]
+    assert forecast.count_quantized(runtimes, ()) == 1
+    assert forecast.count_quantized(runtimes, ("f32",)) == 0
+    assert replace(WORK, quantized=0).finishing_s["quantize"] == 0
 
 
 def test_slow_files_take_longer_to_verify() -> None:

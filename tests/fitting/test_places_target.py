@@ -75,7 +75,7 @@ def test_profile_times_what_fit_plans_with_and_nothing_twice(
     def refuse(*arguments: Any, **named: Any) -> None:
         raise AssertionError("timed again")
 
-    monkeypatch.setattr(local_table, "measure_latency", refuse)
+    monkeypatch.setattr(local_table, "measure_beside", refuse)
     assert run_profile(config, tmp_path / "two.json")[0] == table
 
 

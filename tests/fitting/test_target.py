@@ -75,7 +75,7 @@ def test_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **named: Any) -> None:
         raise AssertionError("timed")
 
-    monkeypatch.setattr(local_table, "measure_latency", refuse)
+    monkeypatch.setattr(local_table, "measure_beside", refuse)
     target = TargetTable(TABLE, "table.json")
     target.ensure([SPECS[0].at(64)])
     assert not target.covers(SPECS[0].at(64))

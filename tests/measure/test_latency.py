@@ -22,6 +22,7 @@ from pocketvision.measure.latency import (
     FINAL,
     PLANNING,
     LatencyProtocol,
+    measure_beside,
     measure_latency,
     relative_width,
     summarise,
@@ -125,6 +126,42 @@ def test_a_machine_that_slows_down_slows_all_sessions_alike() -> None:
     sessions = {str(i): bench.session(str(i), time) for i, time in enumerate(slowing)}
     found = measure_latency(sessions, PROTOCOL, 1, clock=bench.clock)
     assert found["1"].median_ms / found["0"].median_ms == pytest.approx(2, rel=0.03)
+
+
+@pytest.mark.parametrize("slow_s", [0.5, 1000.0])
+def test_beside_an_anchor_slow_seconds_and_slow_minutes_are_no_slower_networks(
+    slow_s: float,
+) -> None:
+    bench = Bench()
+
+    def taking(ms: float) -> Callable[[], object]:
+        """More than half as long again in every second stretch of `slow_s`."""
+        return bench.session("", lambda _: ms * MS * (1 + 0.6 * (bench.now // (slow_s * 1e9) % 2)))
+
+    anchor, sessions = taking(2.0), {"a": taking(1.0), "b": taking(30.0)}
+    found = []
+    for begin_s in (0.0, slow_s):
+        bench.now = round(begin_s * 1e9)
+        found.append(
+            measure_beside(anchor, sessions, PROTOCOL, 1, anchor_ms=2.0, clock=bench.clock)
+        )
+    for one in found:
+        assert (one["a"].median_ms, one["b"].median_ms) == pytest.approx((1.0, 30.0), rel=0.02)
+        assert not one["a"].noise
+
+
+def test_what_is_noisy_beside_an_anchor_is_timed_again() -> None:
+    bench = Bench()
+    noisy = bench.session("a", lambda run: (2 if run < 40 and run % 8 < 4 else 1) * MS)
+    anchor = bench.session("", lambda _: 2 * MS)
+    once, again = (
+        measure_beside(
+            anchor, {"a": noisy}, replace(PROTOCOL, retries=n), 1, anchor_ms=2.0, clock=bench.clock
+        )["a"]
+        for n in (0, 1)
+    )
+    assert again.median_ms == 1.0
+    assert relative_width(again) <= relative_width(once)
 
 
 def test_first_slow_runs_do_not_count() -> None:

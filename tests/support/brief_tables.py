@@ -16,5 +16,6 @@ def brief_tables(patch: pytest.MonkeyPatch, cache: Path, wholes: int) -> None:
     brief = LatencyProtocol(rounds=2, min_runs=1, seconds=0.0, retries=0)
     patch.setattr(local_table, "CARRIERS", brief)
     patch.setattr(local_table, "WHOLES", brief)
+    patch.setattr(local_table, "ANCHORING", brief)
     patch.setattr(profile_config, "WHOLES", wholes)
     patch.setenv("POCKETVISION_CACHE", str(cache))

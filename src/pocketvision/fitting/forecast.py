@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pocketvision.budget import Budget, format_size, format_time
@@ -10,7 +10,12 @@ from pocketvision.data.cache import store_bytes
 from pocketvision.data.images import Samples
 from pocketvision.errors import BudgetError
 from pocketvision.fitting.candidates import Candidate
-from pocketvision.fitting.plan import MEMORY_SECONDS_PER_CANDIDATE, SECONDS_PER_CANDIDATE
+from pocketvision.fitting.plan import (
+    MEMORY_SECONDS_PER_CANDIDATE,
+    SECONDS_PER_CANDIDATE,
+    chosen_precisions,
+)
+from pocketvision.runtimes.runtime import Runtime
 from pocketvision.train.batches import num_batches
 
 DEFAULT_EPOCHS = 40
@@ -41,9 +46,9 @@ class Workload:
 
     stored: images in the pixel cache; undecoded: of them, not there yet. streamed: why they are
     decoded anew every epoch instead; empty: they are not. decoding_s: of one image. resolution: of
-    the network, or the largest there may be. runtimes: how many the files are made for. files_s:
-    one image through all files. ratios: step -> what it takes on this machine, in seconds of the
-    constants above; one that is not there takes those.
+    the network, or the largest there may be. runtimes: how many the files are made for. quantized:
+    how many of them get an INT8 file. files_s: one image through all files. ratios: step -> what it
+    takes on this machine, in seconds of the constants above; one that is not there takes those.
     """
 
     stored: int
@@ -52,6 +57,7 @@ class Workload:
     val: int
     headline: int
     runtimes: int
+    quantized: int
     resolution: int
     batch_size: int
     fine_tuning: bool
@@ -66,7 +72,8 @@ class Workload:
         samples: Samples,
         *,
         resolution: int,
-        runtimes: int,
+        runtimes: Sequence[Runtime],
+        precisions: tuple[str, ...],
         batch_size: int,
         ratios: Mapping[str, float],
     ) -> Workload:
@@ -77,7 +84,8 @@ class Workload:
             train=len(samples.indices("train")),
             val=len(samples.indices("val")),
             headline=len(samples.indices(samples.headline_split)),
-            runtimes=runtimes,
+            runtimes=len(runtimes),
+            quantized=count_quantized(runtimes, precisions),
             resolution=resolution,
             batch_size=batch_size,
             fine_tuning=True,
@@ -100,7 +108,7 @@ class Workload:
         each_s = _VERIFY_S * scale + self.files_s
         return {
             "export": _EXPORT_S,
-            "quantize": self.runtimes * _QUANTIZE_S * scale,
+            "quantize": self.quantized * _QUANTIZE_S * scale,
             "gate": each_s * self.val,
             "measure": self.runtimes * (_MEASURE_S + _MEMORY_S),
             "verify": each_s * self.headline,
@@ -122,6 +130,11 @@ class Workload:
         overhead = OVERHEAD_PER_EPOCH_S + OVERHEAD_PER_STEP_S * steps
         decoding = self.decoding_s * (self.train + self.val) if self.streamed else 0.0
         return seconds_per_image * (self.train + self.val / 3) + decoding + overhead
+
+
+def count_quantized(runtimes: Sequence[Runtime], precisions: tuple[str, ...]) -> int:
+    """How many of the runtimes get an INT8 file. precisions: asked for; empty: all there are."""
+    return sum("int8" in chosen_precisions(runtime, precisions) for runtime in runtimes)
 
 
 def planning_seconds(

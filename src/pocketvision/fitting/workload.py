@@ -5,7 +5,7 @@ from __future__ import annotations
 from pocketvision.data.cache import DecodedImages, is_stored, shortage, store_bytes
 from pocketvision.data.stream import decoding_seconds
 from pocketvision.fitting.earlier_runs import usual_ratios
-from pocketvision.fitting.forecast import UNMEASURED_S, Workload
+from pocketvision.fitting.forecast import UNMEASURED_S, Workload, count_quantized
 from pocketvision.fitting.run import Run
 
 
@@ -23,6 +23,7 @@ def workload_of(run: Run, resolution: int | None = None) -> Workload:
         val=len(samples.indices("val")),
         headline=len(samples.indices(samples.headline_split)),
         runtimes=len(run.runtimes),
+        quantized=count_quantized(run.runtimes, run.config.precisions),
         resolution=resolution or largest,
         batch_size=run.config.batch_size or run.task.batch_size,
         fine_tuning=run.config.weights is not None,

@@ -32,6 +32,7 @@ DRIFT_SHARE = 0.1  # of the first half of the rounds: a greater change is not ei
 DRIFT_ROUNDS = 6  # with fewer, chance looks like drift
 STRETCHES = 10  # of neighbouring rounds; the interval resamples them
 RESAMPLES = 400
+ANCHOR = "the anchor"
 NANOSECONDS_PER_MS = 1e6
 
 
@@ -95,6 +96,40 @@ def measure_latency(
             again = _measure(noisy, protocol, threads, batch, seed + attempt, progress, clock)
             for name, latency in again.items():
                 best[name] = min(best[name], latency, key=_doubt)
+    return best
+
+
+def measure_beside(
+    anchor: Run,
+    sessions: Mapping[str, Run],
+    protocol: LatencyProtocol,
+    threads: int,
+    *,
+    anchor_ms: float,
+    seed: int = 0,
+    clock: Clock = time.perf_counter_ns,
+) -> dict[str, Latency]:
+    """As `measure_latency`, told for a machine that is as fast as when `anchor` takes `anchor_ms`.
+
+    The anchor is timed in every round, and what the others take there is told in multiples of it. A
+    machine that shares its cores with others has slow seconds and slow minutes, which are longer
+    than a round: figures that are compared but were not taken in turns have to be without them.
+    """
+    best: dict[str, Latency] = {}
+    with _undisturbed(threads):
+        wanted = dict(sessions)
+        for attempt in range(protocol.retries + 1):
+            both = {ANCHOR: anchor, **wanted}
+            times_ms, conditions = _times_ms(both, protocol, threads, seed + attempt, None, clock)
+            shares = anchor_ms / np.median(times_ms.pop(ANCHOR), axis=1)
+            for name, taken_ms in times_ms.items():
+                found = summarise(
+                    taken_ms * shares[:, None], threads=threads, conditions=conditions, seed=seed
+                )
+                best[name] = min(best.get(name, found), found, key=_doubt)
+            wanted = {name: run for name, run in wanted.items() if best[name].noise}
+            if not wanted:
+                break
     return best
 
 
@@ -189,6 +224,22 @@ def _measure(
     progress: Progress | None,
     clock: Clock,
 ) -> dict[str, Latency]:
+    times_ms, conditions = _times_ms(sessions, protocol, threads, seed, progress, clock)
+    return {
+        name: summarise(taken_ms, threads=threads, conditions=conditions, batch=batch, seed=seed)
+        for name, taken_ms in times_ms.items()
+    }
+
+
+def _times_ms(
+    sessions: Mapping[str, Run],
+    protocol: LatencyProtocol,
+    threads: int,
+    seed: int,
+    progress: Progress | None,
+    clock: Clock,
+) -> tuple[dict[str, NDArray[np.float64]], Conditions]:
+    """(rounds, runs) of each session, and the conditions meanwhile."""
     generator = np.random.default_rng(seed)
     names = list(sessions)
     runs = {name: _runs_per_round(sessions[name], protocol, clock) for name in names}
@@ -203,16 +254,8 @@ def _measure(
                 times[name].append(_times(sessions[name], runs[name], clock))
             if progress is not None:
                 progress(done + 1, protocol.rounds)
-    return {
-        name: summarise(
-            np.array(times[name]) / NANOSECONDS_PER_MS,
-            threads=threads,
-            conditions=seen[0],
-            batch=batch,
-            seed=seed,
-        )
-        for name in names
-    }
+    found = {name: np.array(times[name]) / NANOSECONDS_PER_MS for name in names}
+    return found, seen[0]
 
 
 def _rest_until(moment_s: float) -> None:

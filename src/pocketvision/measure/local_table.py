@@ -1,4 +1,8 @@
-"""The latency table of this machine: what is missing is timed when it is asked for, and kept."""
+"""The latency table of this machine: what is missing is timed when it is asked for, and kept.
+
+All is timed beside one network, the anchor, so that what was timed today can be added to what was
+timed yesterday, or in a slow minute.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,18 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
 from pocketvision.data.cache import cache_folder
 from pocketvision.errors import ArtefactError
 from pocketvision.measure.device import installed_version, machine, machine_key
-from pocketvision.measure.latency import LatencyProtocol, measure_latency
+from pocketvision.measure.latency import LatencyProtocol, Run, measure_beside, measure_latency
 from pocketvision.measure.table import DeviceTable, LatencyTable, Timed, TimedDense, terms
 from pocketvision.measure.untrained import build_files, noise, write_untrained
 from pocketvision.models.arch import ArchSpec
+from pocketvision.models.mobilenet_v3 import mobilenet_v3_small
 from pocketvision.models.networks import AnySpec, DenseSpec
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.runtime import Runtime
@@ -27,6 +32,8 @@ CHUNK = 40  # files whose sessions are open, and timed in turns, at once
 DENSE_CHUNK = 4  # of whole segmenters and detectors, which are larger
 CARRIERS = LatencyProtocol(rounds=20, min_runs=1, seconds=0.2)
 WHOLES = LatencyProtocol(rounds=20, min_runs=1, seconds=0.5)
+ANCHORING = LatencyProtocol(rounds=20, min_runs=1, seconds=1.0, span_s=5.0)
+ANCHOR = mobilenet_v3_small(resolution=64, num_classes=10)  # neither tiny nor slow anywhere
 MAKERS = ("pocketvision", "torch", "onnx", "nncf")  # of the files, whose versions matter
 SECONDS_PER_CARRIER = {"f32": 0.3, "bf16": 0.35, "int8": 0.5, "w8": 0.3}  # for forecasts
 
@@ -121,12 +128,29 @@ class LocalTable:
         return tuple(Timed(network=spec, latency=latency) for spec, latency in found)
 
     def _latencies(self, specs: Sequence[AnySpec], protocol: LatencyProtocol) -> list[Latency]:
+        anchor_ms = self._anchor_ms()
         with tempfile.TemporaryDirectory() as folder:
             runs = {str(i): self._run(spec, Path(folder), i) for i, spec in enumerate(specs)}
-            latencies = measure_latency(runs, protocol, self.threads)
+            latencies = measure_beside(
+                self._anchor, runs, protocol, self.threads, anchor_ms=anchor_ms
+            )
         return [latencies[str(number)] for number in range(len(specs))]
 
-    def _run(self, spec: AnySpec, folder: Path, number: int) -> Callable[[], object]:
+    @cached_property
+    def _anchor(self) -> Run:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            return self._run(ANCHOR, Path(folder), 0)
+
+    def _anchor_ms(self) -> float:
+        """Of the table; timed where that has none yet."""
+        if self.sums.table.anchor_ms is None:
+            found = measure_latency({"": self._anchor}, ANCHORING, self.threads)[""]
+            self._keep(anchor_ms=found.median_ms)
+        anchor_ms = self.sums.table.anchor_ms
+        assert anchor_ms is not None
+        return anchor_ms
+
+    def _run(self, spec: AnySpec, folder: Path, number: int) -> Run:
         written = folder / f"{number}.onnx"
         write_untrained(spec, written)
         place = folder / str(number)
@@ -140,6 +164,7 @@ class LocalTable:
         carriers: tuple[Timed, ...] = (),
         wholes: tuple[Timed, ...] = (),
         dense: tuple[TimedDense, ...] = (),
+        anchor_ms: float | None = None,
     ) -> None:
         """Add to the table and to its file, beside what others have written since it was read."""
         ours, theirs = self.sums.table, self._read()
@@ -148,6 +173,7 @@ class LocalTable:
             carriers=_once(ours.carriers, carriers, theirs.carriers),
             wholes=_once(ours.wholes, wholes, theirs.wholes),
             dense=_once(ours.dense, dense, theirs.dense),
+            anchor_ms=theirs.anchor_ms or ours.anchor_ms or anchor_ms,
         )
         write_atomic(self.path, to_json(table, indent=None))
         self.sums = LatencyTable(table)

@@ -25,6 +25,7 @@ Run = Callable[[], Any]
 HERE = Path(__file__).resolve().parent
 CHUNK = 40  # files that are open, and timed in turns, at once
 ROUNDS = 20
+ANCHOR_MS = "anchor_ms"  # in timed.json, beside the files
 SECONDS = 0.2  # of counted runs, for each file
 
 
@@ -34,9 +35,10 @@ def main() -> None:
     known = read_known()
     missing = [entry for entry in bundle["files"] if entry["file"] not in known]
     print(f"{len(missing)} files to time, about {len(missing) * 0.4 / 60:.0f} minutes.")
+    anchor = anchor_of(bundle["files"])
     for start in range(0, len(missing), CHUNK):
         chunk = missing[start : start + CHUNK]
-        known.update(time_in_turns([entry["file"] for entry in chunk], bundle["threads"]))
+        time_in_turns([entry["file"] for entry in chunk], anchor, bundle["threads"], known)
         write(HERE / "timed.json", known)
         print(f"{start + len(chunk)} of {len(missing)}", flush=True)
     write(HERE / "table.json", table(bundle, known))
@@ -50,18 +52,33 @@ def read_known() -> Json:
     return known
 
 
-def time_in_turns(names: List[str], threads: int) -> Json:
-    """Name -> figures of single runs, in milliseconds; every round takes them in another order."""
-    runs = {name: opened(HERE / name, threads) for name in names}
+def anchor_of(files: List[Json]) -> str:
+    """The file that all others are timed beside: a whole network, if there is one."""
+    order = ("wholes", "dense", "carriers")
+    name: str = min(files, key=lambda entry: order.index(entry["kind"]))["file"]
+    return name
+
+
+def time_in_turns(names: List[str], anchor: str, threads: int, known: Json) -> None:
+    """Add the figures of single runs to `known`, by file, in milliseconds.
+
+    Every round takes the files in another order, and the anchor with them: what the others take is
+    told for a device as fast as it was at first, however warm or busy it became.
+    """
+    runs = {name: opened(HERE / name, threads) for name in {*names, anchor}}
     counts = {name: runs_per_round(run) for name, run in runs.items()}
-    times: Json = {name: [] for name in names}
-    order = list(names)
+    times: Json = {name: [] for name in runs}
+    order = list(runs)
     for _ in range(ROUNDS):
         random.shuffle(order)
         for name in order:
             runs[name]()  # after another file, caches are cold
             times[name].append([once(runs[name]) for _ in range(counts[name])])
-    return {name: figures(numpy.array(times[name]), threads) for name in names}
+    anchors = numpy.median(numpy.array(times[anchor]), axis=1)
+    anchor_ms = known.setdefault(ANCHOR_MS, float(numpy.median(anchors)))
+    for name in names:
+        scaled = numpy.array(times[name]) * (anchor_ms / anchors)[:, None]
+        known[name] = figures(scaled, threads)
 
 
 def opened(path: Path, threads: int) -> Run:
@@ -119,6 +136,7 @@ def table(bundle: Json, known: Json) -> Json:
         "runtime": "onnxruntime",
         "precision": bundle["precision"],
         "threads": bundle["threads"],
+        ANCHOR_MS: known[ANCHOR_MS],
         **timed,
     }
 

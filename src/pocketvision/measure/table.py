@@ -60,6 +60,7 @@ class DeviceTable:
 
     carriers: of the blocks. wholes: whole networks, which set the scale and check the sums. dense:
     of other tasks than classification, which there are few of: no sums are made for them.
+    anchor_ms: what the network took that all of them are timed beside; None: nothing was timed.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -70,6 +71,7 @@ class DeviceTable:
     carriers: tuple[Timed, ...]
     wholes: tuple[Timed, ...] = ()
     dense: tuple[TimedDense, ...] = ()
+    anchor_ms: float | None = None
 
     @property
     def described(self) -> str:

@@ -245,7 +245,8 @@ def _begin(planner: Planner, out: Path) -> Searching:
     finish_s = Workload.fine_tuning_of(
         samples,
         resolution=max(space.resolutions),
-        runtimes=1 if config.runtime else len(installed_runtimes()),
+        runtimes=[get_runtime(config.runtime)] if config.runtime else installed_runtimes(),
+        precisions=() if config.precision is None else (config.precision,),
         batch_size=config.batch_size,
         ratios=usual_ratios("classify"),
     ).finish_s

@@ -200,15 +200,16 @@ def network_folder(state: ShrinkState, folder: Path) -> Path:
 
 def _finish_s(config: ShrinkConfig, spec: ArchSpec, samples: Samples) -> float:
     """Exporting, quantizing, verifying and measuring, as `fit` foretells it."""
-    names = [runtime.name for runtime in installed_runtimes()]
+    runtimes = [get_runtime(config.runtime)] if config.runtime else installed_runtimes()
     work = Workload.fine_tuning_of(
         samples,
         resolution=spec.resolution,
-        runtimes=1 if config.runtime else len(names),
+        runtimes=runtimes,
+        precisions=() if config.precision is None else (config.precision,),
         batch_size=config.batch_size,
         ratios=usual_ratios("classify"),
     )
-    return work.finish_s + planning_seconds(1, names)
+    return work.finish_s + planning_seconds(1, [runtime.name for runtime in runtimes])
 
 
 def _begin(
