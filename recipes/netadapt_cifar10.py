@@ -126,15 +126,19 @@ def uniform_widths(spec: ArchSpec, within: Callable[[ArchSpec], bool]) -> ArchSp
 
 def lower_resolution(spec: ArchSpec, within: Callable[[ArchSpec], bool]) -> ArchSpec | None:
     """The same network at the largest lower resolution that is within a limit."""
-    sides = range((spec.resolution - 1) // SIDES * SIDES, LEAST_SIDE - 1, -SIDES)
-    return first_within([spec.at(side) for side in sides], within)
+    return first_within([spec.at(side) for side in lower_sides(spec.resolution)], within)
+
+
+def lower_sides(resolution: int) -> range:
+    """Multiples of SIDES below a resolution, the largest first."""
+    return range((resolution - 1) // SIDES * SIDES, LEAST_SIDE - 1, -SIDES)
 
 
 def device_table(asked: Options) -> TargetTable:
     """What the blocks of the start take on this machine, at every resolution; timed once."""
     path = asked.work / "table.json"
     if not path.exists():
-        sides = tuple(range(asked.resolution, LEAST_SIDE - 1, -SIDES))
+        sides = (asked.resolution, *lower_sides(asked.resolution))
         blocks = ProfileConfig(
             space=None, models=(NETWORK,), resolutions=sides, precision=PRECISION
         )

@@ -98,7 +98,9 @@ def test_latency_is_what_the_network_took_there(task: TaskName) -> None:
     assert found == replace(LATENCY, runs=0)
     assert found.is_by_table
     other = spec.with_classes(spec.num_classes + 1)
-    with pytest.raises(ConfigError, match=rf"does not hold .* with {other.num_classes} classes; p"):
+    with pytest.raises(
+        ConfigError, match=rf"does not hold .* with {other.num_classes} outputs a place"
+    ):
         target.timed_whole(other)
     told = Told()
     candidates = [as_candidate(spec), as_candidate(other)]
@@ -148,8 +150,9 @@ def test_no_time_is_refused() -> None:
         ("detect", {"classes": 0}, "classes=0 is out of range; expected 1 to 10000"),
         ("detect", {"head": "r_aspp"}, "head='r_aspp' has no meaning with task='detect'"),
         ("segment", {"head": "fcn"}, "head='fcn' is unknown; expected one of .'lr_aspp', 'r_aspp'"),
-        ("segment", {"space": "v3_small"}, "space='v3_small' has no meaning with task='segment'"),
-        ("segment", {"models": ()}, "without a space, give the networks and their resolutions"),
+        ("segment", {"space": "v3_small"}, "task='segment' has no search space: give networks"),
+        ("segment", {"models": ()}, r"no search space: .*models=\[\], resolutions=\[96\]"),
+        ("detect", {"resolutions": ()}, r"no search space: .*resolutions=\[\]\), such as"),
         ("detect", {"task": "classify"}, "classes=2 has no meaning with task='classify'"),
         ("detect", {"task": "sort"}, "task='sort' is unknown; expected one of .'classify', "),
     ],

@@ -417,6 +417,8 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"pocketvision.{module}.MAX_CANDIDATES", 2)
     for module in ("search_start", "shrink_start", "fastest"):
         monkeypatch.setattr(f"pocketvision.searching.{module}.ScaledTable", TableOfWork)
+    first = "pocketvision.searching.fastest.best_in_turns"
+    monkeypatch.setattr(first, lambda spec, offers, threads: offers[0])
     monkeypatch.setattr("pocketvision.fitting.candidates.RESOLUTIONS", (32,))
     monkeypatch.setattr("pocketvision.compress.ladder.Int8Config", lambda: PLAIN_INT8)
     monkeypatch.setattr(paired, "FINAL", PLANNING)

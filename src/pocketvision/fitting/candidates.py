@@ -30,7 +30,7 @@ class Candidate:
 
     @property
     def classifier(self) -> ArchSpec:
-        """The network, of a classifier: of others nothing is known to tables and searches."""
+        """The network, of a classifier: searches know of no other."""
         assert isinstance(self.spec, ArchSpec)
         return self.spec
 

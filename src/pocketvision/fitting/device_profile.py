@@ -14,7 +14,12 @@ from pocketvision.budget import format_size, format_time
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.forecast import planning_seconds
-from pocketvision.fitting.profile_config import Networks, ProfileConfig, described, networks_of
+from pocketvision.fitting.profile_config import (
+    Networks,
+    ProfileConfig,
+    counted_networks,
+    networks_of,
+)
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.measure import on_device
@@ -86,8 +91,8 @@ def _time(config: ProfileConfig, runtime: Runtime, reporter: Reporter) -> Device
     missing = len(table.unknown(networks.carriers))
     seconds = SECONDS_PER_CARRIER[config.precision] * (missing + 2 * len(networks.wholes))
     reporter.say(
-        f"{described(config, networks)} on {table.sums.table.described}; {missing} are new: about "
-        f"{format_time(seconds)}."
+        f"{counted_networks(config, networks)} on {table.sums.table.described}; {missing} are "
+        f"new: about {format_time(seconds)}."
     )
     with reporter.progress("Timing blocks") as advance:
         table.ensure_carriers(networks.carriers, counted(advance))
@@ -103,7 +108,7 @@ def _time_dense(
     cost = TASKS[config.task].candidate_cost
     seconds = planning_seconds(missing, [config.runtime], cost=cost)
     reporter.say(
-        f"{described(config, networks)} on {table.sums.table.described}; {missing} "
+        f"{counted_networks(config, networks)} on {table.sums.table.described}; {missing} "
         f"are new: about {format_time(seconds)}."
     )
     with reporter.progress("Timing whole networks") as advance:
@@ -127,7 +132,7 @@ def write_bundle(config: ProfileConfig, out: Path, reporter: Reporter | None = N
         )
     _check_free(out)
     networks, runtime = networks_of(config), get_runtime(config.runtime)
-    reporter.say(f"Writing {described(config, networks)}.")
+    reporter.say(f"Writing {counted_networks(config, networks)}.")
     with storage_told(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bundle.") as part:

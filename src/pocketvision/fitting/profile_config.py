@@ -73,7 +73,6 @@ class ProfileConfig:
         for name, value, tasks in (
             ("classes", self.classes, ("segment", "detect")),
             ("head", self.head, ("segment",)),
-            ("space", self.space, ("classify",)),
         ):
             if value is not None and self.task not in tasks:
                 raise ConfigError(
@@ -81,6 +80,12 @@ class ProfileConfig:
                 )
         if self.task == "classify":
             return
+        if self.space is not None or not (self.models and self.resolutions):
+            raise ConfigError(
+                f"task={self.task!r} has no search space: give networks and their resolutions "
+                f"(space={self.space!r}, models={list(self.models)}, resolutions="
+                f"{list(self.resolutions)}), such as --models mobilenet_v3_small --resolution 256."
+            )
         if self.classes is None:
             raise ConfigError(
                 f"task={self.task!r} needs the number of classes that the images will have, "
@@ -176,7 +181,7 @@ def _named(
     return [c.classifier for count in classes for c in list_candidates(names, (), sides, count)]
 
 
-def described(config: ProfileConfig, networks: Networks) -> str:
+def counted_networks(config: ProfileConfig, networks: Networks) -> str:
     """'83 blocks of v3_large and 20 whole networks', or '5 networks of task segment'."""
     if networks.dense:
         on = f"of task {config.task} on {config.described}"

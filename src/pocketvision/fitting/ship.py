@@ -65,7 +65,8 @@ def finish(run: Run, network: AnyNetwork, built: list[Built], chosen: Built) -> 
     if record is None:
         shipped = _write_model(run, network, chosen)
         record = _measure(run, network, built, chosen, shipped)
-        learn(run.config.task, workload_of(run, run.spec.resolution), run.state.steps)
+        if run.target is None:  # what a file takes here was not known to its plan
+            learn(run.config.task, workload_of(run, run.spec.resolution), run.state.steps)
     _write_pages(run, record)
     run.save(replace(run.state, status="done", seal=seal_of(run.out)))
     return Artefact(run.out)

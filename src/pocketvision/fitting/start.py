@@ -158,7 +158,9 @@ def _begin(
     if config.weights is not None and not is_published(config.weights):
         # Weights of another network are refused now, not after the measurements. (Published ones
         # fit, and are downloaded for the chosen network alone.)
-        TASKS[config.task].start(candidates[0].spec, config, reporter)
+        network, _ = TASKS[config.task].start(candidates[0].spec, config, reporter)
+        if target is not None:
+            target.timed_whole(network.spec)  # it can be of another form than was planned with
     run = Run(
         config=config,
         out=out,

@@ -25,7 +25,7 @@ from pocketvision.runtimes.runtime import Runtime
 
 
 class NotCovered(ConfigError):
-    """The table of a target has the blocks of no candidate."""
+    """The table of a target tells of no candidate."""
 
 
 def covered(

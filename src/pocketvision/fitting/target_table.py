@@ -9,7 +9,13 @@ from pathlib import Path
 
 from pocketvision.errors import ConfigError, MissingExtraError
 from pocketvision.fitting.device_profile import read_table
-from pocketvision.measure.table import CHECKING, DeviceTable, LatencyTable, check_table
+from pocketvision.measure.table import (
+    CHECKING,
+    DeviceTable,
+    LatencyTable,
+    check_table,
+    dense_form,
+)
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnySpec, DenseSpec
 from pocketvision.record import Latency, Quantization
@@ -44,7 +50,7 @@ class TargetTable:
             )
         self.table, self.path, self.sha256 = table, path, sha256
         self.sums = LatencyTable(table)
-        self.dense = {timed.network: timed.latency for timed in table.dense}
+        self.dense = {dense_form(timed.network): timed.latency for timed in table.dense}
         checkable = len(table.wholes) >= CHECKING
         self.spread = check_table(table).median_error if checkable else SPREAD_UNCHECKED
 
@@ -96,12 +102,14 @@ class TargetTable:
         )
 
     def _as_timed(self, spec: DenseSpec) -> Latency:
-        if spec not in self.dense:
+        found = self.dense.get(dense_form(spec))
+        if found is None:
             raise ConfigError(
                 f"target={self.path!r} ({self.described}) does not hold {spec.label} with "
-                f"{spec.num_classes} classes; profile the device again for it."
+                f"{spec.num_classes} outputs a place, in this form; profile the device again for "
+                "it, or begin with other --weights."
             )
-        return replace(self.dense[spec], runs=0)
+        return replace(found, runs=0, noise="")
 
     def covers(self, spec: AnySpec) -> bool:
         """True if the table has a block of every form that `spec` has, or all of it."""

@@ -19,7 +19,14 @@ from pocketvision.data.cache import cache_folder
 from pocketvision.errors import ArtefactError
 from pocketvision.measure.device import installed_version, machine, machine_key
 from pocketvision.measure.latency import LatencyProtocol, Run, measure_beside, measure_latency
-from pocketvision.measure.table import DeviceTable, LatencyTable, Timed, TimedDense, terms
+from pocketvision.measure.table import (
+    SCHEMA_VERSION,
+    DeviceTable,
+    LatencyTable,
+    Timed,
+    TimedDense,
+    terms,
+)
 from pocketvision.measure.untrained import build_files, noise, write_untrained
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.mobilenet_v3 import mobilenet_v3_small
@@ -32,7 +39,7 @@ CHUNK = 40  # files whose sessions are open, and timed in turns, at once
 DENSE_CHUNK = 4  # of whole segmenters and detectors, which are larger
 CARRIERS = LatencyProtocol(rounds=20, min_runs=1, seconds=0.2)
 WHOLES = LatencyProtocol(rounds=20, min_runs=1, seconds=0.5)
-ANCHORING = LatencyProtocol(rounds=20, min_runs=1, seconds=1.0, span_s=5.0)
+ANCHORING = LatencyProtocol(rounds=20, min_runs=1, seconds=1.0, span_s=5.0, retries=2)
 ANCHOR = mobilenet_v3_small(resolution=64, num_classes=10)  # neither tiny nor slow anywhere
 MAKERS = ("pocketvision", "torch", "onnx", "nncf")  # of the files, whose versions matter
 SECONDS_PER_CARRIER = {"f32": 0.3, "bf16": 0.35, "int8": 0.5, "w8": 0.3}  # for forecasts
@@ -55,7 +62,9 @@ class LocalTable:
     def _read(self) -> DeviceTable:
         # A table of another version, or a damaged one, is only measured again.
         with contextlib.suppress(ArtefactError, OSError):
-            return from_json(DeviceTable, self.path.read_bytes(), source=str(self.path))
+            table = from_json(DeviceTable, self.path.read_bytes(), source=str(self.path))
+            if table.anchor_ms is not None:  # else from before there were anchors
+                return table
         return DeviceTable(
             machine=machine(),
             runtime=self.runtime.name,
@@ -170,6 +179,7 @@ class LocalTable:
         ours, theirs = self.sums.table, self._read()
         table = replace(
             ours,
+            schema_version=SCHEMA_VERSION,
             carriers=_once(ours.carriers, carriers, theirs.carriers),
             wholes=_once(ours.wholes, wholes, theirs.wholes),
             dense=_once(ours.dense, dense, theirs.dense),

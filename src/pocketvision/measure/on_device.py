@@ -23,7 +23,8 @@ Json = Dict[str, Any]
 Run = Callable[[], Any]
 
 HERE = Path(__file__).resolve().parent
-CHUNK = 40  # files that are open, and timed in turns, at once
+CHUNK = 40  # files of blocks that are open, and timed in turns, at once
+WHOLE_CHUNK = 4  # of whole networks, which are larger
 ROUNDS = 20
 ANCHOR_MS = "anchor_ms"  # in timed.json, beside the files
 SECONDS = 0.2  # of counted runs, for each file
@@ -34,10 +35,10 @@ def main() -> None:
     bundle = json.loads((HERE / "bundle.json").read_text())
     known = read_known()
     missing = [entry for entry in bundle["files"] if entry["file"] not in known]
-    print(f"{len(missing)} files to time, about {len(missing) * 0.4 / 60:.0f} minutes.")
-    anchor = anchor_of(bundle["files"])
-    for start in range(0, len(missing), CHUNK):
-        chunk = missing[start : start + CHUNK]
+    anchor, size = anchor_of(bundle["files"]), chunk_size(bundle["files"])
+    print(f"{len(missing)} files to time, {size} at once.")
+    for start in range(0, len(missing), size):
+        chunk = missing[start : start + size]
         time_in_turns([entry["file"] for entry in chunk], anchor, bundle["threads"], known)
         write(HERE / "timed.json", known)
         print(f"{start + len(chunk)} of {len(missing)}", flush=True)
@@ -49,7 +50,12 @@ def read_known() -> Json:
     """Figures of an earlier, interrupted run."""
     path = HERE / "timed.json"
     known: Json = json.loads(path.read_text()) if path.exists() else {}
-    return known
+    return known if ANCHOR_MS in known else {}  # by a script that had no anchor
+
+
+def chunk_size(files: List[Json]) -> int:
+    """How many files are opened at once."""
+    return WHOLE_CHUNK if any(entry["kind"] == "dense" for entry in files) else CHUNK
 
 
 def anchor_of(files: List[Json]) -> str:

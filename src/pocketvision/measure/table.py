@@ -33,6 +33,8 @@ SCHEMA_VERSION = 2
 CHECKING = 3  # whole networks, from which on they check a table
 CARRIER = "carrier"
 LOGITS = 2  # of a carrier: a head that costs nothing
+NORM = "norm"  # folded into the convolution before it
+UNTIMED = (NORM, "name", "variant", "width")
 WIDTHS = ("c_in", "c_mid", "c_out", "squeezed", "hidden", "num_classes")
 
 Form = Hashable
@@ -60,7 +62,7 @@ class DeviceTable:
 
     carriers: of the blocks. wholes: whole networks, which set the scale and check the sums. dense:
     of other tasks than classification, which there are few of: no sums are made for them.
-    anchor_ms: what the network took that all of them are timed beside; None: nothing was timed.
+    anchor_ms: what the network took that all of them were timed beside; None: none was.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -165,6 +167,19 @@ class LatencyTable:
         return max(0.0, y0 + (y1 - y0) * (macs - x0) / (x1 - x0))
 
 
+def dense_form(spec: DenseSpec) -> Form:
+    """What decides how long a segmenter or detector takes: all that is in its file."""
+    return _structure(replace(spec, backbone=spec.backbone.with_classes(LOGITS)))
+
+
+def _structure(value: object) -> Form:
+    """All but names, and norms, which files have folded into the convolutions."""
+    if not is_dataclass(value):
+        return tuple(_structure(item) for item in value) if isinstance(value, tuple) else value
+    parts = [_structure(getattr(value, f.name)) for f in fields(value) if f.name not in UNTIMED]
+    return (type(value).__name__, *parts)
+
+
 def _form(value: object) -> Form:
     """What carriers that differ in widths alone have in common."""
     if not is_dataclass(value):
@@ -172,6 +187,8 @@ def _form(value: object) -> Form:
     found: list[Form] = [type(value).__name__]
     decided = _decided_by_widths(value)
     for field in fields(value):
+        if field.name == NORM:
+            continue
         if field.name != "skip" or not decided:
             content = getattr(value, field.name)
             found.append(_form(content) if field.name not in WIDTHS else content is None)
