@@ -32,6 +32,7 @@ from pocketvision.measure.latency import measure_beside
 from pocketvision.measure.table import LatencyTable, check_table
 from pocketvision.models.spaces import find_space
 from pocketvision.runtimes.registry import get_runtime
+from pocketvision.storage import to_json, write_atomic
 
 SPACE = """
 name = "tiny"
@@ -138,6 +139,32 @@ def test_two_runs_at_once_keep_what_both_timed(config: ProfileConfig) -> None:
     assert len({timed.network for timed in kept.carriers}) == len(kept.carriers)
 
 
+def test_all_that_is_timed_here_is_beside_one_anchor(config: ProfileConfig, tmp_path: Path) -> None:
+    table, _ = run_profile(config, tmp_path / "out.json")
+    assert table.anchor_ms is not None
+    assert table.anchor_ms > 0
+    runtime, carriers = get_runtime("onnxruntime"), networks_of(config).carriers
+    kept = local_table.LocalTable(runtime, "f32", 1)
+    other = replace(config, models=("mobilenet_v1",))
+    assert run_profile(other, tmp_path / "more.json")[0].anchor_ms == table.anchor_ms
+    assert kept.unknown(carriers) == []
+    # Figures from before there were anchors cannot stand beside those with one.
+    write_atomic(kept.path, to_json(replace(kept.sums.table, anchor_ms=None)))
+    assert len(local_table.LocalTable(runtime, "f32", 1).unknown(carriers)) == len(carriers)
+
+
+def test_tables_of_earlier_versions_are_read(config: ProfileConfig, tmp_path: Path) -> None:
+    table, _ = run_profile(config, tmp_path / "out.json")
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["schema_version"] == 2
+    for later in ("dense", "anchor_ms"):
+        del content[later]
+    (tmp_path / "old.json").write_text(json.dumps(content | {"schema_version": 1}))
+    read = read_table(tmp_path / "old.json")
+    assert read == replace(table, schema_version=1, anchor_ms=None)
+    assert TargetTable(read, "old.json").covers(table.wholes[0].network)
+
+
 def test_interruption_keeps_what_was_timed(
     config: ProfileConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +207,7 @@ def test_bundle_is_timed_by_its_script_alone(config: ProfileConfig, tmp_path: Pa
     told = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
     assert told.startswith("1 files to time")
     again = json.loads((folder / "timed.json").read_text())
+    assert again["anchor_ms"] == known["anchor_ms"] == table.anchor_ms
     assert {name: again[name] for name in known} == known
     assert dropped in again
 

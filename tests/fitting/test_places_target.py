@@ -27,6 +27,7 @@ from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure import local_table
 from pocketvision.measure.table import DeviceTable, TimedDense
 from pocketvision.models.networks import AnySpec, DenseSpec
+from pocketvision.nn.conv import BatchNormSpec, ConvSpec
 from pocketvision.record import Latency, TaskName
 
 SIDE = 96
@@ -88,6 +89,28 @@ def test_bundle_is_timed_by_its_script(tmp_path: Path) -> None:
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     table = read_table(folder / "table.json")
     assert [timed.network for timed in table.dense] == networks_of(PROFILES["detect"]).dense
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_what_a_file_does_not_hold_makes_no_other_network(task: TaskName) -> None:
+    """Weights of others bring other norms, and a classifier of other classes under the head."""
+    spec = network_of(task)
+    target = TargetTable(table_with(spec), "table.json")
+    first, *blocks = spec.backbone.blocks
+    assert isinstance(first, ConvSpec)
+    other = replace(first, norm=BatchNormSpec(eps=0.001, momentum=0.01))
+    body = replace(spec.backbone, blocks=(other, *blocks), name="theirs").with_classes(7)
+    assert target.covers(replace(spec, backbone=body))
+    assert not target.covers(replace(spec, backbone=body.at(SIDE + 32)))
+    gated = replace(first, act="relu6")
+    assert not target.covers(replace(spec, backbone=replace(body, blocks=(gated, *blocks))))
+
+
+def test_noise_there_is_no_reason_to_refuse_a_file_here() -> None:
+    spec = network_of("detect")
+    noisy = TimedDense(network=spec, latency=replace(LATENCY, noise="the phone was warm"))
+    target = TargetTable(replace(table_with(spec), dense=(noisy,)), "table.json")
+    assert target.timed_whole(spec) == replace(LATENCY, runs=0)
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
