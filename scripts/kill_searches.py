@@ -27,7 +27,7 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.weights import WEIGHTS_FILE
 from pocketvision.record import Latency, Precision, Record
 from pocketvision.runtimes.runtime import Runtime
-from pocketvision.searching import fastest, search_start, shrink_start
+from pocketvision.searching import fastest, search_networks, search_start, shrink_start
 from pocketvision.searching.narrowing import STATE as SHRINK_STATE
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_arms import SEARCH
@@ -55,8 +55,8 @@ stride = 2
 depths = [1, 2]
 expansions = [2.0, 3.0]
 """
-MACS_A_MS = 1_000.0  # members take 70 to 400 ms, far more than their files do here
-LIMIT_MS = 120.0
+MACS_A_MS = 1_000.0  # members take 155 ms and more, far more than their files do here
+LIMIT_MS = 260.0
 
 
 class Work:
@@ -86,6 +86,7 @@ def job_in(folder: Path) -> Job:
     torch.set_num_threads(1)  # else their number is chosen by a clock, and bits depend on it
     for module in (search_start, shrink_start, fastest):
         module.ScaledTable = Work  # type: ignore[attr-defined]
+    search_networks.MAX_CANDIDATES = 2  # they are measured, which is not what is tried here
     space = folder / "small.toml"
     space.write_text(SPACE)
     config = SearchConfig(
