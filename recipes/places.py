@@ -182,7 +182,9 @@ def page(asked: Options, records: Sequence[Record], notes: Sequence[str]) -> lis
         *class_lines(records),
         *notes,
         f"Images: {images}; seed {asked.seed}. Latency: one image a run, median, ONNX Runtime, "
-        f"from uint8 pixels to {GIVEN[asked.task]}.",
+        f"from uint8 pixels to {GIVEN[asked.task]}. The files of one network are timed in turns, "
+        "those of different networks minutes apart: on a machine that shares its cores these can "
+        "differ by more than the networks do.",
         "",
         machine_line(("torch", "onnxruntime"), 1),
     ]
