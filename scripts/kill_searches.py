@@ -86,7 +86,8 @@ def job_in(folder: Path) -> Job:
     torch.set_num_threads(1)  # else their number is chosen by a clock, and bits depend on it
     for module in (search_start, shrink_start, fastest):
         module.ScaledTable = Work  # type: ignore[attr-defined]
-    search_networks.MAX_CANDIDATES = 2  # they are measured, which is not what is tried here
+    # Rivals are measured, which is not what is tried here.
+    search_networks.MAX_CANDIDATES = 2  # type: ignore[attr-defined]
     space = folder / "small.toml"
     space.write_text(SPACE)
     config = SearchConfig(
