@@ -15,6 +15,7 @@ import pytest
 from brief_tables import brief_tables
 from PIL import Image
 from scripts import load
+from target_tables import timed
 from tiny_space import TINY_SPACE
 
 from pocketvision.errors import GateError
@@ -455,6 +456,8 @@ def test_netadapt_end_to_end_and_again(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     brief_tables(monkeypatch, tmp_path / "cache", 3)
+    by_work = "pocketvision.measure.local_table.LocalTable._latencies"
+    monkeypatch.setattr(by_work, lambda _, specs, protocol: [timed(s).latency for s in specs])
     page = tmp_path / "page.md"
     words = [
         *(images, "--work", tmp_path / "runs", "--page", page, "--minutes", 0, "--images", 90),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # a process that is spawned imports this file, and most need 
     from pocketvision.train.batches import PixelSource
 
 HERE = Path(__file__)
+PLACES = (HERE.parent, HERE.parents[1] / "support")  # of what workers import
 
 
 class Altered(Exception):
@@ -468,7 +469,7 @@ def cluster() -> Iterator[None]:
             num_cpus=2,
             include_dashboard=False,
             log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": str(HERE.parent)}},
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(map(str, PLACES))}},
         )
     yield
     ray.shutdown()
