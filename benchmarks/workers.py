@@ -41,7 +41,9 @@ from pocketvision.models.width_groups import allowed, resized, width_groups
 from pocketvision.searching.workers import Pool, Workers, open_pool
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource
-from pocketvision.train.brief import BriefConfig, expected_accuracy, fine_tune_briefly
+from pocketvision.train.brief import fine_tune_briefly
+from pocketvision.train.classify import Classification
+from pocketvision.train.config import TrainConfig
 
 RESOLUTION, HELD_OUT = 96, 256
 PREPROCESSING = Preprocessing.for_resolution(RESOLUTION)
@@ -84,17 +86,16 @@ class Tuner:
     network: Network
 
     def score(self, task: Proposal) -> float:
-        network = narrow(self.network, task.spec)
-        config = BriefConfig(steps=task.steps, threads=1)
-        fine_tune_briefly(
-            network,
-            self.work.train,
-            PREPROCESSING,
-            config,
+        module = Classification(
+            narrow(self.network, task.spec),
+            train=self.work.train,
+            val=self.work.held_out,
+            preprocessing=PREPROCESSING,
+            config=TrainConfig(learning_rate=1e-3, threads=1),
             teacher=self.network,
-            key=task.key,
         )
-        return expected_accuracy(network, self.work.held_out, PREPROCESSING, threads=1)
+        fine_tune_briefly(module, task.steps, key=task.key)
+        return module.expected_score()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

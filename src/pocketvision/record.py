@@ -540,6 +540,7 @@ class Narrowing:
     """How NetAdapt made a network as fast as asked; the first of the steps is the seed.
 
     target: the device whose table all latencies are by, as `OnTarget.table`; empty: this machine.
+    metric: what is expected of the steps and proposals: accuracy, mIoU or mAP.
     """
 
     seed: str
@@ -549,6 +550,7 @@ class Narrowing:
     target_ms: float
     steps: tuple[NarrowingStep, ...]
     target: str = ""
+    metric: Metric = "top-1"
 
 
 Sampling = Literal["evolution", "random", "rl"]

@@ -297,6 +297,15 @@ def test_unreadable_files_are_named_or_skipped(tmp_path: Path, break_it: object)
     assert samples.summary().skipped == samples.skipped
 
 
+def test_no_way_out_is_offered_that_leaves_no_image(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        break_text(tmp_path / name / "bad.jpg")
+    with pytest.raises(DataError, match="None is left: repair them, or give others") as raised:
+        scan(tmp_path)
+    assert "--skip-bad" not in str(raised.value)
+
+
 def test_bombs_are_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, {"a": 3, "b": 3})
     write(tmp_path / "a" / "big.png", 1, size=(20, 20))

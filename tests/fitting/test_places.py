@@ -184,8 +184,6 @@ def test_images_that_changed_are_refused(fitted: tuple[Artefact, Path], tmp_path
 def test_options_of_other_tasks_are_refused(task: TaskName) -> None:
     with pytest.raises(ConfigError, match=f"Images of task='{task}' cannot be mixed"):
         replace(CONFIG, task=task, augmentation=Augmentation(mixup=0.2))
-    with pytest.raises(ConfigError, match="teacher='big' is for classification"):
-        replace(CONFIG, task=task, teacher="big")
     with pytest.raises(ConfigError, match=r"nms='inside' is not in the latencies of target='t\.j"):
         replace(CONFIG, task="detect", nms="inside", target="t.json")
     with pytest.raises(ConfigError, match="nms='inside' is of boxes; leave it away"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,9 @@ from pocketvision.measure.table import (
 )
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
+from pocketvision.models.detector import ssdlite
+from pocketvision.models.networks import AnySpec, DenseSpec
+from pocketvision.models.segmenter import lr_aspp, r_aspp
 from pocketvision.models.spaces import V3_SMALL
 from pocketvision.models.width_groups import allowed, resized, width_groups
 from pocketvision.nn.blocks import InvertedResidualSpec
@@ -36,12 +40,13 @@ def members(number: int, seed: int = 0) -> list[ArchSpec]:
     return [SPACE.spec(SPACE.sample(generator), 10) for _ in range(number)]
 
 
-def ideal_ms(spec: ArchSpec) -> float:
+def ideal_ms(spec: AnySpec) -> float:
     """On a machine where work takes its time and a call costs something of its own."""
-    return 0.05 + 1e-6 * count(spec).macs + 0.01 * len(spec.blocks)
+    blocks = spec.blocks if isinstance(spec, ArchSpec) else spec.body_blocks
+    return 0.05 + 1e-6 * count(spec).macs + 0.01 * len(blocks)
 
 
-def timed(spec: ArchSpec, ms: float) -> Timed:
+def timed(spec: AnySpec, ms: float) -> Timed:
     latency = Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=1)
     return Timed(network=spec, latency=latency)
 
@@ -54,7 +59,7 @@ def with_block(spec: ArchSpec, place: int, **changes: int) -> ArchSpec:
     return replace(spec, blocks=(*spec.blocks[:place], changed, *spec.blocks[place + 1 :]))
 
 
-def table_of(specs: list[ArchSpec], wholes: list[Timed] | None = None) -> DeviceTable:
+def table_of(specs: Sequence[AnySpec], wholes: list[Timed] | None = None) -> DeviceTable:
     carriers = dict.fromkeys(carrier for spec in specs for carrier in terms(spec))
     return DeviceTable(
         machine=machine(),
@@ -74,11 +79,37 @@ def test_sum_is_exact_where_a_network_takes_what_its_blocks_take(name: str) -> N
 
 def test_terms_of_a_network_end_in_its_head_and_keep_every_block() -> None:
     spec = registry.spec("mobilenet_v3_small", resolution=64, num_classes=10)
-    added = [carrier for carrier, times in terms(spec).items() if times > 0]
+    added = [c for c, times in terms(spec).items() if times > 0 and isinstance(c, ArchSpec)]
     blocks = [carrier.blocks[-1] for carrier in added]
     assert set(spec.blocks) <= set(blocks)
     assert any(carrier.head == spec.head for carrier in added)
     assert sum(terms(spec).values()) == 1  # one call, one empty head more than is taken off
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        lr_aspp(registry.spec("mobilenet_v3_small", resolution=104), 7),
+        lr_aspp(registry.spec("shufflenet_v2_x0_5", resolution=96), 7, output_stride=32),
+        r_aspp(registry.spec("mobilenet_v2", resolution=96), 7),
+        ssdlite(registry.spec("mobilenet_v3_large", resolution=100, reduced_tail=True), 7),
+        ssdlite(registry.spec("mobilenet_v1", resolution=96), 7),
+    ],
+    ids=lambda spec: spec.name,
+)
+def test_work_of_a_network_that_tells_places_is_that_of_its_carriers(spec: DenseSpec) -> None:
+    found = terms(spec)
+    assert sum(times * count(carrier).macs for carrier, times in found.items()) == count(spec).macs
+    (head,) = (carrier for carrier in found if not isinstance(carrier, ArchSpec))
+    assert (head.head, found[head]) == (spec.head, 1)
+    assert LatencyTable(table_of([spec])).latency_ms(spec) == pytest.approx(ideal_ms(spec))
+
+
+def test_head_that_was_never_timed_is_named() -> None:
+    spec = lr_aspp(registry.spec("mobilenet_v2", resolution=64), 7)
+    table = LatencyTable(table_of([registry.spec("mobilenet_v2", resolution=64)]))
+    with pytest.raises(ConfigError, match=r"holds no (lr_aspp|inverted_residual) of this form"):
+        table.latency_ms(spec)
 
 
 def test_table_goes_through_json() -> None:
@@ -91,6 +122,22 @@ def test_widths_between_lie_on_the_line_through_the_nearest() -> None:
     table = LatencyTable(table_of([with_block(spec, 3, c_mid=width) for width in (144, 64)]))
     between = with_block(spec, 3, c_mid=96)
     assert table.latency_ms(between) == pytest.approx(ideal_ms(between))
+
+
+def test_widths_beyond_those_timed_are_no_faster_than_the_least_of_them() -> None:
+    """A line through two noisy ones that are near each other would lead anywhere, to 0 ms too."""
+    spec = registry.spec("mobilenet_v2", resolution=64, num_classes=10)
+    table = table_of([with_block(spec, 3, c_mid=width) for width in (136, 144)])
+    least = with_block(spec, 3, c_mid=136).blocks[3]
+    lucky = tuple(
+        timed(one.network, 0.5 * one.latency.median_ms)
+        if isinstance(one.network, ArchSpec) and one.network.blocks[-1] == least
+        else one
+        for one in table.carriers
+    )
+    sums = LatencyTable(replace(table, carriers=lucky))
+    ms = {width: sums.latency_ms(with_block(spec, 3, c_mid=width)) for width in (32, 136, 144, 192)}
+    assert ms[32] == ms[136] < ms[144] < ms[192]
 
 
 def test_block_of_a_form_that_was_never_timed_is_named() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masking import enlivened, masked_answers
 from torch import Tensor, nn
 
 from pocketvision.errors import ConfigError
@@ -52,26 +53,9 @@ def images(batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-@torch.no_grad()
 def lively(spec: ArchSpec, seed: int = 0) -> Network:
     """No two channels have the same figures, and none is a constant."""
-    network = spec.build(seed=seed).double()
-    random = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the plain average of what was seen
-            module.weight.uniform_(0.5, 1.5, generator=random)
-            module.bias.normal_(0.3, 0.5, generator=random)
-        elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            module.bias.normal_(0.2, 0.5, generator=random)
-    network.train()(images(8).double())
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_var is not None
-            module.running_var *= torch.empty_like(module.running_var).uniform_(
-                0.8, 1.2, generator=random
-            )
-    return network.eval()
+    return enlivened(spec.build(seed=seed), seed)
 
 
 def without_maximum_over_signs(network: Network) -> Network:
@@ -80,41 +64,6 @@ def without_maximum_over_signs(network: Network) -> Network:
         if path.endswith("attention.spatial") and isinstance(module, nn.Conv2d):
             module.weight.detach()[:, 1] = 0
     return network
-
-
-def is_kept(old: Tensor, new: Tensor) -> Tensor:
-    """Which entries, or rows, of `old` are in `new`; all are different."""
-    if len(old) == len(new):
-        return torch.ones(len(old), dtype=torch.bool)
-    old, new = (
-        old.detach().flatten(1 - (old.dim() == 1)),
-        new.detach().flatten(1 - (new.dim() == 1)),
-    )
-    same = old[:, None] == new[None]
-    kept = (same if same.dim() == 2 else same.all(2)).any(1)
-    assert kept.sum() == len(new)
-    return kept
-
-
-@torch.no_grad()
-def masked_logits(old: Network, new: Network, x: Tensor) -> Tensor:
-    """Of `old` with zeros in the channels that `new` lacks, told apart by their figures alone."""
-    state, after = {name: t.clone() for name, t in old.state_dict().items()}, new.state_dict()
-    for path, module in old.named_modules():
-        weight, bias = f"{path}.weight", f"{path}.bias"
-        plain = isinstance(module, nn.Conv2d | nn.Linear) and not has_norm(old, path)
-        if isinstance(module, nn.BatchNorm2d) or plain:
-            name = bias if bias in state and plain else weight
-            dropped = ~is_kept(state[name], after[name])
-            for tensor in {weight, bias} & {*state}:
-                state[tensor][dropped] = 0
-    logits: Tensor = torch.func.functional_call(old, state, (x,))
-    return logits
-
-
-def has_norm(network: Network, path: str) -> bool:
-    parent, _, name = path.rpartition(".")
-    return name == "conv" and hasattr(network.get_submodule(parent), "norm")
 
 
 def shortened(spec: ArchSpec) -> ArchSpec:
@@ -168,7 +117,7 @@ def test_narrowed_network_is_the_masked_one_for_every_group(
     for name, narrower in single_moves(spec):
         found = narrow(network, narrower)
         logits = found(x)
-        expected = masked_logits(network, found, x)
+        expected = masked_answers(network, found, x)
         torch.testing.assert_close(logits, expected, rtol=1e-8, atol=1e-9, msg=name)
         assert not torch.allclose(logits, before, rtol=1e-6), name
         assert count(narrower).parameters == sum(p.numel() for p in found.parameters())
@@ -187,7 +136,7 @@ def test_narrowed_network_is_the_masked_one_for_all_groups_at_once(
     if "resnet" in spec.name:
         without_maximum_over_signs(network)
     found, x = narrow(network, narrower), images().double()
-    torch.testing.assert_close(found(x), masked_logits(network, found, x), rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(found(x), masked_answers(network, found, x), rtol=1e-8, atol=1e-9)
     assert count(narrower).parameters < 0.8 * count(spec).parameters
 
 
@@ -211,7 +160,7 @@ def test_any_sequence_of_moves_gives_the_masked_network(
         without_maximum_over_signs(network)
     found, x = narrow(network, narrower), images().double()
     assert found.spec == narrower
-    torch.testing.assert_close(found(x), masked_logits(network, found, x), rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(found(x), masked_answers(network, found, x), rtol=1e-8, atol=1e-9)
 
 
 def small(*, attention: SqueezeExciteSpec | CbamSpec | None = None, mid: int = 10) -> ArchSpec:
@@ -370,7 +319,7 @@ def test_one_channel_is_enough(attention: SqueezeExciteSpec | CbamSpec | None) -
         if name in [group.name for group in width_groups(network.spec)]:
             width = 2 if name == "blocks.1.expansion" else 1  # as wide as the input: no expansion
             found, x = narrow(network, moved(network.spec, name, width)), images().double()
-            torch.testing.assert_close(found(x), masked_logits(network, found, x))
+            torch.testing.assert_close(found(x), masked_answers(network, found, x))
             network = found
     again = narrow(network, network.spec)
     assert torch.equal(again(images().double()), network(images().double()))

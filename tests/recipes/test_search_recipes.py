@@ -24,6 +24,7 @@ from pocketvision.measure.latency import PLANNING
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.narrow import check_narrows
+from pocketvision.models.networks import AnySpec
 from pocketvision.models.width_groups import width_groups
 from pocketvision.record import Latency, Prior
 from pocketvision.runtimes.runtime import PLAIN_INT8
@@ -401,13 +402,13 @@ def forbid(monkeypatch: pytest.MonkeyPatch, recipe: ModuleType, *names: str) -> 
 class TableOfWork(ScaledTable):
     """Whole networks are timed; blocks are not, but counted."""
 
-    def ensure(self, specs: Iterable[ArchSpec]) -> None:
+    def ensure(self, specs: Iterable[AnySpec]) -> None:
         pass
 
-    def latency_ms(self, spec: ArchSpec) -> float:
+    def latency_ms(self, spec: AnySpec) -> float:
         return self.scale * count(spec).macs
 
-    def meet(self, spec: ArchSpec, latency: Latency) -> None:
+    def meet(self, spec: AnySpec, latency: Latency) -> None:
         self.scale = latency.median_ms / count(spec).macs
 
 

@@ -32,7 +32,7 @@ from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import fastest, shrink, shrink_start, shrink_work
 from pocketvision.searching.shrink import run_shrink
 from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState
-from pocketvision.searching.shrink_pace import pace_for
+from pocketvision.searching.shrink_pace import Costs, pace_for
 from pocketvision.searching.workers import HANG_S, LONGEST_HANG_S, hanging_s
 from pocketvision.storage import from_json, sha256_file, to_json
 
@@ -163,7 +163,7 @@ def test_death_at_any_score_or_save_comes_to_the_same_network(
     while True:
         calls = [0]
         with monkeypatch.context() as patch:
-            for module, name in ((shrink_work, "expected_accuracy"), (shrink, "save_network")):
+            for module, name in ((shrink_work, "fine_tune_briefly"), (shrink, "save_network")):
                 patch.setattr(module, name, dying(getattr(module, name), calls, after=4))
             try:
                 run_shrink(config, mortal)
@@ -443,9 +443,8 @@ def test_pace_is_kept_where_there_is_time_and_quickened_where_there_is_not(
     asked = replace(config, step=0.01, brief_steps=20)
 
     def pace(share_s: float | None) -> tuple[float, int]:
-        found = pace_for(
-            asked, to_cut=0.4, proposals=10, judging_s=0.1, step_s=0.05, share_s=share_s
-        )
+        costs = Costs(table_s=4.0, fixed_s=0.1, step_s=0.05)
+        found = pace_for(asked, to_cut=0.4, proposals=10, costs=costs, share_s=share_s)
         assert found.count == pytest.approx(0.4 / found.step)
         return found.step, found.brief_steps
 

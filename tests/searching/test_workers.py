@@ -426,12 +426,19 @@ class Tuner:
     preprocessing: Preprocessing
 
     def score(self, task: int) -> float:
-        from pocketvision.train.brief import BriefConfig, expected_accuracy, fine_tune_briefly
+        from pocketvision.train.brief import fine_tune_briefly
+        from pocketvision.train.classify import Classification
+        from pocketvision.train.config import TrainConfig
 
-        network = self.spec.build(0).eval()
-        config = BriefConfig(steps=6, batch_size=16, threads=1)
-        fine_tune_briefly(network, self.source, self.preprocessing, config, key=task)
-        return expected_accuracy(network, self.source, self.preprocessing, threads=1)
+        module = Classification(
+            self.spec.build(0).eval(),
+            train=self.source,
+            val=self.source,
+            preprocessing=self.preprocessing,
+            config=TrainConfig(batch_size=16, learning_rate=1e-3, threads=1),
+        )
+        fine_tune_briefly(module, 6, key=task)
+        return module.expected_score()
 
 
 KEYS = range(5)

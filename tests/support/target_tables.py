@@ -11,6 +11,7 @@ from pocketvision.measure.device import machine
 from pocketvision.measure.table import DeviceTable, Timed, terms
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnySpec
 from pocketvision.record import Latency, Precision
 from pocketvision.storage import to_json
 
@@ -18,12 +19,13 @@ DEVICE = "Cortex-A76"
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
 
 
-def work_ms(spec: ArchSpec) -> float:
+def work_ms(spec: AnySpec) -> float:
     """A millisecond for a million multiply-accumulates, and something for every block."""
-    return 1e-6 * count(spec).macs + 0.01 * len(spec.blocks)
+    blocks = spec.blocks if isinstance(spec, ArchSpec) else spec.body_blocks
+    return 1e-6 * count(spec).macs + 0.01 * len(blocks)
 
 
-def timed(spec: ArchSpec, share: float = 1.0) -> Timed:
+def timed(spec: AnySpec, share: float = 1.0) -> Timed:
     """share: of what the work takes."""
     ms = share * work_ms(spec)
     latency = Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=1)
@@ -31,7 +33,7 @@ def timed(spec: ArchSpec, share: float = 1.0) -> Timed:
 
 
 def table_of(
-    specs: Iterable[ArchSpec], *, precision: Precision = "f32", threads: int = 1
+    specs: Iterable[AnySpec], *, precision: Precision = "f32", threads: int = 1
 ) -> DeviceTable:
     """The blocks of these networks, without whole ones."""
     carriers = dict.fromkeys(carrier for spec in specs for carrier in terms(spec))

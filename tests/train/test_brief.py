@@ -16,19 +16,16 @@ from pocketvision.errors import ConfigError
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
 from pocketvision.train.batches import PixelSource
-from pocketvision.train.brief import (
-    BriefConfig,
-    calibrate_norms,
-    expected_accuracy,
-    fine_tune_briefly,
-)
+from pocketvision.train.brief import calibrate_norms, expected_accuracy, fine_tune_briefly
+from pocketvision.train.classify import Classification
+from pocketvision.train.config import TrainConfig
 from pocketvision.train.distillation import distilled, divergence
 
 PRE = Preprocessing(resolution=32, side=32)
 PLAIN = Augmentation(min_scale=1.0, flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0)
-CONFIG = BriefConfig(steps=12, batch_size=16, augmentation=PLAIN, threads=1)
-
-LONGER = replace(CONFIG, steps=40, learning_rate=0.01)
+CONFIG = TrainConfig(batch_size=16, learning_rate=1e-3, augmentation=PLAIN, threads=1)
+STEPS, MORE_STEPS = 12, 40
+FASTER = replace(CONFIG, learning_rate=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +40,26 @@ def new(seed: int = 0) -> Network:
     )
 
 
-def tuned(source: PixelSource, config: BriefConfig = CONFIG, key: int = 0) -> Network:
+def training(
+    network: Network,
+    source: PixelSource,
+    config: TrainConfig = CONFIG,
+    teacher: Network | None = None,
+) -> Classification:
+    return Classification(
+        network, train=source, val=source, preprocessing=PRE, config=config, teacher=teacher
+    )
+
+
+def tuned(source: PixelSource, key: int = 0) -> Network:
     network = new()
-    fine_tune_briefly(network, source, PRE, config, key=key)
+    fine_tune_briefly(training(network, source), STEPS, key=key)
+    return network
+
+
+def tuned_longer(source: PixelSource) -> Network:
+    network = new()
+    fine_tune_briefly(training(network, source, FASTER), MORE_STEPS)
     return network
 
 
@@ -56,7 +70,7 @@ def same(first: Network, second: Network) -> bool:
 
 def test_a_few_steps_teach_something(source: PixelSource) -> None:
     before = expected_accuracy(new(), source, PRE)
-    network = tuned(source, LONGER)
+    network = tuned_longer(source)
     assert before == pytest.approx(0.5, abs=0.05)
     assert expected_accuracy(network, source, PRE) > 0.7
     assert not network.training
@@ -79,7 +93,7 @@ def test_global_random_state_is_left_alone(source: PixelSource) -> None:
 
 def test_no_step_changes_nothing(source: PixelSource) -> None:
     network = new()
-    fine_tune_briefly(network, source, PRE, BriefConfig(steps=0))
+    fine_tune_briefly(training(network, source), 0)
     assert same(network, new())
 
 
@@ -96,12 +110,12 @@ def test_expected_accuracy_is_the_mean_probability_of_the_right_class(source: Pi
 
 @torch.no_grad()
 def test_distilled_loss_is_half_label_and_half_teacher() -> None:
-    teacher, images = new(1), torch.randn(4, 3, 32, 32)
+    wanted_logits = torch.randn(4, 2)
     logits, plain = torch.randn(4, 2), torch.tensor(0.8)
-    wanted = teacher(images).softmax(1)
+    wanted = wanted_logits.softmax(1)
     answers = F.log_softmax(logits, 1)
     expected = (wanted * (wanted.log() - answers)).sum(1).mean()
-    found = distilled(plain, logits, teacher, images)
+    found = distilled(plain, divergence(logits, wanted_logits))
     torch.testing.assert_close(found, 0.5 * plain + 0.5 * expected)
     assert divergence(logits, logits) == pytest.approx(0, abs=1e-6)
 
@@ -125,20 +139,18 @@ def test_calibrated_norms_hold_the_statistics_of_the_images(source: PixelSource)
 
 
 def test_student_comes_nearer_to_its_teacher(source: PixelSource) -> None:
-    teacher = tuned(source, LONGER)
+    teacher = tuned_longer(source)
     before = copy.deepcopy(teacher.state_dict())
     student = new(3)
     images = torch.randn(16, 3, 32, 32)
     with torch.no_grad():
         far = divergence(student(images), teacher(images))
-    fine_tune_briefly(student, source, PRE, CONFIG, teacher=teacher)
+    fine_tune_briefly(training(student, source, teacher=teacher), STEPS)
     with torch.no_grad():
         assert divergence(student(images), teacher(images)) != far
     assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
 
 
-def test_negative_steps_are_refused() -> None:
+def test_negative_steps_are_refused(source: PixelSource) -> None:
     with pytest.raises(ConfigError, match="steps=-1 is out of range"):
-        BriefConfig(steps=-1)
-    with pytest.raises(ConfigError, match="learning_rate=0 is out of range"):
-        BriefConfig(learning_rate=0)
+        fine_tune_briefly(training(new(), source), -1)

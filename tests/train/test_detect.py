@@ -23,6 +23,7 @@ from pocketvision.models.detector import Detector, ssdlite
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.detect import Detection, ObjectSource, rehearsal
+from pocketvision.train.distillation import divergence_of_objects
 from pocketvision.train.pace import seconds_per_image
 from pocketvision.train.trainer import fit
 
@@ -71,7 +72,7 @@ def judge_of(source: ObjectSource) -> DetectionJudge:
     return DetectionJudge(objects=source.objects, sizes=sizes, classes=("red", "blue"))
 
 
-def module_of(config: TrainConfig = CONFIG) -> Detection:
+def module_of(config: TrainConfig = CONFIG, teacher: Detector | None = None) -> Detection:
     source = rectangles()
     judge = judge_of(source)
 
@@ -79,7 +80,13 @@ def module_of(config: TrainConfig = CONFIG) -> Detection:
         return judge.score(list(found)).value
 
     return Detection(
-        network(), train=source, val=source, preprocessing=PRE, config=config, judged=judged
+        network(),
+        train=source,
+        val=source,
+        preprocessing=PRE,
+        config=config,
+        judged=judged,
+        teacher=teacher,
     )
 
 
@@ -122,6 +129,36 @@ def test_validation_runs_the_network_once_a_batch(monkeypatch: pytest.MonkeyPatc
         expected = module.loss(module(eval_batch(pixels, PRE)), objects)
     assert torch.equal(logged["val_loss"], expected)
     assert len(module.found) == 8
+
+
+def test_teacher_is_half_of_what_is_learned() -> None:
+    """It answers as the network does, so that its half is nothing."""
+    batch = next(rectangles().batches([np.arange(8)]))
+    taught = module_of(teacher=network().train()).step_loss(batch, (0, 0, 0))
+    alone = module_of().step_loss(batch, (0, 0, 0))
+    assert taught.item() == pytest.approx(alone.item() / 2, rel=1e-4)
+
+
+def test_anchors_count_by_what_the_teacher_sees_in_them() -> None:
+    answers = torch.zeros(1, 3, 3), torch.zeros(1, 3, 4)
+    background, object_ = torch.tensor([20.0, 0, 0]), torch.tensor([0, 20.0, 0])
+    boxes = torch.full((1, 3, 4), 3.0)
+    seen = torch.stack([background, object_, background])[None]
+    alone = divergence_of_objects(
+        (answers[0][:, 1:2], answers[1][:, 1:2]), (seen[:, 1:2], boxes[:, 1:2])
+    )
+    torch.testing.assert_close(divergence_of_objects(answers, (seen, boxes)), alone)
+    assert alone == pytest.approx(np.log(3) + 4 * 2.5, abs=1e-3)
+    nothing = torch.stack([background] * 3)[None]
+    assert divergence_of_objects(answers, (nothing, boxes)) == pytest.approx(0, abs=1e-3)
+
+
+def test_score_and_expected_score_are_the_map_of_val(tmp_path: Path) -> None:
+    module = module_of()
+    result = fit(module, folder=tmp_path / "training")
+    assert module.expected_score() == pytest.approx(result.epochs[-1].val_score, abs=1e-3)
+    with torch.no_grad():
+        assert module.expected_score() == module.score_of(module.network)
 
 
 def test_a_loss_far_beyond_guessing_is_a_divergence() -> None:

@@ -14,10 +14,11 @@ from resumed import check_goes_on_to_the_same
 from pocketvision.data.masks.mask import VOID
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import PixelsInMemory
-from pocketvision.data.transforms import Augmentation
+from pocketvision.data.transforms import Augmentation, eval_batch
 from pocketvision.models import registry
 from pocketvision.models.segmenter import Segmenter, lr_aspp
 from pocketvision.train.alarms import Diverged
+from pocketvision.train.brief import fine_tune_briefly
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.pace import seconds_per_image
 from pocketvision.train.segment import MaskSource, Segmentation, pixel_weights, rehearsal
@@ -33,6 +34,7 @@ CONFIG = TrainConfig(
     ema_decay=0,
     augmentation=Augmentation(min_scale=0.6),
 )
+PLAIN = Augmentation(min_scale=1.0, flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0)
 
 
 def network(classes: int = 3) -> Segmenter:
@@ -47,7 +49,7 @@ def coloured(count: int = 24, seed: int = 0) -> MaskSource:
     masks = patches.repeat(SIDE // 2, 1).repeat(SIDE // 2, 2)
     colours = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)
     pixels = colours[masks]
-    counts = np.bincount(masks.ravel(), minlength=3)
+    counts = np.stack([np.bincount(mask.ravel(), minlength=3) for mask in masks])
     masks[:, :4, :4] = VOID
     return MaskSource(
         pixels=PixelsInMemory(rows=pixels),
@@ -57,9 +59,15 @@ def coloured(count: int = 24, seed: int = 0) -> MaskSource:
     )
 
 
-def module_of(config: TrainConfig = CONFIG, source: MaskSource | None = None) -> Segmentation:
+def module_of(
+    config: TrainConfig = CONFIG,
+    source: MaskSource | None = None,
+    teacher: Segmenter | None = None,
+) -> Segmentation:
     source = source or coloured()
-    return Segmentation(network(), train=source, val=source, preprocessing=PRE, config=config)
+    return Segmentation(
+        network(), train=source, val=source, preprocessing=PRE, config=config, teacher=teacher
+    )
 
 
 def test_colours_are_learned(tmp_path: Path) -> None:
@@ -89,7 +97,7 @@ def test_void_teaches_nothing() -> None:
 
 def test_weights_even_out_rare_classes() -> None:
     counts = np.array([900, 90, 10])
-    weights = pixel_weights(counts).numpy()
+    weights = pixel_weights(np.stack([counts - 5, [5, 5, 5]])).numpy()
     np.testing.assert_allclose(weights * counts, weights[0] * counts[0], rtol=1e-5)
     assert (weights * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-5)
     module = module_of(replace(CONFIG, class_weights=True))
@@ -109,7 +117,7 @@ def test_smoothing_does_not_spread_a_weight_over_all_pixels() -> None:
 
 
 def test_class_that_train_does_not_have_weighs_nothing() -> None:
-    counts = np.array([10_000, 0, 30_000])
+    counts = np.array([[10_000, 0, 30_000]])
     assert pixel_weights(counts).tolist() == pytest.approx([2, 0, 2 / 3])
     source = replace(coloured(), class_pixels=counts)
     module = module_of(replace(CONFIG, class_weights=True), source)
@@ -118,6 +126,67 @@ def test_class_that_train_does_not_have_weighs_nothing() -> None:
     assert module.loss(logits, truth, 0.1) < 10
     with pytest.raises(Diverged, match="The training loss became 50 at step 1"):
         module.check_loss(50.0, "at step 1")
+
+
+def test_expected_score_is_the_miou_of_one_who_draws_from_the_softmax() -> None:
+    source = coloured(6)
+    module = module_of(source=source)
+    module.network.eval()
+    sums = np.zeros((3, 3))
+    for pixels, masks in source.batches([np.arange(6)]):
+        with torch.no_grad():
+            chances = module(eval_batch(pixels, PRE)).softmax(1)
+        for k in range(3):
+            sums[k] = chances.movedim(1, -1)[masks == k].sum(0)
+    right = sums.diagonal()
+    expected = (right / (sums.sum(0) + sums.sum(1) - right)).mean()
+    assert module.expected_score() == pytest.approx(expected, rel=1e-4)
+
+
+def test_expected_score_leaves_classes_out_that_val_does_not_have() -> None:
+    source = coloured(6)
+    masks = np.zeros((6, SIDE, SIDE), np.uint8)
+    module = module_of(source=replace(source, masks=PixelsInMemory(rows=masks)))
+    module.network.eval()
+    chances = []
+    for pixels, _ in source.batches([np.arange(6)]):
+        with torch.no_grad():
+            chances.append(module(eval_batch(pixels, PRE)).softmax(1)[:, 0].mean().item())
+    assert module.expected_score() == pytest.approx(np.mean(chances), rel=1e-4)
+
+
+def test_teacher_is_half_of_what_is_learned_until_it_is_outgrown() -> None:
+    teacher = network()  # it answers as the network does
+    module = module_of(teacher=teacher)
+    batch = next(coloured().batches([np.arange(8)]))
+    taught, alone = module.step_loss(batch, (0, 0, 0)), module_of().step_loss(batch, (0, 0, 0))
+    assert taught.item() == pytest.approx(alone.item() / 2, rel=1e-4)
+    teacher.eval()
+    score = module.score_of(module.network.eval())
+    for val_score, still in ((score - 0.01, True), (score, False)):
+        module.leave_teacher(val_score)
+        assert (module.taught_by is teacher) == still
+    assert module.teacher_score == pytest.approx(score)
+
+
+def test_a_few_steps_teach_something_and_leave_the_norms_calibrated() -> None:
+    module = module_of(replace(CONFIG, learning_rate=1e-2, augmentation=PLAIN))
+    module.network.eval()
+    before = module.expected_score()
+    fine_tune_briefly(module, 30)
+    assert module.expected_score() > before + 0.1
+    assert not module.network.training
+
+
+def test_part_of_a_source_knows_its_own_pixels() -> None:
+    source = coloured(6)
+    part = source.part(np.array([1, 4]))
+    assert len(part) == 2
+    np.testing.assert_array_equal(part.class_pixels, source.class_pixels[[1, 4]])
+    ours, theirs = (
+        next(one.batches([rows])) for one, rows in ((part, np.arange(2)), (source, part.indices))
+    )
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_a_loss_beyond_guessing_is_a_divergence() -> None:

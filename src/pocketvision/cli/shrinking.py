@@ -12,7 +12,7 @@ from pocketvision.cli import display, options
 
 def shrink(
     source: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
-    images: Annotated[Path, typer.Option(help="Class folders, of the network's classes.")],
+    images: Annotated[Path, typer.Option(help="As `fit` takes them, of the network's classes.")],
     latency: Annotated[str, typer.Option(help="Budget per image, such as 2ms.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
     size: options.Size = None,
@@ -40,6 +40,7 @@ def shrink(
     flip: options.Flip = True,
     workers: options.WorkersOption = None,
     skip_bad: options.SkipBad = False,
+    void: options.Void = None,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -67,6 +68,7 @@ def shrink(
         max_drop_points=max_drop,
         workers=options.parse_workers(workers),
         skip_bad=skip_bad,
+        void=tuple(void or ()),
         seed=seed,
     )
     artefact = display.carried_out(

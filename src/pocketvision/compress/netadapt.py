@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pocketvision.errors import BudgetError, in_range
-from pocketvision.models.arch import ArchSpec
-from pocketvision.models.width_groups import WidthGroup, allowed, resized, width_groups
+from pocketvision.models.networks import AnySpec
+from pocketvision.models.width_groups import WidthGroup
+from pocketvision.models.widths import groups_of, narrower, widths_of
 
 STEP = 0.01  # of the seed's latency, MobileNetV3's delta
 MULTIPLE = 8  # of channels, where a block allows it
@@ -22,11 +23,11 @@ MULTIPLE = 8  # of channels, where a block allows it
 class Latencies(Protocol):
     """Where latencies come from: a table."""
 
-    def ensure(self, specs: Iterable[ArchSpec]) -> None:
+    def ensure(self, specs: Iterable[AnySpec]) -> None:
         """Time what these networks need, all at once."""
         ...
 
-    def latency_ms(self, spec: ArchSpec) -> float: ...
+    def latency_ms(self, spec: AnySpec) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,20 +36,20 @@ class Proposal:
 
     group: str
     width: int
-    spec: ArchSpec
+    spec: AnySpec
     latency_ms: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tried:
-    """A proposal after its short fine-tuning. accuracy: of the images held out, 0..1."""
+    """A proposal after its short fine-tuning. accuracy: expected, of the images held out, 0..1."""
 
     proposal: Proposal
     accuracy: float
 
 
 def propose(
-    spec: ArchSpec, table: Latencies, target_ms: float, multiple: int = MULTIPLE
+    spec: AnySpec, table: Latencies, target_ms: float, multiple: int = MULTIPLE
 ) -> list[Proposal]:
     """For every group of widths the widest that brings the network to `target_ms`.
 
@@ -59,8 +60,8 @@ def propose(
     """
     searches = [
         _Search(spec, group, widths)
-        for group in width_groups(spec)
-        if (widths := allowed(spec, group, multiple))
+        for group in groups_of(spec)
+        if (widths := widths_of(spec, group, multiple))
     ]
     # All groups are halved together, so that a table has many networks to time at once.
     table.ensure([search.narrowest for search in searches])
@@ -75,12 +76,12 @@ def propose(
 class _Search:
     """Bisection over the widths of one group, the widest first."""
 
-    def __init__(self, spec: ArchSpec, group: WidthGroup, widths: Sequence[int]) -> None:
+    def __init__(self, spec: AnySpec, group: WidthGroup, widths: Sequence[int]) -> None:
         self.spec, self.group, self.widths = spec, group, widths
         self.low, self.high = -1, len(widths) - 1  # too slow or unknown; fast enough
 
     @property
-    def narrowest(self) -> ArchSpec:
+    def narrowest(self) -> AnySpec:
         return self._at(len(self.widths) - 1)
 
     @property
@@ -88,7 +89,7 @@ class _Search:
         return self.high - self.low > 1
 
     @property
-    def middle(self) -> ArchSpec:
+    def middle(self) -> AnySpec:
         return self._at((self.low + self.high) // 2)
 
     def halve(self, fast_enough: bool) -> None:
@@ -105,8 +106,8 @@ class _Search:
             latency_ms=table.latency_ms(spec),
         )
 
-    def _at(self, place: int) -> ArchSpec:
-        return resized(self.spec, self.group, self.widths[place])
+    def _at(self, place: int) -> AnySpec:
+        return narrower(self.spec, self.group, self.widths[place])
 
 
 def best(tried: Sequence[Tried], accuracy: float, latency_ms: float) -> Tried:
@@ -122,12 +123,12 @@ def best(tried: Sequence[Tried], accuracy: float, latency_ms: float) -> Tried:
     return max(tried, key=ratio)
 
 
-def narrowest(spec: ArchSpec, multiple: int = MULTIPLE) -> ArchSpec:
+def narrowest(spec: AnySpec, multiple: int = MULTIPLE) -> AnySpec:
     """The network with every group as narrow as it can be: no proposals lead further."""
     place = 0
-    while place < len(groups := width_groups(spec)):
-        if widths := allowed(spec, groups[place], multiple):
-            spec = resized(spec, groups[place], widths[-1])
+    while place < len(groups := groups_of(spec)):
+        if widths := widths_of(spec, groups[place], multiple):
+            spec = narrower(spec, groups[place], widths[-1])
         place += 1
     return spec
 
@@ -141,7 +142,7 @@ def next_target(latency_ms: float, seed_ms: float, budget_ms: float, step: float
     return max(budget_ms, latency_ms - step * seed_ms)
 
 
-def check_reachable(spec: ArchSpec, table: Latencies, budget_ms: float, multiple: int) -> None:
+def check_reachable(spec: AnySpec, table: Latencies, budget_ms: float, multiple: int) -> None:
     """Raises: BudgetError: not even the narrowest form of the network meets the budget."""
     least_ms = table.latency_ms(narrowest(spec, multiple))
     if least_ms > budget_ms:

@@ -190,7 +190,8 @@ def unreadable_message(skipped: tuple[Skipped, ...], total: int) -> str:
     lines += [f"  {entry}" for entry in skipped[:SHOWN]]
     if len(skipped) > SHOWN:
         lines.append(f"  and {len(skipped) - SHOWN} others.")
-    lines.append("Repair or remove them, or leave them out with --skip-bad.")
+    way_out = "Repair or remove them, or leave them out with --skip-bad."
+    lines.append(way_out if len(skipped) < total else "None is left: repair them, or give others.")
     return "\n".join(lines)
 
 

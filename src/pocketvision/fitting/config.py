@@ -114,11 +114,6 @@ class FitConfig:
             raise ConfigError(
                 f"nms={self.nms!r} is of boxes; leave it away with task={self.task!r}."
             )
-        if self.teacher is not None and self.task != "classify":
-            raise ConfigError(
-                f"teacher={self.teacher!r} is for classification; leave it away with "
-                f"task={self.task!r}."
-            )
         if self.target is not None and self.nms == "inside":
             raise ConfigError(
                 f"nms='inside' is not in the latencies of target={self.target!r}; leave one of "

@@ -25,7 +25,8 @@ from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import Clock, Run
 from pocketvision.fitting.tasks.registry import TASKS
-from pocketvision.fitting.training import base_config, preprocessing_for, teacher_of
+from pocketvision.fitting.teaching import teacher_of
+from pocketvision.fitting.training import base_config, preprocessing_for
 from pocketvision.progress import counted
 from pocketvision.storage import from_json, sha256_file, to_json
 from pocketvision.train.alarms import Diverged

@@ -18,7 +18,7 @@ from pocketvision.fitting.config import HeadName
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.measure.table import terms
 from pocketvision.models.arch import ArchSpec
-from pocketvision.models.networks import DenseSpec
+from pocketvision.models.networks import AnySpec, DenseSpec
 from pocketvision.models.registry import find_models
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.spaces import find_space
@@ -130,7 +130,7 @@ class Networks(NamedTuple):
     segmenters or detectors.
     """
 
-    carriers: list[ArchSpec]
+    carriers: list[AnySpec]
     wholes: list[ArchSpec]
     dense: list[DenseSpec]
 

@@ -64,13 +64,13 @@ class TargetTable:
         """What runs the table's files."""
         return get_runtime(self.table.runtime)
 
-    def ensure(self, specs: Iterable[ArchSpec]) -> None:
+    def ensure(self, specs: Iterable[AnySpec]) -> None:
         """Nothing: what the table lacks cannot be timed here."""
 
-    def meet(self, spec: ArchSpec, latency: Latency) -> None:
+    def meet(self, spec: AnySpec, latency: Latency) -> None:
         """Nothing: the scale is that of the table's own whole networks."""
 
-    def latency_ms(self, spec: ArchSpec) -> float:
+    def latency_ms(self, spec: AnySpec) -> float:
         """The sum of the blocks, scaled.
 
         Raises: ConfigError: the table lacks a block of this form; or a sum that no network takes.

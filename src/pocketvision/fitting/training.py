@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 from pocketvision.budget import format_time
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, open_pixels
-from pocketvision.errors import BudgetError, ConfigError, GateError
+from pocketvision.errors import BudgetError, GateError
 from pocketvision.fitting import forecast
 from pocketvision.fitting.artefact import TRAINING
 from pocketvision.fitting.candidates import as_candidate
@@ -18,11 +17,11 @@ from pocketvision.fitting.fine_tuning import weights_preprocessing
 from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.run import Run, saving, stopwatch
 from pocketvision.fitting.tasks.registry import TASKS
+from pocketvision.fitting.teaching import teacher_of
 from pocketvision.fitting.workload import finishing_deadline, workload_of
-from pocketvision.models.arch import Network
 from pocketvision.models.networks import AnyNetwork, AnySpec
 from pocketvision.models.pretrained import is_published
-from pocketvision.models.weights import load, load_classifier
+from pocketvision.models.weights import load
 from pocketvision.models.weights import save_into as save_network
 from pocketvision.progress import counted
 from pocketvision.record import Step
@@ -258,21 +257,6 @@ def _train(
             on_step=saving(advance, lambda: run.save(run.state)),
             deadline=finishing_deadline(run),
         )
-
-
-def teacher_of(run: Run) -> Network | None:
-    """The network to learn from, if one was asked for.
-
-    Raises: ArtefactError: its folder holds no network. ConfigError: one with other classes."""
-    if run.config.teacher is None:
-        return None
-    network, file = load_classifier(Path(run.config.teacher))
-    if (file.classes or run.samples.classes) != run.samples.classes:
-        raise ConfigError(
-            f"teacher={run.config.teacher!r} tells other classes apart: {', '.join(file.classes)}; "
-            f"the images have {', '.join(run.samples.classes)}."
-        )
-    return network
 
 
 def _training_note(run: Run, result: TrainResult) -> str:

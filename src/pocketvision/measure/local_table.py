@@ -73,27 +73,31 @@ class LocalTable:
             carriers=(),
         )
 
-    def ensure(self, specs: Iterable[ArchSpec]) -> None:
+    def ensure(self, specs: Iterable[AnySpec]) -> None:
         """Time the blocks of these networks that no run on this machine timed before."""
         self.ensure_carriers(dict.fromkeys(c for spec in specs for c in terms(spec)))
 
     def ensure_carriers(
-        self, carriers: Iterable[ArchSpec], progress: Progress | None = None
+        self, carriers: Iterable[AnySpec], progress: Progress | None = None
     ) -> None:
         """As `ensure`, for the carriers themselves."""
         unknown = self.unknown(carriers)
-        for start in range(0, len(unknown), CHUNK):
+        heads = [carrier for carrier in unknown if not isinstance(carrier, ArchSpec)]
+        blocks = [carrier for carrier in unknown if isinstance(carrier, ArchSpec)]
+        done = 0
+        for chunk in (*_chunks(blocks, CHUNK), *_chunks(heads, DENSE_CHUNK)):
             if progress is not None:
-                progress(start, len(unknown))
-            self._keep(carriers=self.time(unknown[start : start + CHUNK], CARRIERS))
+                progress(done, len(unknown))
+            self._keep(carriers=self.time(chunk, CARRIERS))
+            done += len(chunk)
 
-    def unknown(self, carriers: Iterable[ArchSpec]) -> list[ArchSpec]:
+    def unknown(self, carriers: Iterable[AnySpec]) -> list[AnySpec]:
         """Those that were never timed here."""
         return [carrier for carrier in carriers if carrier not in self.sums.medians_ms]
 
     def part(
         self,
-        carriers: Iterable[ArchSpec],
+        carriers: Iterable[AnySpec],
         wholes: Iterable[ArchSpec],
         dense: Iterable[DenseSpec] = (),
     ) -> DeviceTable:
@@ -131,7 +135,7 @@ class LocalTable:
             found = zip(chunk, self._latencies(chunk, WHOLES), strict=True)
             self._keep(dense=tuple(TimedDense(network=s, latency=taken) for s, taken in found))
 
-    def time(self, specs: Sequence[ArchSpec], protocol: LatencyProtocol) -> tuple[Timed, ...]:
+    def time(self, specs: Sequence[AnySpec], protocol: LatencyProtocol) -> tuple[Timed, ...]:
         """Untrained files of these networks, timed in turns."""
         found = zip(specs, self._latencies(specs, protocol), strict=True)
         return tuple(Timed(network=spec, latency=latency) for spec, latency in found)
@@ -187,6 +191,10 @@ class LocalTable:
         )
         write_atomic(self.path, to_json(table, indent=None))
         self.sums = LatencyTable(table)
+
+
+def _chunks(specs: Sequence[AnySpec], size: int) -> list[Sequence[AnySpec]]:
+    return [specs[start : start + size] for start in range(0, len(specs), size)]
 
 
 def _once(*parts: tuple[T, ...]) -> tuple[T, ...]:

@@ -6,6 +6,9 @@ a 1x1 convolution to the channels the block takes, the block, a pool and two log
 carrier takes without the block is taken off. What that leaves wrong at the pool of one block, the
 next makes good, so a sum over a whole network is only wrong at its ends.
 
+The head of a segmenter or detector is timed on maps of the channels and sizes it takes, which some
+1x1 convolutions make of the pixels; what these take without it is taken off.
+
 Source of the table: Yang et al., NetAdapt, section 3.3 and Fig. 3; Howard et al., Searching for
 MobileNetV3, section 4. Latencies there are sums over layers timed by themselves.
 """
@@ -13,7 +16,7 @@ MobileNetV3, section 4. Latencies there are sums over layers timed by themselves
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 
 import numpy as np
@@ -23,7 +26,9 @@ from pocketvision.budget import count_of
 from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec, BlockSpec
-from pocketvision.models.networks import DenseSpec
+from pocketvision.models.detector import DetectorSpec
+from pocketvision.models.networks import AnySpec, DenseSpec
+from pocketvision.models.taps import Tap, channels_at, stride_at
 from pocketvision.nn.blocks import InvertedResidualSpec, SeparableSpec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.heads import ClassifierSpec
@@ -33,6 +38,7 @@ SCHEMA_VERSION = 2
 CHECKING = 3  # whole networks, from which on they check a table
 CARRIER = "carrier"
 LOGITS = 2  # of a carrier: a head that costs nothing
+HALVING = 8  # channels on the way to the first map of a head
 NORM = "norm"  # folded into the convolution before it
 UNTIMED = (NORM, "name", "variant", "width")
 WIDTHS = ("c_in", "c_mid", "c_out", "squeezed", "hidden", "num_classes")
@@ -44,7 +50,7 @@ Form = Hashable
 class Timed:
     """A network and its latency."""
 
-    network: ArchSpec
+    network: AnySpec
     latency: Latency
 
 
@@ -60,8 +66,9 @@ class TimedDense:
 class DeviceTable:
     """table.json: what was timed on one device with one runtime, precision and number of threads.
 
-    carriers: of the blocks. wholes: whole networks, which set the scale and check the sums. dense:
-    of other tasks than classification, which there are few of: no sums are made for them.
+    carriers: of the blocks, and on this machine of heads. wholes: whole networks, which set the
+    scale and check the sums. dense: whole segmenters and detectors; for another device, no sums
+    are made of them.
     anchor_ms: what the network took that all of them were timed beside; None: none was.
     """
 
@@ -97,19 +104,52 @@ class TableCheck:
     rank_correlation: float | None
 
 
-def terms(spec: ArchSpec) -> Counter[ArchSpec]:
+def terms(spec: AnySpec) -> Counter[AnySpec]:
     """The carriers of a network, and how often each is added to its latency (or taken off)."""
-    first, *rest = spec.blocks
+    blocks = spec.blocks if isinstance(spec, ArchSpec) else spec.body_blocks
+    first, *rest = blocks
     side = first.out_size((spec.resolution, spec.resolution))[0]
-    parts = Counter([_carrier((first,), spec.in_chans, spec.resolution)])
+    parts = Counter[AnySpec]([_carrier((first,), spec.in_chans, spec.resolution)])
     for block in rest:
         parts[_carrier((_entry(block.c_in), block), 3, side)] += 1
         parts[_carrier((_entry(block.c_in),), 3, side)] -= 1
         side = block.out_size((side, side))[0]
-    empty = _carrier((_entry(spec.head.c_in),), 3, side)
-    parts[replace(empty, head=spec.head)] += 1
+    if isinstance(spec, ArchSpec):
+        empty = _carrier((_entry(spec.head.c_in),), 3, side)
+        parts[replace(empty, head=spec.head)] += 1
+    else:
+        empty, taps = _maps_alone(spec)
+        parts[_with_head(spec, empty, taps)] += 1
     parts[empty] -= 1
     return Counter({carrier: times for carrier, times in parts.items() if times})
+
+
+def _maps_alone(spec: DenseSpec) -> tuple[ArchSpec, list[Tap]]:
+    """Pixels to the maps that a head sees, one made of the other, and where they are."""
+    body = spec.backbone if isinstance(spec, DetectorSpec) else spec.body
+    blocks, taps, reached = list[BlockSpec](), list[Tap](), 1
+    for tap in spec.taps:
+        stride, width = stride_at(body, tap), channels_at(body, tap)
+        while 2 * reached < stride:
+            blocks.append(_halved(blocks, HALVING, 2))
+            reached *= 2
+        blocks.append(_halved(blocks, width, stride // reached))
+        taps.append(Tap(block=len(blocks) - 1))
+        reached = stride
+    return _carrier(tuple(blocks), 3, spec.resolution), taps
+
+
+def _halved(blocks: Sequence[BlockSpec], channels: int, stride: int) -> ConvSpec:
+    c_in = blocks[-1].c_out if blocks else 3
+    return replace(_entry(channels), c_in=c_in, stride=stride)
+
+
+def _with_head(spec: DenseSpec, maps: ArchSpec, taps: Sequence[Tap]) -> DenseSpec:
+    """The head of a network on other maps like its own."""
+    if isinstance(spec, DetectorSpec):
+        return replace(spec, backbone=maps, taps=tuple(taps))
+    low = None if spec.low is None else taps[0]
+    return replace(spec, backbone=maps, low=low, high=taps[-1])
 
 
 def _entry(channels: int) -> ConvSpec:
@@ -139,32 +179,32 @@ class LatencyTable:
         ratios = [timed.latency.median_ms / self.sum_ms(timed.network) for timed in table.wholes]
         self.scale = scale or (float(np.median(ratios)) if ratios else 1.0)
 
-    def latency_ms(self, spec: ArchSpec) -> float:
+    def latency_ms(self, spec: AnySpec) -> float:
         """What `spec` takes. Raises: ConfigError: a block of a form that is not in the table."""
         return self.scale * self.sum_ms(spec)
 
-    def sum_ms(self, spec: ArchSpec) -> float:
+    def sum_ms(self, spec: AnySpec) -> float:
         """The plain sum. Raises: as `latency_ms`."""
         return sum(times * self._median_ms(carrier) for carrier, times in terms(spec).items())
 
-    def _median_ms(self, carrier: ArchSpec) -> float:
-        """As measured, or along the line through the two nearest that differ in widths alone."""
+    def _median_ms(self, carrier: AnySpec) -> float:
+        """As measured, or between the nearest with less and with more work that differ in widths
+        alone. Less work than any that was timed takes no less; more takes more in proportion.
+        """
         if carrier in self.medians_ms:
             return self.medians_ms[carrier]
         alike = self._alike.get(_form(carrier))
         if alike is None:
-            block = carrier.blocks[-1]
+            part = carrier.blocks[-1] if isinstance(carrier, ArchSpec) else carrier.head
             raise ConfigError(
-                f"the table ({self.table.described}) holds no {block.kind} of this form at "
+                f"the table ({self.table.described}) holds no {part.kind} of this form at "
                 f"{carrier.resolution} px; profile the device again for this network or space: "
-                f"{block}."
+                f"{part}."
             )
         macs = count(carrier).macs
-        nearest = sorted(alike, key=lambda known: abs(known[0] - macs))[:2]
-        if len(nearest) == 1 or nearest[0][0] == nearest[1][0]:
-            return nearest[0][1]
-        (x0, y0), (x1, y1) = nearest
-        return max(0.0, y0 + (y1 - y0) * (macs - x0) / (x1 - x0))
+        known, times_ms = np.array(sorted(alike)).T
+        beyond = max(1.0, macs / known[-1])
+        return float(beyond * np.interp(macs, known, times_ms))
 
 
 def dense_form(spec: DenseSpec) -> Form:

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from pocketvision.errors import ConfigError
-from pocketvision.models.arch import ArchSpec, Network
-from pocketvision.nn.operations import Kind, Operation, operations
+from pocketvision.models.networks import AnySpec, module_of
+from pocketvision.models.raw import operations_of
+from pocketvision.nn.operations import Kind, Operation
 
 Role = Literal["writes", "reads", "keeps", "follows"]
 Place = tuple[str, int, int]  # a tensor or a source of slots, an axis, a group or a number
@@ -82,7 +83,7 @@ class ChannelMap:
     steps: tuple[Step, ...]
 
 
-def channel_map(spec: ArchSpec, like: ArchSpec | None = None) -> ChannelMap:
+def channel_map(spec: AnySpec, like: AnySpec | None = None) -> ChannelMap:
     """Which channels of the network of `spec` meet.
 
     like: a network of the same structure with at least as many channels everywhere, which says what
@@ -90,27 +91,27 @@ def channel_map(spec: ArchSpec, like: ArchSpec | None = None) -> ChannelMap:
     and two maps of one channel are tied.
 
     Raises: ConfigError: a network with other layers than that of `like`; an operation that is not
-        of this package's classifiers.
+        of this package's networks.
     """
     return _own_map(spec) if like is None else _traced(spec, _own_map(like).steps)
 
 
 @lru_cache(maxsize=4)
-def _own_map(spec: ArchSpec) -> ChannelMap:
+def _own_map(spec: AnySpec) -> ChannelMap:
     """Kept: one network is compared with many narrower ones."""
     return _traced(spec, None)
 
 
-def _traced(spec: ArchSpec, like: Sequence[Step] | None) -> ChannelMap:
+def _traced(spec: AnySpec, like: Sequence[Step] | None) -> ChannelMap:
     with torch.device("meta"):
-        network = Network(spec)
-    made = operations(spec.in_chans, blocks=network.blocks, head=network.head)
+        network = module_of(spec)
+    made, outputs = operations_of(network)
     if like is None:
         steps = tuple(Step(kind=o.kind, path=o.path, joins=_joins(o, made)) for o in made)
     else:
         _check_same_layers(spec, made, like)
         steps = tuple(like)
-    return _Trace(made, steps).run()
+    return _Trace(made, steps, outputs).run()
 
 
 def _joins(operation: Operation, made: Sequence[Operation]) -> bool:
@@ -122,7 +123,7 @@ def _joins(operation: Operation, made: Sequence[Operation]) -> bool:
     return False
 
 
-def _check_same_layers(spec: ArchSpec, made: Sequence[Operation], like: Sequence[Step]) -> None:
+def _check_same_layers(spec: AnySpec, made: Sequence[Operation], like: Sequence[Step]) -> None:
     ours, theirs = ([(each.kind, each.path) for each in steps] for steps in (made, like))
     if ours == theirs:
         return
@@ -142,6 +143,7 @@ class _Trace:
 
     made: Sequence[Operation]
     steps: Sequence[Step]
+    outputs: Sequence[int]  # places in `made`
     parents: list[int] = field(default_factory=list)
     axes: list[Axis] = field(default_factory=list)
     sources: list[tuple[Place, int]] = field(default_factory=list)  # of slots no tensor tells apart
@@ -161,7 +163,8 @@ class _Trace:
             else:
                 slots = self.passed(index, operation, inputs)
             self.tensors.append(slots)
-        self.mark("logits", self.tensors[-1])
+        for place in self.outputs:
+            self.mark(f"output {place}", self.tensors[place])
         return self.result()
 
     def layer(

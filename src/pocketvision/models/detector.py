@@ -5,7 +5,7 @@ Source: Sandler et al., MobileNetV2, section 6.2; Howard et al., MobileNetV3, se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,11 @@ class DetectorSpec(OnBackbone):
                 f"The head takes maps of {self.head.c_maps} channels, but {self.backbone.label} "
                 f"gives {found} there; set its c_maps to them."
             )
+
+    def on(self, backbone: ArchSpec) -> DetectorSpec:
+        """The same on another form of the backbone, whose maps may have other channels."""
+        c_maps = tuple(channels_at(backbone, tap) for tap in self.taps)
+        return replace(self, backbone=backbone, head=replace(self.head, c_maps=c_maps))
 
     @property
     def name(self) -> str:

@@ -9,19 +9,24 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from pocketvision.errors import ConfigError
-from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.models.arch import ArchSpec
 from pocketvision.models.channels import Axis, ChannelMap, Place, channel_map
+from pocketvision.models.networks import AnyNetwork, AnySpec, module_of
 
 # `skip` matters where input and output are equal in width; the operations tell whether it does.
 WIDTH_FIELDS = ("c_in", "c_mid", "c_out", "squeezed", "skip")
+HEAD_WIDTHS = ("c_low", "c_high", "c_maps", "filters", "extras")  # of segmenters and detectors
+
+AnyKind = TypeVar("AnyKind", bound=AnyNetwork)
 
 
-def narrow(network: Network, spec: ArchSpec) -> Network:
+def narrow(network: AnyKind, spec: AnySpec) -> AnyKind:
     """The network of `spec`, which has fewer channels in places, with weights of `network`.
 
     It computes what `network` does with the channels that it lacks set to zero. A channel of it
@@ -33,7 +38,7 @@ def narrow(network: Network, spec: ArchSpec) -> Network:
     Where CBAM sees channels that can be negative (linear branches, h-swish), its maximum over
     channels is not always that of the masked network, whose zeros take part in it.
 
-    spec: `network.spec` with smaller widths; see `width_groups`. The result is in the mode of
+    spec: `network.spec` with smaller widths; see `widths_of`. The result is in the mode of
     `network`, has its dtype, and shares no memory with it.
 
     Raises: ConfigError: a spec that differs in more than widths, or has channels for which there
@@ -48,12 +53,13 @@ def narrow(network: Network, spec: ArchSpec) -> Network:
         state[name] = _taken(state[name], axis, before[name, axis.axis], pairs)
     _scale_means(state, old, new, pairs)
     with torch.device("meta"):
-        narrowed = Network(spec)
+        narrowed = cast(AnyKind, module_of(spec))
     narrowed.load_state_dict(state, assign=True)
-    return narrowed.train(network.training)
+    narrowed.train(network.training)
+    return narrowed
 
 
-def check_narrows(old: ArchSpec, new: ArchSpec) -> None:
+def check_narrows(old: AnySpec, new: AnySpec) -> None:
     """Whether `narrow` can make the network of `new` from that of `old`, whatever its weights.
 
     Raises: ConfigError: as `narrow`.
@@ -61,7 +67,7 @@ def check_narrows(old: ArchSpec, new: ArchSpec) -> None:
     _maps(old, new)
 
 
-def squared_norms(network: Network) -> dict[int, float]:
+def squared_norms(network: AnyNetwork) -> dict[int, float]:
     """For every slot of `channel_map(network.spec)`: the squared l2 norm of what writes it.
 
     That is the sum over all filters that write it, with the batch norms behind folded in; layers
@@ -87,7 +93,7 @@ def _squared_factors(norm: nn.Module) -> Tensor:
     return norm.weight.detach().double().square() / (norm.running_var.double() + norm.eps)
 
 
-def _maps(old: ArchSpec, new: ArchSpec) -> tuple[ChannelMap, ChannelMap]:
+def _maps(old: AnySpec, new: AnySpec) -> tuple[ChannelMap, ChannelMap]:
     """Of both, checked: every channel of the new one can stand for one of the old one."""
     _check_widths_alone(old, new)
     theirs, ours = channel_map(old), channel_map(new, like=old)
@@ -97,7 +103,7 @@ def _maps(old: ArchSpec, new: ArchSpec) -> tuple[ChannelMap, ChannelMap]:
             raise ConfigError(
                 f"{new.label} cannot take all its channels from {old.label}: it has {wanted}, but "
                 f"there are {have[places]} that are at once in {_words(places)}. Take a width that "
-                "`allowed` gives for a group of `width_groups`."
+                "`widths_of` gives for a group."
             )
     return theirs, ours
 
@@ -140,7 +146,7 @@ def _scale_means(
                 state[axis.tensor][:, index] *= new.means[slot] / old.means[pairs[slot]]
 
 
-def _check_widths_alone(old: ArchSpec, new: ArchSpec) -> None:
+def _check_widths_alone(old: AnySpec, new: AnySpec) -> None:
     for name, theirs, ours in _parts(old, new):
         if _without_widths(theirs) != _without_widths(ours):
             raise ConfigError(
@@ -149,15 +155,22 @@ def _check_widths_alone(old: ArchSpec, new: ArchSpec) -> None:
             )
 
 
-def _parts(old: ArchSpec, new: ArchSpec) -> Sequence[tuple[str, object, object]]:
+def _parts(old: AnySpec, new: AnySpec) -> Sequence[tuple[str, object, object]]:
     """What both are made of, side by side, with names."""
-    blocks = zip(old.blocks, new.blocks, strict=False)  # their numbers are compared first
+    theirs, ours = (_blocks_and_maps(spec) for spec in (old, new))
+    blocks = zip(theirs[0], ours[0], strict=False)  # their numbers are compared first
     return (
-        ("the number of blocks", len(old.blocks), len(new.blocks)),
+        ("the number of blocks", len(theirs[0]), len(ours[0])),
         ("in_chans", old.in_chans, new.in_chans),
         *((f"block {index}", *pair) for index, pair in enumerate(blocks)),
+        ("where the head stands", theirs[1], ours[1]),
         ("the head", old.head, new.head),
     )
+
+
+def _blocks_and_maps(spec: AnySpec) -> tuple[Sequence[object], Sequence[object]]:
+    """The blocks that run, and the maps of them that the head sees; a classifier sees the last."""
+    return (spec.blocks, ()) if isinstance(spec, ArchSpec) else (spec.body_blocks, spec.taps)
 
 
 def _without_widths(value: object) -> object:
@@ -170,7 +183,7 @@ def _without_widths(value: object) -> object:
         found = getattr(value, field.name)
         if field.name == "hidden":
             found = found is None
-        if field.name not in WIDTH_FIELDS:
+        if field.name not in (*WIDTH_FIELDS, *HEAD_WIDTHS):
             kept.append(_without_widths(found))
     return tuple(kept)
 

@@ -5,7 +5,7 @@ Source: Howard et al., Searching for MobileNetV3, section 6.4; Sandler et al., M
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import pydantic
@@ -81,6 +81,16 @@ class SegmenterSpec(OnBackbone):
     def taps(self) -> tuple[Tap, ...]:
         """Low first."""
         return (self.high,) if self.low is None else (self.low, self.high)
+
+    def on(self, backbone: ArchSpec) -> SegmenterSpec:
+        """The same on another form of the backbone, whose maps may have other channels."""
+        body, head = with_output_stride(backbone, self.output_stride), self.head
+        c_high = channels_at(body, self.high)
+        if self.low is None:
+            return replace(self, backbone=backbone, head=replace(head, c_high=c_high))
+        assert isinstance(head, LrAsppSpec)
+        head = replace(head, c_low=channels_at(body, self.low), c_high=c_high)
+        return replace(self, backbone=backbone, head=head)
 
     @property
     def name(self) -> str:

@@ -91,6 +91,12 @@ def size_at(spec: ArchSpec, tap: Tap) -> Size:
     return size
 
 
+def stride_at(spec: ArchSpec, tap: Tap) -> int:
+    """Of a map, against the input. Raises: as `channels_at`."""
+    _block(spec, tap)
+    return math.prod(block.stride for block in spec.blocks[: tap.block + (tap.at == "output")])
+
+
 def _block(spec: ArchSpec, tap: Tap) -> BlockSpec:
     if tap.block >= len(spec.blocks):
         raise ConfigError(

@@ -159,10 +159,14 @@ def _changed(spec: ArchSpec, group: WidthGroup, width: int) -> ArchSpec:
         case _:
             blocks = _with_outputs(spec, _outputs(spec, group, width))
             head = replace(head, c_in=blocks[-1].c_out)
-    words = [word for word in spec.variant.split(", ") if word not in ("", VARIANT)]
-    variant = ", ".join([*words, VARIANT])
     _check_layers(spec.blocks, blocks)
-    return replace(spec, variant=variant, blocks=tuple(blocks), head=head)
+    return replace(marked_narrowed(spec), blocks=tuple(blocks), head=head)
+
+
+def marked_narrowed(spec: ArchSpec) -> ArchSpec:
+    """The network with a label that says it was narrowed."""
+    words = [word for word in spec.variant.split(", ") if word not in ("", VARIANT)]
+    return replace(spec, variant=", ".join([*words, VARIANT]))
 
 
 def _with_inner(block: BlockSpec, kind: GroupKind, width: int) -> BlockSpec:

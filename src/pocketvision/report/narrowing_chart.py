@@ -19,12 +19,12 @@ from pocketvision.report.frontier import (
     named,
     ringed,
 )
-from pocketvision.report.search_rows import NarrowingRow, narrowing_rows
+from pocketvision.report.search_rows import NarrowingRow, expected_word, narrowing_rows
 from pocketvision.report.text import milliseconds, percent
 
 
 def narrowing_chart(found: Narrowing | None) -> Chart | None:
-    """Accuracy to expect against latency, from the seed to the end; None without a narrowing."""
+    """What to expect against latency, from the seed to the end; None without a narrowing."""
     if found is None:
         return None
     rows = [row for row in narrowing_rows(found) if is_drawable(_point(row.step))]
@@ -35,7 +35,7 @@ def narrowing_chart(found: Narrowing | None) -> Chart | None:
         id="narrowing",
         title="From the seed to the target",
         how_to_read=(
-            "Up is more accurate, left is faster; the line goes step by step from the seed to the "
+            "Up is better, left is faster; the line goes step by step from the seed to the "
             "ringed end. A small mark is a proposal: one width made narrower. The shaded side is "
             "over the target. A step is measured and a proposal is summed up from a table, so a "
             "step need not lie on the proposal that it took."
@@ -56,7 +56,7 @@ def _draw(found: Narrowing, rows: Sequence[NarrowingRow], width: int, height: in
     proposals = [(row.number, one) for row in rows for one in row.step.proposals]
     proposals = [(number, one) for number, one in proposals if is_drawable(_point(one))]
     points = [*path, *(_point(one) for _, one in proposals)]
-    words = "latency", "accuracy to expect, %"
+    words = "latency", f"{expected_word(found)} to expect, %"
     plane = latency_plane(width, height, points, found.target_ms, *words)
     small, large = (3.0, 5.5) if width >= ROOM_FOR_A_NAME else (2.2, 4.0)
     return svg(
@@ -112,9 +112,10 @@ def _alt(found: Narrowing) -> str:
     first, last, count = found.steps[0], found.steps[-1], len(found.steps) - 1
     proposals = sum(len(step.proposals) for step in found.steps)
     return (
-        f"Line plot of accuracy to expect against latency over {count_of(count, 'step')} from "
-        f"{found.seed}: from {percent(first.accuracy)} at {milliseconds(first.latency_ms)} to "
-        f"{percent(last.accuracy)} at {milliseconds(last.latency_ms)}, with a target of "
+        f"Line plot of {expected_word(found)} to expect against latency over "
+        f"{count_of(count, 'step')} from {found.seed}: from {percent(first.accuracy)} at "
+        f"{milliseconds(first.latency_ms)} to {percent(last.accuracy)} at "
+        f"{milliseconds(last.latency_ms)}, with a target of "
         f"{format_latency(found.target_ms)} and {count_of(proposals, 'proposal')} as small marks. "
         "The table below has all steps."
     )

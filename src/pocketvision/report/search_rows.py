@@ -147,6 +147,11 @@ def narrowing_rows(found: Narrowing | None) -> list[NarrowingRow]:
     ]
 
 
+def expected_word(found: Narrowing) -> str:
+    """What is expected of steps and proposals."""
+    return "accuracy" if found.metric == "top-1" else found.metric
+
+
 def narrowing_sentence(found: Narrowing) -> str:
     """From where to where a network was narrowed, and what was asked for."""
     first, last, count = found.steps[0], found.steps[-1], len(found.steps) - 1

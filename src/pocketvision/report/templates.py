@@ -9,7 +9,7 @@ import jinja2
 
 from pocketvision.budget import count_of, format_latency, format_time
 from pocketvision.report import text
-from pocketvision.report.search_rows import method_words, narrowing_sentence
+from pocketvision.report.search_rows import expected_word, method_words, narrowing_sentence
 
 FOLDER = Path(__file__).parent
 
@@ -46,6 +46,7 @@ def _environment() -> jinja2.Environment:
         "metric_word": text.metric_word,
         "milliseconds": text.milliseconds,
         "millions": text.millions,
+        "expected_word": expected_word,
         "narrowing_sentence": narrowing_sentence,
         "percent": text.percent,
         "points": text.points,

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from torch import Tensor, nn
 
 from pocketvision.boxes import CODE_WEIGHTS, LARGEST_LOG
 from pocketvision.models.arch import Network
 from pocketvision.models.detector import Detector
 from pocketvision.models.networks import AnyNetwork
+from pocketvision.models.raw import operations_of
 from pocketvision.models.segmenter import Segmenter
-from pocketvision.models.taps import tapped
-from pocketvision.nn.operations import operations, traced
 from pocketvision.runtimes.export import BATCH
 from pocketvision.runtimes.nodes import NodeWriter
 from pocketvision.runtimes.onnxfile import ANSWERS, INPUT, OUTPUT, set_metadata
@@ -62,30 +59,14 @@ def write_directly(network: AnyNetwork, path: Path, card: FileCard) -> None:
 
 
 def _classifier(writer: NodeWriter, network: Network) -> list[onnx.ValueInfoProto]:
-    steps = operations(network.spec.in_chans, blocks=network.blocks, head=network.head)
-    for place, step in enumerate(steps):
-        writer.write(step, place, steps)
+    _raw(writer, network)
     writer.nodes[-1].output[0] = OUTPUT
     return [_value(OUTPUT, TensorProto.FLOAT, (BATCH, network.spec.num_classes))]
 
 
-class _Raw(nn.Module):
-    """A network up to what its head gives, without looks at the size of what comes in."""
-
-    def __init__(self, network: Segmenter | Detector) -> None:
-        super().__init__()
-        self.taps = network.spec.taps
-        self.blocks, self.head = network.blocks, network.head
-        self.takes_list = isinstance(network, Detector)
-
-    def forward(self, x: Tensor) -> Any:
-        maps = tapped(self.blocks, self.taps, x)
-        return self.head(maps) if self.takes_list else self.head(*maps)
-
-
-def _raw(writer: NodeWriter, network: Segmenter | Detector) -> list[str]:
+def _raw(writer: NodeWriter, network: AnyNetwork) -> list[str]:
     """Write all up to what the head gives; the names of that."""
-    steps, outputs = traced(_Raw(network), network.spec.in_chans)
+    steps, outputs = operations_of(network)
     for place, step in enumerate(steps):
         writer.write(step, place, steps)
     return [writer.names[place] for place in outputs]

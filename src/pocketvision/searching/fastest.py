@@ -10,7 +10,7 @@ from pocketvision.errors import ConfigError
 from pocketvision.fitting.plan import chosen_precisions
 from pocketvision.measure.latency import PLANNING, measure_latency
 from pocketvision.measure.untrained import build_files, noise, write_untrained
-from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnySpec
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Runtime
@@ -20,7 +20,7 @@ Offers = list[tuple[Runtime, Precision]]
 
 
 def fastest_file(
-    spec: ArchSpec, runtime: str | None, precision: Precision | None, threads: int
+    spec: AnySpec, runtime: str | None, precision: Precision | None, threads: int
 ) -> tuple[str, Precision, Latency]:
     """Runtime and precision of the fastest of the untrained files, and how fast it is by its table.
 
@@ -41,7 +41,7 @@ def fastest_file(
     return chosen.name, fastest, ScaledTable(chosen, fastest, threads).timed_whole(spec)
 
 
-def best_in_turns(spec: ArchSpec, offers: Offers, threads: int) -> tuple[Runtime, Precision]:
+def best_in_turns(spec: AnySpec, offers: Offers, threads: int) -> tuple[Runtime, Precision]:
     """The fastest of these files. Tables of theirs would compare one minute with another."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder, pixels = Path(name), noise(1, spec)

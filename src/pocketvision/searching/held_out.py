@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
-from pocketvision.data.images import Samples
-from pocketvision.data.stream import Pixels
-from pocketvision.train.batches import PixelSource
+from pocketvision.train.batches import Source
 
 SHARE, LEAST, MOST = 0.15, 50, 1000  # of the training images
 
+AnySource = TypeVar("AnySource", bound=Source)
 
-def parts_of(samples: Samples, pixels: Pixels, seed: int) -> tuple[PixelSource, PixelSource]:
+
+def parts_of(train: AnySource, seed: int) -> tuple[AnySource, AnySource]:
     """What is trained on, and what judges: both of the training images."""
-    rows = np.random.default_rng(seed).permutation(samples.indices("train"))
-    count = min(MOST, max(LEAST, int(SHARE * len(rows))), len(rows) // 2)
-    held_out, train = (
-        PixelSource(pixels=pixels, indices=part, labels=samples.labels[part])
-        for part in (np.sort(rows[:count]), np.sort(rows[count:]))
-    )
-    return train, held_out
+    order = np.random.default_rng(seed).permutation(len(train))
+    count = min(MOST, max(LEAST, int(SHARE * len(order))), len(order) // 2)
+    return train.part(np.sort(order[count:])), train.part(np.sort(order[:count]))

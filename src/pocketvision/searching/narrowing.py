@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from pocketvision.fitting.folder import PREPARED
-from pocketvision.record import Narrowing, NarrowingProposal, NarrowingStep
+from pocketvision.record import Metric, Narrowing, NarrowingProposal, NarrowingStep
 from pocketvision.searching.shrink_config import ShrinkState
 from pocketvision.storage import from_json
 
 STATE = "shrink.json"
 
 
-def narrowing_of(state: ShrinkState, target: str) -> Narrowing:
-    """How the network of a run was narrowed. target: as of `Narrowing`."""
+def narrowing_of(state: ShrinkState, target: str, metric: Metric) -> Narrowing:
+    """How the network of a run was narrowed. target, metric: as of `Narrowing`."""
     return Narrowing(
         seed=state.steps[0].network.label,
         runtime=state.runtime,
@@ -39,6 +39,7 @@ def narrowing_of(state: ShrinkState, target: str) -> Narrowing:
             if step.latency is not None
         ),
         target=target,
+        metric=metric,
     )
 
 

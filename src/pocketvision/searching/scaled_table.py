@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pocketvision.measure.local_table import WHOLES, LocalTable
-from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnySpec
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.runtime import Runtime
 
@@ -21,21 +21,21 @@ class ScaledTable:
         self.local = LocalTable(runtime, precision, threads)
         self.scale = UNKNOWN
 
-    def ensure(self, specs: Iterable[ArchSpec]) -> None:
+    def ensure(self, specs: Iterable[AnySpec]) -> None:
         """Time the blocks that are new."""
         self.local.ensure(specs)
 
-    def latency_ms(self, spec: ArchSpec) -> float:
+    def latency_ms(self, spec: AnySpec) -> float:
         """The sum of the blocks, scaled; blocks that are new are timed first."""
         self.local.ensure([spec])
         return self.scale * self.local.sums.sum_ms(spec)
 
-    def meet(self, spec: ArchSpec, latency: Latency) -> None:
+    def meet(self, spec: AnySpec, latency: Latency) -> None:
         """From now on, `spec` takes by the table what it took when it was timed."""
         self.local.ensure([spec])
         self.scale = latency.median_ms / self.local.sums.sum_ms(spec)
 
-    def timed_whole(self, spec: ArchSpec) -> Latency:
+    def timed_whole(self, spec: AnySpec) -> Latency:
         """An untrained file of the whole network, timed now; the median of a few, where the first
         is noisy or far from what the blocks make one expect.
         """
@@ -44,10 +44,10 @@ class ScaledTable:
             found.append(self._timed(spec))
         return sorted(found, key=lambda latency: latency.median_ms)[(len(found) - 1) // 2]
 
-    def _timed(self, spec: ArchSpec) -> Latency:
+    def _timed(self, spec: AnySpec) -> Latency:
         return self.local.time([spec], WHOLES)[0].latency
 
-    def _is_odd(self, spec: ArchSpec, latency: Latency) -> bool:
+    def _is_odd(self, spec: AnySpec, latency: Latency) -> bool:
         if self.scale == UNKNOWN:
             return False
         return abs(latency.median_ms / self.latency_ms(spec) - 1) > ODD_SHARE

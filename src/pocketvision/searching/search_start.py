@@ -51,7 +51,7 @@ from pocketvision.searching.search_plan import (
 from pocketvision.searching.search_work import warm_start
 from pocketvision.searching.workers import check_workers, exchangeable
 from pocketvision.storage import remove_parts, to_json, write_into
-from pocketvision.train.batches import PixelSource
+from pocketvision.train.batches import PixelSource, training_sources
 
 SEARCHING = "searching"
 ARMS = "arms"  # in it
@@ -79,7 +79,7 @@ class Images:
         preprocessing = Preprocessing.for_resolution(side, samples.shorter_side)
         with reporter.progress("Decoding images") as advance:
             pixels = open_pixels(samples, preprocessing.side, counted(advance))
-        train, held_out = parts_of(samples, pixels, seed)
+        train, held_out = parts_of(training_sources(samples, pixels)[0], seed)
         return cls(train=train, held_out=held_out, preprocessing=preprocessing)
 
 

@@ -6,6 +6,7 @@ interrupted goes on from there, to the same networks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from pocketvision.fitting.run import keeping_the_clock
 from pocketvision.fitting.target_table import TargetTable, threads_asked
 from pocketvision.models.weights import save as save_network
 from pocketvision.record import Precision
+from pocketvision.searching.adapting import Adapting, network_folder
 from pocketvision.searching.narrowing import STATE, narrowing_of
 from pocketvision.searching.shrink_config import ScoredProposal, ShrinkConfig, ShrinkStep
-from pocketvision.searching.shrink_start import Adapting, network_folder, open_shrink
+from pocketvision.searching.shrink_start import open_shrink
 from pocketvision.searching.shrink_work import ShrinkWork
 from pocketvision.searching.workers import Pool, hanging_s, open_pool
 from pocketvision.storage import to_json, write_into
@@ -53,12 +55,13 @@ def shrink(
     epochs: int | None = None,
     max_drop: float = 1.0,
     augmentation: Augmentation | None = None,
+    void: Sequence[int] = (),
     seed: int = 0,
 ) -> Artefact:
     """Make a fitted network as fast as asked; the Python face of `pocketvision shrink`.
 
-    source: a folder that `fit` wrote. images: class folders of its classes. latency "2ms", size
-    "1MB", memory "20MB", time "30m". target: the latency table of another device, that of the
+    source: a folder that `fit` wrote. images: as `fit` takes them, of its classes. latency "2ms",
+    size "1MB", memory "20MB", time "30m". target: the latency table of another device, that of the
     latency; threads: None: one, or the table's. `ShrinkConfig` has every option.
 
     Raises: as `run_shrink`.
@@ -75,6 +78,7 @@ def shrink(
         epochs=epochs,
         max_drop_points=max_drop,
         augmentation=augmentation or Augmentation(),
+        void=tuple(void),
         seed=seed,
     )
     command = f"pocketvision.shrink({str(source)!r}, {str(images)!r}, {str(out)!r}, ...)"
@@ -121,7 +125,7 @@ def _leave_record(adapting: Adapting) -> None:
     """Leave what was done for the record of the run that comes now."""
     table = adapting.table
     target = table.described if isinstance(table, TargetTable) else ""
-    found = narrowing_of(adapting.state, target)
+    found = narrowing_of(adapting.state, target, adapting.task.metric)
     write_into(adapting.folder / NARROWING, to_json(found))
 
 
@@ -140,7 +144,8 @@ def _measure(adapting: Adapting, last: ShrinkStep) -> None:
     )
     adapting.reporter.say(
         f"Step {len(state.steps) - 1}, {last.chosen}: {format_latency(latency.median_ms)}, "
-        f"{last.accuracy:.1%} expected accuracy (the seed {state.steps[0].accuracy:.1%})."
+        f"{last.accuracy:.1%} expected {adapting.task.metric} of the images held out (the seed "
+        f"{state.steps[0].accuracy:.1%})."
     )
 
 
@@ -165,7 +170,7 @@ def _step(adapting: Adapting, pool: Pool) -> None:
         adapting.network,
         network_folder(state, adapting.folder),
         classes=adapting.classes,
-        preprocessing=adapting.preprocessing,
+        preprocessing=adapting.lessons.preprocessing,
     )
     adapting.save(state)
 
@@ -226,10 +231,9 @@ def _work(adapting: Adapting) -> ShrinkWork:
     return ShrinkWork(
         network=network_folder(state, adapting.folder),
         teacher=Path(config.teacher or config.source),
-        train=adapting.train,
-        held_out=adapting.held_out,
-        preprocessing=adapting.preprocessing,
+        lessons=adapting.lessons,
         brief=adapting.brief,
+        steps=state.brief_steps,
         first_key=KEYS_A_STEP * len(state.steps),
     )
 
@@ -239,6 +243,7 @@ def _fit_config(adapting: Adapting) -> FitConfig:
     config, state = adapting.config, adapting.state
     return FitConfig(
         data=config.images,
+        task=adapting.task.name,
         budget=replace(config.budget, time_s=state.left_s),
         resolutions=(adapting.network.spec.resolution,),
         runtimes=() if config.runtime is None else (config.runtime,),
@@ -253,5 +258,6 @@ def _fit_config(adapting: Adapting) -> FitConfig:
         batch_size=config.batch_size,
         augmentation=config.augmentation,
         skip_bad=config.skip_bad,
+        void=config.void,
         seed=config.seed,
     )

@@ -9,7 +9,7 @@ from pocketvision.budget import Budget
 from pocketvision.compress.netadapt import MULTIPLE, STEP
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError, choice, in_range, is_text
-from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnySpec
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
@@ -21,12 +21,12 @@ class ShrinkConfig:
     """One run of NetAdapt and what comes after it.
 
     source: a folder that `fit` wrote. teacher: folder of the network whose answers are half of what
-    is learned; None: the source. images: class folders it was trained on, or others of the same
-    classes. budget: with a latency; its time is for all of it. runtime, precision: what the latency
-    is of; None: the fastest of this machine. target: latency table of a device, whose runtime,
-    precision and threads these are then. step: share of the seed's latency that a proposal cuts at
-    least; a short time makes it larger. adapting_share: of the time that is for training, at most,
-    before the long fine-tuning. brief_steps: of the fine-tuning of each proposal. epochs,
+    is learned; None: the source. images: what `fit` takes, those it was trained on, or others of
+    the same classes. budget: with a latency; its time is for all of it. runtime, precision: what
+    the latency is of; None: the fastest of this machine. target: latency table of a device, whose
+    runtime, precision and threads these are then. step: share of the seed's latency that a proposal
+    cuts at least; a short time makes it larger. adapting_share: of the time that is for training,
+    at most, before the long fine-tuning. brief_steps: of the fine-tuning of each proposal. epochs,
     long_rate: of the long one, its number and learning rate; None: what the time allows, and as
     `fit`. workers: that score proposals; see `open_pool`.
 
@@ -45,7 +45,7 @@ class ShrinkConfig:
     multiple: int = MULTIPLE
     adapting_share: float = 0.6
     brief_steps: int = 20
-    batch_size: int = 64
+    batch_size: int | None = None
     learning_rate: float = 1e-3
     augmentation: Augmentation
     epochs: int | None = None
@@ -53,6 +53,7 @@ class ShrinkConfig:
     max_drop_points: float = 1.0
     workers: Workers = None
     skip_bad: bool = False
+    void: tuple[int, ...] = ()  # of segmentation, as of `FitConfig`
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -70,7 +71,8 @@ class ShrinkConfig:
         in_range("adapting-share", self.adapting_share, 0.01, 0.99)
         in_range("multiple", self.multiple, 1, 256)
         in_range("brief-steps", self.brief_steps, 1, 100_000)
-        in_range("batch-size", self.batch_size, 2, 65_536)
+        if self.batch_size is not None:
+            in_range("batch-size", self.batch_size, 2, 65_536)
         in_range("learning-rate", self.learning_rate, 1e-8, 100.0)
         if self.epochs is not None:
             in_range("epochs", self.epochs, 1, 100_000)
@@ -105,7 +107,7 @@ class ShrinkStep:
     latency: of an untrained file, timed behind the step, or by a target's table; None: not yet.
     """
 
-    network: ArchSpec
+    network: AnySpec
     latency: Latency | None
     accuracy: float
     chosen: str = ""

@@ -23,27 +23,35 @@ class Pace:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs:
+    """Seconds. table_s: of timing what is new, a step. fixed_s: of a proposal whatever its
+    training: calibrating its norms, judging it. step_s: of one batch of its training.
+    """
+
+    table_s: float
+    fixed_s: float
+    step_s: float
+
+    def proposal_s(self, brief_steps: int) -> float:
+        """Of scoring one proposal."""
+        return self.fixed_s + brief_steps * self.step_s
+
+
 def pace_for(
-    config: ShrinkConfig,
-    *,
-    to_cut: float,
-    proposals: int,
-    judging_s: float,
-    step_s: float,
-    share_s: float | None,
+    config: ShrinkConfig, *, to_cut: float, proposals: int, costs: Costs, share_s: float | None
 ) -> Pace:
     """The pace asked for; where the time does not hold it, larger steps, then shorter trainings.
 
-    to_cut: share of the latency. judging_s, step_s: of one proposal, and of one batch of training.
-    share_s: what there is; None: as much as it takes.
+    to_cut: share of the latency. share_s: what there is; None: as much as it takes.
     """
 
     crew = config.workers if isinstance(config.workers, int) else 1
 
     def pace(step: float, brief_steps: int) -> Pace:
         count = max(1, math.ceil(to_cut / step - 1e-9))
-        each_s = MARGIN * (judging_s + brief_steps * step_s) / crew
-        seconds = count * (TIMING_S + proposals * each_s)
+        each_s = MARGIN * costs.proposal_s(brief_steps) / crew
+        seconds = count * (costs.table_s + proposals * each_s)
         return Pace(step=step, brief_steps=brief_steps, count=count, seconds=seconds)
 
     asked = pace(config.step, config.brief_steps)

@@ -6,105 +6,50 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from pocketvision.budget import format_latency, format_time
 from pocketvision.compress.netadapt import check_reachable, next_target, propose
-from pocketvision.data.images import Samples, scan
+from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError
+from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.earlier_runs import usual_ratios
 from pocketvision.fitting.folder import PREPARED, make_folder, read_unfinished, taken
 from pocketvision.fitting.forecast import Workload, planning_seconds
-from pocketvision.fitting.ranking import HEADROOM, planned_ms
+from pocketvision.fitting.ranking import planned_ms
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
 from pocketvision.fitting.target_table import TargetTable, open_target
-from pocketvision.models.arch import ArchSpec, Network
-from pocketvision.models.weights import load_classifier
+from pocketvision.fitting.tasks.registry import TASKS
+from pocketvision.fitting.tasks.task import Task
+from pocketvision.fitting.teaching import teacher_in
+from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnyNetwork, AnySpec, task_of
+from pocketvision.models.weights import load
 from pocketvision.progress import counted
-from pocketvision.record import Latency
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.searching.adapting import Adapting, network_folder
 from pocketvision.searching.fastest import fastest_file
 from pocketvision.searching.held_out import parts_of
 from pocketvision.searching.narrowing import STATE
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState, ShrinkStep
-from pocketvision.searching.shrink_pace import pace_for
+from pocketvision.searching.shrink_pace import TIMING_S, Costs, pace_for
+from pocketvision.searching.shrink_work import Lessons
 from pocketvision.searching.workers import check_workers, exchangeable
-from pocketvision.storage import remove_parts, to_json, write_into
-from pocketvision.train.batches import PixelSource
-from pocketvision.train.brief import BriefConfig, expected_accuracy, fine_tune_briefly
+from pocketvision.storage import remove_parts, to_json
+from pocketvision.train.brief import fine_tune_briefly
 
-SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its median
 TIMED_STEPS = 4  # of training, for the forecast
 
 
 class AlreadyFast(ConfigError):
     """The network is within the latency asked for: there is nothing to narrow."""
-
-
-@dataclass(kw_only=True)
-class Adapting:
-    """What the steps share. `state` changes only through `save`."""
-
-    config: ShrinkConfig
-    folder: Path
-    reporter: Reporter
-    clock: Clock
-    state: ShrinkState
-    seed: Network
-    teacher: Network
-    network: Network
-    train: PixelSource
-    held_out: PixelSource
-    preprocessing: Preprocessing
-    classes: tuple[str, ...]
-    finish_s: float  # of what comes behind the long fine-tuning
-    table: ScaledTable | TargetTable
-
-    def save(self, state: ShrinkState) -> None:
-        """Make `state` the current one and write it."""
-        self.state = replace(state, spent_s=round(self.clock.spent_s, 3))
-        write_into(self.folder / STATE, to_json(self.state))
-
-    @property
-    def seed_latency(self) -> Latency:
-        """What the seed takes, untrained, or by the table of a target."""
-        latency = self.state.steps[0].latency
-        assert latency is not None
-        return latency
-
-    @property
-    def target_ms(self) -> float:
-        """What a whole network may take, so that what ships is within the latency asked for."""
-        seed = self.seed_latency
-        if seed.is_by_table:  # the same for what ships
-            return self.config.latency_ms * seed.median_ms / seed.high_ms
-        return self.config.latency_ms / HEADROOM / SPREAD
-
-    @property
-    def share_s(self) -> float | None:
-        """Of the time, what is left to narrowing; None without a limit."""
-        if self.clock.remaining_s is None:
-            return None
-        return self.config.adapting_share * max(0.0, self.clock.remaining_s - self.finish_s)
-
-    @property
-    def brief(self) -> BriefConfig:
-        """The fine-tuning of each proposal."""
-        return BriefConfig(
-            steps=self.state.brief_steps,
-            batch_size=self.config.batch_size,
-            learning_rate=self.config.learning_rate,
-            augmentation=self.config.augmentation,
-            threads=self.state.threads,
-            seed=self.config.seed,
-        )
 
 
 def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting:
@@ -120,25 +65,19 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
     if target is not None:
         config = _as_of(target, config)
     earlier = _earlier(config, out, target)
-    seed, file = load_classifier(Path(config.source))
+    seed, file = load(Path(config.source))
     if file.preprocessing is None:
         raise ArtefactError(f"{config.source} names no preprocessing; give a folder of fit.")
-    with reporter.progress("Reading images") as advance:
-        samples = scan(
-            config.images,
-            seed=config.seed,
-            skip_bad=config.skip_bad,
-            progress=counted(advance),
-        )
+    if target is not None:
+        _refuse_places(seed.spec, target)
+    task = TASKS[task_of(seed.spec)]
+    samples = _samples(config, task, reporter)
     if samples.classes != file.classes:
         raise ConfigError(
             f"images={config.images!r} have the classes {', '.join(samples.classes)}; the network "
             f"in {config.source} tells {', '.join(file.classes)} apart."
         )
-    with reporter.progress("Decoding images") as advance:
-        side = file.preprocessing.side
-        pixels = open_pixels(samples, side, counted(advance))
-    train, held_out = parts_of(samples, pixels, config.seed)
+    lessons = _lessons(samples, task, file.preprocessing, config.seed, reporter)
     clock = Clock(config.budget.time_s)
     if earlier is not None and earlier.fingerprint != samples.fingerprint:
         raise ConfigError(
@@ -154,11 +93,9 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
         clock=clock,
         state=state,
         seed=seed,
-        teacher=load_classifier(Path(config.teacher))[0] if config.teacher else seed,
+        teacher=teacher_in(config.teacher, seed.spec, file.classes) if config.teacher else seed,
         network=seed,
-        train=train,
-        held_out=held_out,
-        preprocessing=file.preprocessing,
+        lessons=lessons,
         classes=file.classes,
         finish_s=_finish_s(config, seed.spec, samples),
         table=target or ScaledTable(get_runtime(state.runtime), state.precision, config.threads),
@@ -169,8 +106,43 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
     else:
         reporter.say(f"Going on with the unfinished run in {out}.")
         remove_parts(out)
-        adapting.network = load_classifier(network_folder(state, folder))[0]
+        adapting.network = load(network_folder(state, folder))[0]
     return adapting
+
+
+def _refuse_places(spec: AnySpec, target: TargetTable) -> None:
+    """Raises: ConfigError: a network whose blocks no table of another device has."""
+    if not isinstance(spec, ArchSpec):
+        raise ConfigError(
+            f"target={target.path!r}: tables hold segmenters and detectors whole, and narrowing "
+            f"{spec.label} needs its blocks one by one; leave --target away, and narrow for this "
+            "machine."
+        )
+
+
+def _samples(config: ShrinkConfig, task: Task, reporter: Reporter) -> Samples:
+    """The images, with what the task needs to know of them. Raises: DataError, ConfigError."""
+    wanted = FitConfig(
+        data=config.images,
+        task=task.name,
+        seed=config.seed,
+        skip_bad=config.skip_bad,
+        void=config.void,
+    )
+    with reporter.progress("Reading images") as advance:
+        return task.scan(wanted, counted(advance))
+
+
+def _lessons(
+    samples: Samples, task: Task, preprocessing: Preprocessing, seed: int, reporter: Reporter
+) -> Lessons:
+    """Decode the images, and set those aside that judge."""
+    with reporter.progress("Decoding images") as advance:
+        pixels = open_pixels(
+            samples, preprocessing.side, counted(advance), whole=preprocessing.whole
+        )
+    train, held_out = parts_of(task.sources(samples, pixels, preprocessing)[0], seed)
+    return Lessons(samples=samples, train=train, held_out=held_out, preprocessing=preprocessing)
 
 
 def _as_of(target: TargetTable, config: ShrinkConfig) -> ShrinkConfig:
@@ -192,29 +164,25 @@ def _earlier(config: ShrinkConfig, out: Path, target: TargetTable | None) -> Shr
     return state
 
 
-def network_folder(state: ShrinkState, folder: Path) -> Path:
-    """Where the network behind the last step lies. Two places take turns: one is always whole."""
-    number = len(state.steps) - 1
-    return folder / f"{number % 2}" if number > 0 else Path(state.config.source)
-
-
-def _finish_s(config: ShrinkConfig, spec: ArchSpec, samples: Samples) -> float:
+def _finish_s(config: ShrinkConfig, spec: AnySpec, samples: Samples) -> float:
     """Exporting, quantizing, verifying and measuring, as `fit` foretells it."""
+    task = TASKS[task_of(spec)]
     runtimes = [get_runtime(config.runtime)] if config.runtime else installed_runtimes()
     work = Workload.fine_tuning_of(
         samples,
         resolution=spec.resolution,
         runtimes=runtimes,
         precisions=() if config.precision is None else (config.precision,),
-        batch_size=config.batch_size,
-        ratios=usual_ratios("classify"),
+        batch_size=config.batch_size or task.batch_size,
+        ratios=usual_ratios(task.name),
     )
-    return work.finish_s + planning_seconds(1, [runtime.name for runtime in runtimes])
+    names = [runtime.name for runtime in runtimes]
+    return work.finish_s + planning_seconds(1, names, cost=task.candidate_cost)
 
 
 def _begin(
     config: ShrinkConfig,
-    seed: Network,
+    seed: AnyNetwork,
     samples: Samples,
     reporter: Reporter,
     target: TargetTable | None,
@@ -264,23 +232,12 @@ def _settle(adapting: Adapting) -> None:
         latency_ms = table.latency_ms(seed.spec)
         first_ms = next_target(latency_ms, latency_ms, target_ms, config.step)
         count = len(propose(seed.spec, table, first_ms, config.multiple))
-    begin = time.monotonic()
-    accuracy = expected_accuracy(seed, adapting.held_out, adapting.preprocessing, state.threads)
-    judged = time.monotonic()
-    fine_tune_briefly(
-        copy.deepcopy(seed),
-        adapting.train,
-        adapting.preprocessing,
-        replace(adapting.brief, steps=TIMED_STEPS),
-        teacher=adapting.teacher,
-    )
-    judging_s, step_s = judged - begin, (time.monotonic() - judged) / TIMED_STEPS
+    accuracy, costs = _tried(adapting)
     pace = pace_for(
         config,
         to_cut=1 - target_ms / latency_ms,
         proposals=count,
-        judging_s=judging_s,
-        step_s=step_s,
+        costs=costs,
         share_s=adapting.share_s,
     )
     if adapting.share_s is not None and pace.seconds > adapting.share_s:
@@ -301,9 +258,29 @@ def _settle(adapting: Adapting) -> None:
         state,
         step=pace.step,
         brief_steps=pace.brief_steps,
-        score_s=round(judging_s + pace.brief_steps * step_s, 3),
+        score_s=round(costs.proposal_s(pace.brief_steps), 3),
         steps=(replace(state.steps[0], accuracy=accuracy),),
     )
+
+
+def _tried(adapting: Adapting) -> tuple[float, Costs]:
+    """The expected score of the seed, and what scoring a proposal takes."""
+    lessons, brief = adapting.lessons, adapting.brief
+    seed = lessons.of(adapting.seed, adapting.teacher, brief)
+    copied = lessons.of(copy.deepcopy(adapting.seed), adapting.teacher, brief)
+    fine_tune_briefly(copied, 1)  # the first training of a process takes longer
+    begin = time.monotonic()
+    score = seed.expected_score()
+    judged = time.monotonic()
+    fine_tune_briefly(copied, 1)
+    first = time.monotonic()
+    fine_tune_briefly(copied, 1 + TIMED_STEPS)
+    first_s, more_s = first - judged, time.monotonic() - first
+    step_s = max(0.0, more_s - first_s) / TIMED_STEPS
+    by_table = isinstance(adapting.table, TargetTable)
+    table_s = 0.0 if by_table else TIMING_S * adapting.task.candidate_cost
+    fixed_s = judged - begin + max(0.0, first_s - step_s)
+    return score, Costs(table_s=table_s, fixed_s=fixed_s, step_s=step_s)
 
 
 def _by_what(table: ScaledTable | TargetTable) -> str:

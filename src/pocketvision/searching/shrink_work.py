@@ -6,32 +6,56 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketvision.compress.netadapt import Proposal
+from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
-from pocketvision.models.arch import ArchSpec, Network
+from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.models.narrow import narrow
-from pocketvision.models.weights import load_classifier
-from pocketvision.train.batches import PixelSource
-from pocketvision.train.brief import BriefConfig, expected_accuracy, fine_tune_briefly
+from pocketvision.models.networks import AnyNetwork, AnySpec, task_of
+from pocketvision.models.weights import load
+from pocketvision.train.batches import Source
+from pocketvision.train.brief import fine_tune_briefly
+from pocketvision.train.config import TrainConfig
+from pocketvision.train.module import TaskModule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lessons:
+    """What proposals learn from, and what judges them; it can be sent to another process.
+
+    train, held_out: of the training images of `samples`.
+    """
+
+    samples: Samples
+    train: Source
+    held_out: Source
+    preprocessing: Preprocessing
+
+    def of(self, network: AnyNetwork, teacher: AnyNetwork, config: TrainConfig) -> TaskModule:
+        """The training of a network, for its task; its val is what judges."""
+        return TASKS[task_of(network.spec)].module(
+            network, self.samples, (self.train, self.held_out), self.preprocessing, config, teacher
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProposalTask:
     """A narrower form of the network. key: which images it is fine-tuned on."""
 
-    spec: ArchSpec
+    spec: AnySpec
     key: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShrinkWork:
-    """Proposals for the network in a folder. first_key: of the first of them."""
+    """Proposals for the network in a folder. brief, steps: their fine-tuning. first_key: of the
+    first of them.
+    """
 
     network: Path
     teacher: Path
-    train: PixelSource
-    held_out: PixelSource
-    preprocessing: Preprocessing
-    brief: BriefConfig
+    lessons: Lessons
+    brief: TrainConfig
+    steps: int
     first_key: int
 
     def task(self, proposal: Proposal, place: int) -> ProposalTask:
@@ -40,9 +64,7 @@ class ShrinkWork:
 
     def open(self) -> ShrinkScorer:
         """Read the networks. Raises: ArtefactError: they are missing or damaged."""
-        return ShrinkScorer(
-            self, load_classifier(self.network)[0], load_classifier(self.teacher)[0]
-        )
+        return ShrinkScorer(self, load(self.network)[0], load(self.teacher)[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +72,19 @@ class ShrinkScorer:
     """The networks in one process."""
 
     work: ShrinkWork
-    network: Network
-    teacher: Network
+    network: AnyNetwork
+    teacher: AnyNetwork
 
     def score(self, task: ProposalTask) -> float:
-        """Expected accuracy, 0..1, of the images held out."""
-        work = self.work
-        return expected_accuracy(
-            self.tuned(task), work.held_out, work.preprocessing, work.brief.threads
-        )
+        """Expected score, 0..1, of the images held out."""
+        return self._learned(task).expected_score()
 
-    def tuned(self, task: ProposalTask) -> Network:
+    def tuned(self, task: ProposalTask) -> AnyNetwork:
         """The network behind its short fine-tuning; the same whenever it is made."""
-        network = narrow(self.network, task.spec)
-        fine_tune_briefly(
-            network,
-            self.work.train,
-            self.work.preprocessing,
-            self.work.brief,
-            teacher=self.teacher,
-            key=task.key,
-        )
-        return network
+        return self._learned(task).network
+
+    def _learned(self, task: ProposalTask) -> TaskModule:
+        work, network = self.work, narrow(self.network, task.spec)
+        module = work.lessons.of(network, self.teacher, work.brief)
+        fine_tune_briefly(module, work.steps, key=task.key)
+        return module

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ class Source(Protocol):
 
     def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Any]]:
         """For each batch of positions, ascending: (n, side, side, 3) uint8 and the truth."""
+
+    def part(self, positions: np.ndarray) -> Self:
+        """The images at some positions, ascending."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +46,10 @@ class PixelSource:
         rows = [self.indices[positions] for positions in batches]
         for positions, pixels in zip(batches, self.pixels.batches(rows), strict=True):
             yield torch.from_numpy(pixels), torch.from_numpy(self.labels[positions])
+
+    def part(self, positions: np.ndarray) -> PixelSource:
+        """The images at some positions, ascending."""
+        return replace(self, indices=self.indices[positions], labels=self.labels[positions])
 
 
 def training_sources(samples: Samples, pixels: Pixels) -> tuple[PixelSource, PixelSource]:

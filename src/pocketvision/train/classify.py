@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,23 +13,19 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import PixelsInMemory
 from pocketvision.data.transforms import augment, eval_batch
 from pocketvision.models.arch import Network
+from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Metric
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.batches import PixelSource
+from pocketvision.train.brief import expected_accuracy
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.distillation import distilled
 from pocketvision.train.module import Key, TaskModule
 
 
 class Classification(TaskModule):
-    """Learns the class of every image; scored by top-1.
-
-    teacher: in eval mode and frozen; its answers are half of what is learned, until the network
-    gets as much of val right as it does.
-    """
+    """Learns the class of every image; scored by top-1."""
 
     metric: Metric = "top-1"
-    outgrows_its_teacher = True
     network: Network
 
     def __init__(
@@ -42,10 +38,14 @@ class Classification(TaskModule):
         config: TrainConfig,
         teacher: Network | None = None,
     ) -> None:
-        super().__init__(network, train=train, val=val, preprocessing=preprocessing, config=config)
-        self.teacher = (teacher,)  # not part of what is trained, averaged and saved
-        self.teacher_score: float | None = None  # on val; None: not known yet
-        self.outgrown = False  # the teacher has nothing left to teach
+        super().__init__(
+            network,
+            train=train,
+            val=val,
+            preprocessing=preprocessing,
+            config=config,
+            teacher=teacher,
+        )
         self.num_classes = network.spec.num_classes
         weights = class_weights(train.labels, self.num_classes) if config.class_weights else None
         self.register_buffer("weights", weights, persistent=False)
@@ -68,32 +68,19 @@ class Classification(TaskModule):
 
     def batch_loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """What a step makes smaller, of (N, C, H, W) images and (N, K) target probabilities."""
-        logits, teacher = self(images), self.teacher[0]
-        loss = self.loss(logits, targets)
-        if teacher is None or self.outgrown:
-            return loss
-        return distilled(loss, logits, teacher, images)
+        logits = self(images)
+        return self.taught(self.loss(logits, targets), images, logits)
 
-    def on_fit_start(self) -> None:
-        if (teacher := self.teacher[0]) is not None:
-            teacher.to(self.device)
-            teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
+    def score_of(self, network: AnyNetwork) -> float:
+        right = 0
+        for pixels, labels in self.val_dataloader():
+            images = eval_batch(pixels.to(self.device), self.preprocessing)
+            right += int((network(images).argmax(1).cpu() == labels).sum())
+        return right / len(self.val_source)
 
-    @torch.no_grad()
-    def leave_teacher(self, val_score: float) -> None:
-        """Learn from labels alone from now on, if the network knows as much as its teacher.
-
-        val_score: of the network, 0..1.
-        """
-        if (teacher := self.teacher[0]) is None or self.outgrown or not self.outgrows_its_teacher:
-            return
-        if self.teacher_score is None:
-            right = 0
-            for pixels, labels in self.val_dataloader():
-                images = eval_batch(pixels.to(self.device), self.preprocessing)
-                right += int((teacher(images).argmax(1).cpu() == labels).sum())
-            self.teacher_score = right / len(self.val_source)
-        self.outgrown = val_score >= self.teacher_score
+    def expected_score(self) -> float:
+        val = cast(PixelSource, self.val_source)
+        return expected_accuracy(self.network, val, self.preprocessing, self.config.threads)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean smoothed cross-entropy of (N, K) logits and (N, K) target probabilities."""
@@ -112,14 +99,6 @@ class Classification(TaskModule):
         right = (logits.argmax(1) == labels).float().mean()
         for name, value in (("val_loss", F.cross_entropy(logits, labels)), ("val_score", right)):
             self.log(name, value, on_epoch=True, batch_size=len(labels), sync_dist=True)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["outgrown"] = self.outgrown
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        self.outgrown = checkpoint["outgrown"]
 
 
 def rehearsal(

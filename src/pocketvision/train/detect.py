@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,14 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, PixelsInMemory
 from pocketvision.data.transforms import augmented, eval_batch
 from pocketvision.models.detector import Detector, decoded
+from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Metric
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.distillation import divergence_of_objects
 from pocketvision.train.module import Key, TaskModule
 from pocketvision.train.multibox import multibox_loss, targets_of
+from pocketvision.train.threads import cpu_threads
 
 # Fewer boxes than an evaluation looks at: they are selected after every epoch.
 WHILE_TRAINING = Selection(least=0.02, candidates=100, most=100)
@@ -49,6 +52,10 @@ class ObjectSource:
         for chosen, pixels in zip(rows, self.pixels.batches(rows), strict=True):
             yield torch.from_numpy(pixels), self.objects.take(chosen)
 
+    def part(self, positions: np.ndarray) -> ObjectSource:
+        """The images at some positions, ascending."""
+        return replace(self, indices=self.indices[positions])
+
 
 class Detection(TaskModule):
     """Learns where objects are, and their classes; scored by COCO's mAP.
@@ -57,6 +64,7 @@ class Detection(TaskModule):
     """
 
     metric: Metric = "mAP"
+    divergence = staticmethod(divergence_of_objects)
     network: Detector
     anchors: Tensor
 
@@ -69,8 +77,16 @@ class Detection(TaskModule):
         preprocessing: Preprocessing,
         config: TrainConfig,
         judged: Judged,
+        teacher: Detector | None = None,
     ) -> None:
-        super().__init__(network, train=train, val=val, preprocessing=preprocessing, config=config)
+        super().__init__(
+            network,
+            train=train,
+            val=val,
+            preprocessing=preprocessing,
+            config=config,
+            teacher=teacher,
+        )
         self.judged = judged
         self.register_buffer("anchors", network.spec.anchors(), persistent=False)
         self.found: list[Detections] = []
@@ -90,7 +106,9 @@ class Detection(TaskModule):
         pixels, objects = batch
         generator = np.random.default_rng(key)
         images, views = augmented(pixels, self.preprocessing, self.config.augmentation, generator)
-        return self.loss(self(images), seen_objects(objects, views, self.preprocessing.side))
+        answers = self(images)
+        loss = self.loss(answers, seen_objects(objects, views, self.preprocessing.side))
+        return self.taught(loss, images, answers)
 
     def loss(self, answers: tuple[Tensor, Tensor], objects: Objects) -> Tensor:
         """Classification and localisation, added, of what `forward` gives."""
@@ -111,15 +129,31 @@ class Detection(TaskModule):
         logits, codes = self(eval_batch(pixels, self.preprocessing))
         loss = self.loss((logits, codes), objects)
         self.log("val_loss", loss, on_epoch=True, batch_size=len(pixels), sync_dist=True)
+        self.found += self.selected(logits, codes)
+
+    def selected(self, logits: Tensor, codes: Tensor) -> list[Detections]:
+        """The boxes of each image that stay."""
         boxes = decoded(codes.float(), self.anchors).cpu().numpy()
         scores = logits.float().softmax(2).cpu().numpy()
-        for one, chances in zip(boxes, scores, strict=True):
-            self.found.append(select(one, chances, WHILE_TRAINING))
+        return [select(*one, WHILE_TRAINING) for one in zip(boxes, scores, strict=True)]
 
     def on_validation_epoch_end(self) -> None:
         score = torch.tensor(self.judged(self.found), dtype=torch.float32, device=self.device)
         self.log("val_score", score, sync_dist=True)
         self.found = []
+
+    def score_of(self, network: AnyNetwork) -> float:
+        found: list[Detections] = []
+        for pixels, _ in self.val_dataloader():
+            images = eval_batch(pixels.to(self.device), self.preprocessing)
+            found += self.selected(*network(images))
+        return self.judged(found)
+
+    @torch.inference_mode()
+    def expected_score(self) -> float:
+        """mAP: the order of all boxes by their scores moves it, not only what passes a bound."""
+        with cpu_threads(self.config.threads):
+            return self.score_of(self.network)
 
 
 def rehearsal(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +19,8 @@ from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Metric
 from pocketvision.train.batches import Batches, Source, epoch_batches, num_batches
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.devices import lay_out
+from pocketvision.train.distillation import distilled, divergence
 from pocketvision.train.schedule import Schedule
 
 Key = tuple[int, int, int]  # seed, epoch, step: all that chance in a step depends on
@@ -27,9 +30,14 @@ class TaskModule(pl.LightningModule, ABC):
     """Trains `network` on `train` and scores it on `val` after every epoch.
 
     Logs train_loss, val_loss and val_score (0..1, in `metric`) once an epoch.
+
+    teacher: in eval mode; its answers are half of what is learned, until the network scores as much
+    on val as it does. divergence: of answers from those of a teacher.
     """
 
     metric: Metric
+    outgrows_its_teacher = True
+    divergence: Callable[[Any, Any], Tensor] = staticmethod(divergence)
 
     def __init__(
         self,
@@ -39,9 +47,13 @@ class TaskModule(pl.LightningModule, ABC):
         val: Source,
         preprocessing: Preprocessing,
         config: TrainConfig,
+        teacher: AnyNetwork | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.teacher = (teacher,)  # not part of what is trained, averaged and saved
+        self.teacher_score: float | None = None  # on val; None: not known yet
+        self.outgrown = False  # the teacher has nothing left to teach
         self.train_source = train
         self.val_source = val
         self.preprocessing = preprocessing
@@ -59,8 +71,48 @@ class TaskModule(pl.LightningModule, ABC):
     def check_loss(self, loss: float, where: str) -> None:
         """Raises: Diverged: a mean `loss` of training that cannot be right."""
 
+    @abstractmethod
+    def score_of(self, network: AnyNetwork) -> float:
+        """Of a network in eval mode, on val: 0..1, in `metric`."""
+
+    @abstractmethod
+    def expected_score(self) -> float:
+        """Of the network, in eval mode and on the CPU, on val: 0..1.
+
+        Like `metric`, but so that small changes of the network move it where few images judge.
+        """
+
+    @property
+    def taught_by(self) -> AnyNetwork | None:
+        """The teacher, as long as it has something to teach."""
+        return None if self.outgrown else self.teacher[0]
+
+    def taught(self, loss: Tensor, images: Tensor, answers: Any) -> Tensor:
+        """`loss`, half of it exchanged for what the teacher says of the images, if it teaches.
+
+        images: (N, C, H, W) as the network sees them. answers: of the network.
+        """
+        if (teacher := self.taught_by) is None:
+            return loss
+        with torch.no_grad():
+            wanted = teacher(images)
+        return distilled(loss, self.divergence(answers, wanted))
+
+    @torch.no_grad()
     def leave_teacher(self, val_score: float) -> None:
-        """Called after every epoch; a task that has no teacher has nothing to do."""
+        """Learn from labels alone from now on, if the network knows as much as its teacher.
+
+        val_score: of the network, 0..1.
+        """
+        if (teacher := self.taught_by) is None or not self.outgrows_its_teacher:
+            return
+        if self.teacher_score is None:
+            self.teacher_score = self.score_of(teacher)
+        self.outgrown = val_score >= self.teacher_score
+
+    def on_fit_start(self) -> None:
+        if (teacher := self.teacher[0]) is not None:
+            lay_out(teacher.to(self.device), torch.channels_last)
 
     def training_step(self, batch: Any, index: int) -> Tensor:
         # Ranks see different images of one step, so each draws its own augmentation.
@@ -110,9 +162,11 @@ class TaskModule(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["schedule"] = asdict(self.schedule)
+        checkpoint["outgrown"] = self.outgrown
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.schedule = Schedule(**checkpoint["schedule"])
+        self.outgrown = checkpoint.get("outgrown", False)  # once, classifiers alone had teachers
 
 
 def batches_per_epoch(images: int, config: TrainConfig) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,11 +15,13 @@ from pocketvision.data.places import seen_masks
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Pixels, PixelsInMemory
 from pocketvision.data.transforms import augmented, eval_batch
+from pocketvision.models.networks import AnyNetwork
 from pocketvision.models.segmenter import Segmenter
 from pocketvision.record import Metric
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.module import Key, TaskModule
+from pocketvision.train.threads import cpu_threads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +29,7 @@ class MaskSource:
     """Some images of a data set with their masks; it can be sent to another process.
 
     masks: of all images, (side, side) uint8 each. indices: (n,) int64, rows of both.
-    class_pixels: (K,) int64, pixels of each class in these images.
+    class_pixels: (n, K) int64, pixels of each class in each of these images.
     """
 
     pixels: Pixels
@@ -44,6 +46,11 @@ class MaskSource:
         pairs = zip(self.pixels.batches(rows), self.masks.batches(rows), strict=True)
         for pixels, masks in pairs:
             yield torch.from_numpy(pixels), torch.from_numpy(masks)
+
+    def part(self, positions: np.ndarray) -> MaskSource:
+        """The images at some positions, ascending."""
+        indices, class_pixels = self.indices[positions], self.class_pixels[positions]
+        return replace(self, indices=indices, class_pixels=class_pixels)
 
 
 class Segmentation(TaskModule):
@@ -64,8 +71,16 @@ class Segmentation(TaskModule):
         val: MaskSource,
         preprocessing: Preprocessing,
         config: TrainConfig,
+        teacher: Segmenter | None = None,
     ) -> None:
-        super().__init__(network, train=train, val=val, preprocessing=preprocessing, config=config)
+        super().__init__(
+            network,
+            train=train,
+            val=val,
+            preprocessing=preprocessing,
+            config=config,
+            teacher=teacher,
+        )
         self.num_classes = network.spec.num_classes
         weights = pixel_weights(train.class_pixels) if config.class_weights else None
         self.register_buffer("weights", weights, persistent=False)
@@ -81,7 +96,9 @@ class Segmentation(TaskModule):
         generator = np.random.default_rng(key)
         images, views = augmented(pixels, self.preprocessing, self.config.augmentation, generator)
         truth = seen_masks(masks, views, self.preprocessing.resolution)
-        return self.loss(self(images), truth, self.config.label_smoothing)
+        logits = self(images)
+        loss = self.loss(logits, truth, self.config.label_smoothing)
+        return self.taught(loss, images, logits)
 
     def loss(self, logits: Tensor, truth: Tensor, smoothing: float) -> Tensor:
         """Mean cross-entropy of (N, K, H, W) logits over the pixels that have a class; 0 of none.
@@ -115,24 +132,57 @@ class Segmentation(TaskModule):
         logits = self(eval_batch(pixels, self.preprocessing))
         loss = self.loss(logits, truth, 0.0)
         self.log("val_loss", loss, on_epoch=True, batch_size=len(truth), sync_dist=True)
+        self.counts += self.counted(logits, truth)
+
+    def counted(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """(K, K) int64: pixels of each class (row) that were taken for each (column)."""
         known = truth != VOID
         pairs = truth[known].long() * self.num_classes + logits.argmax(1)[known]
-        self.counts += torch.bincount(pairs, minlength=self.counts.numel()).view_as(self.counts)
+        return torch.bincount(pairs, minlength=self.counts.numel()).view_as(self.counts)
 
     def on_validation_epoch_end(self) -> None:
-        right = self.counts.diagonal()
-        union = self.counts.sum(0) + self.counts.sum(1) - right
-        ious = right[union > 0] / union[union > 0]
-        score = ious.mean() if len(ious) else torch.zeros((), device=self.device)
-        self.log("val_score", score.float(), sync_dist=True)
+        self.log("val_score", mean_iou(self.counts).float(), sync_dist=True)
+
+    def score_of(self, network: AnyNetwork) -> float:
+        counts = torch.zeros_like(self.counts, device=self.device)
+        for batch in self.val_dataloader():
+            pixels, truth = (part.to(self.device) for part in batch)
+            counts += self.counted(network(eval_batch(pixels, self.preprocessing)), truth)
+        return mean_iou(counts).item()
+
+    @torch.inference_mode()
+    def expected_score(self) -> float:
+        """As mIoU over the classes that val has, with chances in the place of decisions."""
+        counts = torch.zeros(self.num_classes, self.num_classes, dtype=torch.float64)
+        with cpu_threads(self.config.threads):
+            for pixels, truth in self.val_dataloader():
+                known = truth != VOID
+                chances = self(eval_batch(pixels, self.preprocessing)).softmax(1)
+                counts.index_add_(0, truth[known].long(), chances.movedim(1, -1)[known].double())
+        ious = ious_of(counts)[counts.sum(1) > 0]
+        return ious.mean().item() if len(ious) else 0.0
+
+
+def ious_of(counts: Tensor) -> Tensor:
+    """(K,), of (K, K) pixels by class and by what they were taken for; NaN where there are none."""
+    right = counts.diagonal()
+    return right / (counts.sum(0) + counts.sum(1) - right)
+
+
+def mean_iou(counts: Tensor) -> Tensor:
+    """Over the classes that any pixel is of or was taken for; 0 if there is none."""
+    ious = ious_of(counts)
+    known = ious[~ious.isnan()]
+    return known.mean() if len(known) else torch.zeros((), device=counts.device)
 
 
 def pixel_weights(class_pixels: np.ndarray) -> Tensor:
     """Inverse shares of the pixels, (K,) float, scaled so that the mean over the pixels is 1.
 
+    class_pixels: (n, K), of each image.
     A class without pixels weighs 0: there is nothing of it to be weighed.
     """
-    counts = torch.from_numpy(class_pixels).double()
+    counts = torch.from_numpy(class_pixels).double().sum(0)
     there = counts > 0
     weights = counts.sum() / (counts.clamp(min=1) * there.sum())
     return (weights * there).float()
@@ -150,6 +200,6 @@ def rehearsal(
         pixels=PixelsInMemory(rows=pixels),
         masks=PixelsInMemory(rows=masks),
         indices=np.arange(count),
-        class_pixels=np.bincount(masks.ravel(), minlength=classes),
+        class_pixels=np.stack([np.bincount(mask.ravel(), minlength=classes) for mask in masks]),
     )
     return Segmentation(network, train=noise, val=noise, preprocessing=preprocessing, config=config)

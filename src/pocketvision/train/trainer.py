@@ -71,7 +71,7 @@ def train(
         val=val,
         preprocessing=preprocessing,
         config=config,
-        teacher=None if teacher is None else teacher.requires_grad_(False),
+        teacher=teacher,
     )
     return fit(module, folder=folder, on_step=on_step, deadline=deadline)
 

@@ -92,7 +92,7 @@ class Classify:
             val=val,
             preprocessing=preprocessing,
             config=config,
-            teacher=None if teacher is None else cast(Network, teacher).requires_grad_(False),
+            teacher=cast(Network | None, teacher),
         )
 
     def rehearsal(

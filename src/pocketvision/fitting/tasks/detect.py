@@ -90,7 +90,8 @@ class Detect(Places):
             val=val,
             preprocessing=preprocessing,
             config=config,
-            judged=Mean(judge=self.judge(samples, samples.indices("val"))),
+            judged=Mean(judge=self.judge(samples, val.indices)),
+            teacher=cast(Detector | None, teacher),
         )
 
     def rehearsal(

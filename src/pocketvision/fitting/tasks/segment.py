@@ -76,7 +76,7 @@ class Segment(Places):
                 pixels=pixels,
                 masks=masks,
                 indices=rows,
-                class_pixels=of_masks.pixels[rows].sum(axis=0),
+                class_pixels=of_masks.pixels[rows],
             )
             for rows in (samples.indices("train"), samples.indices("val"))
         )
@@ -98,6 +98,7 @@ class Segment(Places):
             val=val,
             preprocessing=preprocessing,
             config=config,
+            teacher=cast(Segmenter | None, teacher),
         )
 
     def rehearsal(
