@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pocketvision.searching.shrink_config import ShrinkConfig
@@ -15,9 +16,12 @@ LARGER_STEPS = (0.02, 0.03, 0.05, 0.08)  # of the latency, where the time is sho
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """How large steps are, how many, how long each proposal is trained; seconds of all of it."""
+    """How large steps are, how many, of how many proposals, and how long each of these is trained;
+    seconds of all of it.
+    """
 
     step: float
+    proposals: int
     brief_steps: int
     count: int
     seconds: float
@@ -39,26 +43,41 @@ class Costs:
 
 
 def pace_for(
-    config: ShrinkConfig, *, to_cut: float, proposals: int, costs: Costs, share_s: float | None
+    config: ShrinkConfig,
+    *,
+    to_cut: float,
+    proposals_of: Callable[[float], int],
+    costs: Costs,
+    share_s: float | None,
 ) -> Pace:
     """The pace asked for; where the time does not hold it, larger steps, then shorter trainings.
 
-    to_cut: share of the latency. share_s: what there is; None: as much as it takes.
+    to_cut: share of the latency. proposals_of: how many there are for a step of that size; few
+    widths alone can cut a large one. share_s: what there is; None: as much as it takes.
     """
-
     crew = config.workers if isinstance(config.workers, int) else 1
 
     def pace(step: float, brief_steps: int) -> Pace:
         count = max(1, math.ceil(to_cut / step - 1e-9))
+        proposals = max(1, proposals_of(step))
         each_s = MARGIN * costs.proposal_s(brief_steps) / crew
-        seconds = count * (costs.table_s + proposals * each_s)
-        return Pace(step=step, brief_steps=brief_steps, count=count, seconds=seconds)
+        return Pace(
+            step=step,
+            proposals=proposals,
+            brief_steps=brief_steps,
+            count=count,
+            seconds=count * (costs.table_s + proposals * each_s),
+        )
 
     asked = pace(config.step, config.brief_steps)
     if share_s is None:
         return asked
+    larger = [step for step in LARGER_STEPS if step > config.step and proposals_of(step)]
     fewer = min(config.brief_steps, MIN_BRIEF_STEPS)
-    tried = [asked]
+    found = asked
     for brief_steps in (config.brief_steps, (config.brief_steps + fewer) // 2, fewer):
-        tried += [pace(max(config.step, step), brief_steps) for step in LARGER_STEPS]
-    return next((one for one in tried if one.seconds <= share_s), tried[-1])
+        for step in (config.step, *larger):
+            found = pace(step, brief_steps)
+            if found.seconds <= share_s:
+                return found
+    return found

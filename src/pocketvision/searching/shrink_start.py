@@ -7,6 +7,7 @@ import copy
 import math
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -230,29 +231,35 @@ def _settle(adapting: Adapting) -> None:
         table.meet(seed.spec, seed_latency)
         check_reachable(seed.spec, table, target_ms, config.multiple)
         latency_ms = table.latency_ms(seed.spec)
-        first_ms = next_target(latency_ms, latency_ms, target_ms, config.step)
-        count = len(propose(seed.spec, table, first_ms, config.multiple))
     accuracy, costs = _tried(adapting)
-    pace = pace_for(
-        config,
-        to_cut=1 - target_ms / latency_ms,
-        proposals=count,
-        costs=costs,
-        share_s=adapting.share_s,
-    )
+
+    @cache
+    def proposals_of(step: float) -> int:
+        first_ms = next_target(latency_ms, latency_ms, target_ms, step)
+        return len(propose(seed.spec, table, first_ms, config.multiple))
+
+    with adapting.reporter.progress("Planning steps"):
+        pace = pace_for(
+            config,
+            to_cut=1 - target_ms / latency_ms,
+            proposals_of=proposals_of,
+            costs=costs,
+            share_s=adapting.share_s,
+        )
     if adapting.share_s is not None and pace.seconds > adapting.share_s:
         needed_s = adapting.clock.spent_s + adapting.finish_s + pace.seconds / config.adapting_share
         raise BudgetError(
-            f"The time is too short: even {pace.count} steps of {pace.step:.1%} with {count} "
-            f"proposals each take about {format_time(pace.seconds)}. Ask for --time "
-            f"{math.ceil(needed_s / 60)}m, or for a less ambitious --latency."
+            f"The time is too short: even {pace.count} steps of {pace.step:.1%} with "
+            f"{pace.proposals} proposals each take about {format_time(pace.seconds)}. Ask for "
+            f"--time {math.ceil(needed_s / 60)}m, or for a less ambitious --latency."
         )
     adapting.reporter.say(
         f"{seed.spec.label} takes {format_latency(seed_latency.median_ms)} as "
         f"{state.precision} on {state.runtime}{_by_what(table)}; "
         f"{format_latency(config.latency_ms)} are asked for. "
-        f"About {pace.count} steps of {pace.step:.1%}, {count} proposals each, every one trained "
-        f"for {pace.brief_steps} batches: about {format_time(pace.seconds)}, and the fine-tuning."
+        f"About {pace.count} steps of {pace.step:.1%}, {pace.proposals} proposals each, every "
+        f"one trained for {pace.brief_steps} batches: about {format_time(pace.seconds)}, and the "
+        "fine-tuning."
     )
     adapting.state = replace(
         state,
