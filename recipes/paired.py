@@ -28,7 +28,7 @@ from pocketvision.data.images import Samples, scan
 from pocketvision.errors import BudgetError, GateError
 from pocketvision.fitting.artefact import RECORD, RUN, Artefact, load, read_state
 from pocketvision.fitting.from_files import pixels_of_row
-from pocketvision.measure.latency import FINAL, measure_latency
+from pocketvision.measure.latency import FINAL, measure_beside, measure_latency
 from pocketvision.measure.untrained import noise
 from pocketvision.record import Latency, Precision, Record
 from pocketvision.runtimes.onnxruntime import in_batches
@@ -320,7 +320,11 @@ def rights_on_test(artefact: Artefact, samples: Samples) -> Rights:
 
 
 def timed_together(artefacts: Mapping[str, Artefact]) -> dict[str, Latency]:
-    """Latency of all shipped files, in turns."""
+    """Latency of all shipped files, in turns, told in multiples of the first of them.
+
+    That one's is its own. A machine that shares its cores has slow seconds, in which one file or
+    another happens to be timed; the multiples are of every round, and without them.
+    """
     if not artefacts:
         return {}
     runs = {
@@ -328,7 +332,11 @@ def timed_together(artefacts: Mapping[str, Artefact]) -> dict[str, Latency]:
         for name, artefact in artefacts.items()
     }
     (threads,) = {artefact.shipped.threads for artefact in artefacts.values()}
-    return measure_latency(runs, FINAL, threads)
+    first = next(iter(runs))
+    anchor = runs.pop(first)
+    alone = measure_latency({first: anchor}, FINAL, threads)
+    anchor_ms = alone[first].median_ms
+    return alone | measure_beside(anchor, runs, FINAL, threads, anchor_ms=anchor_ms)
 
 
 def val_score(record: Record) -> float:
@@ -449,7 +457,7 @@ def conditions(trials: Sequence[Trial], asked: PairedOptions) -> list[str]:
         f"Images of each seed{encoded}: {counts}; training images are drawn by the seed, equally "
         "many of each class, and val is set aside from them. Nothing was chosen by test. "
         f"{how_measured([entry.latency for entry in entries])} Files of a seed are timed together, "
-        "with one image a run.",
+        "with one image a run, and told in multiples of the first.",
         "",
         machine_line(("torch", "onnxruntime")),
     ]

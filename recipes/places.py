@@ -4,7 +4,8 @@
     python recipes/places.py detect BCCD --resolution 320 --page recipes/bccd.md
 
 Each network is a whole `fit`; finished ones lie in --work and are not made again, and one that was
-interrupted goes on when the same command is given.
+interrupted goes on when the same command is given. With --narrow 0.7 each is also narrowed by
+NetAdapt to that share of the latency of the file that shipped, with as many minutes again.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from plotting import machine_line, table
 
 from pocketvision.budget import Budget, format_latency, format_size
 from pocketvision.cli.display import TerminalReporter
-from pocketvision.errors import GateError
+from pocketvision.data.transforms import Augmentation
+from pocketvision.errors import BudgetError, GateError
 from pocketvision.fitting.artefact import RECORD, Artefact, load
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.record import Comparison, Record, TaskName, Variant
+from pocketvision.report.search_rows import narrowing_sentence
 from pocketvision.report.text import metric_name
+from pocketvision.searching.shrink import run_shrink
+from pocketvision.searching.shrink_config import ShrinkConfig
 from pocketvision.storage import write_atomic
 
 HEADS = {"segment": "LR-ASPP", "detect": "SSDLite"}
@@ -37,7 +42,7 @@ NETWORKS = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """What the command line said. networks: names, or files of weights to fine-tune from. minutes:
-    of each, planning and shipping included.
+    of each, planning and shipping included. narrow: to that share of the latency; None: not at all.
     """
 
     task: TaskName
@@ -45,6 +50,7 @@ class Options:
     networks: tuple[str, ...]
     resolution: int
     minutes: float
+    narrow: float | None
     void: tuple[int, ...]
     seed: int
     work: Path
@@ -76,6 +82,28 @@ def fitted(asked: Options, name: str) -> Artefact:
     return run_fit(config, out, TerminalReporter())
 
 
+def narrowed(asked: Options, begun: Artefact, share: float) -> Artefact:
+    """The same network, narrowed to a share of the latency of its file.
+
+    Raises: GateError: no file of it can be shipped. BudgetError: the minutes are too few.
+    """
+    out = asked.work / asked.task / f"{begun.folder.name}-narrowed"
+    if (out / RECORD).exists():
+        return load(out)
+    (shipped,) = (variant for variant in begun.record.variants if variant.shipped)
+    config = ShrinkConfig(
+        source=str(begun.folder),
+        images=str(asked.data),
+        budget=Budget(latency_ms=share * shipped.latency.median_ms, time_s=60 * asked.minutes),
+        runtime=shipped.runtime,
+        augmentation=Augmentation(),
+        void=asked.void,
+        skip_bad=True,
+        seed=asked.seed,
+    )
+    return run_shrink(config, out, TerminalReporter())
+
+
 def row(record: Record) -> tuple[str, ...]:
     """One network: its score in float and in INT8 on test, and what each file takes."""
     files = {variant.precision: variant for variant in record.variants}
@@ -94,6 +122,8 @@ def row(record: Record) -> tuple[str, ...]:
 
 
 def _name(record: Record) -> str:
+    if record.narrowing is not None:
+        return f"{record.network.name}, narrowed"
     scratch = record.network.start == "from scratch"
     return f"{record.network.name}, {'from scratch' if scratch else 'fine-tuned'}"
 
@@ -140,6 +170,15 @@ def size_lines(records: Sequence[Record]) -> list[str]:
     return table(titles, rows)
 
 
+def narrowing_lines(records: Sequence[Record]) -> list[str]:
+    """A sentence on each narrowing."""
+    lines = []
+    for record in records:
+        if record.narrowing is not None:
+            lines += [narrowing_sentence(record.narrowing), ""]
+    return lines
+
+
 def command(asked: Options) -> str:
     """As it was given, but for paths."""
     names = [name for name in asked.networks if not Path(name).is_file()]
@@ -147,6 +186,7 @@ def command(asked: Options) -> str:
     networks = f"--networks {' '.join(names)} " if names != list(NETWORKS) else ""
     networks += f"--weights {' '.join(['WEIGHTS'] * files)} " if files else ""
     void = f"--void {' '.join(map(str, asked.void))} " if asked.void else ""
+    void += "" if asked.narrow is None else f"--narrow {asked.narrow:g} "
     return (
         f"python recipes/places.py {asked.task} DATA --resolution {asked.resolution} "
         f"--minutes {asked.minutes:g} {networks}{void}--page PAGE"
@@ -175,6 +215,7 @@ def page(asked: Options, records: Sequence[Record], notes: Sequence[str]) -> lis
         "below, with measuring and shipping; more epochs would give more. What INT8 loses is "
         "compared in pairs, image by image.",
         "",
+        *narrowing_lines(records),
         *table(titles, [row(record) for record in records]),
         *size_lines(records),
         f"{CLASS_SCORES[asked.task]} by class, of the file that ships:",
@@ -199,6 +240,7 @@ def options() -> Options:
     parser.add_argument("--weights", nargs="*", default=[], help="files to fine-tune from too")
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--narrow", type=float, help="to that share of each latency, too")
     parser.add_argument("--void", type=int, nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("places-work"))
@@ -218,8 +260,10 @@ def main() -> None:
     records, notes = [], []
     for name in asked.networks:
         try:
-            records.append(fitted(asked, name).record)
-        except GateError as error:
+            records.append((begun := fitted(asked, name)).record)
+            if asked.narrow is not None:
+                records.append(narrowed(asked, begun, asked.narrow).record)
+        except (BudgetError, GateError) as error:
             notes += [f"{Path(name).stem}: {error}", ""]
     write_atomic(asked.page, "\n".join([*page(asked, records, notes), ""]))
 
