@@ -11,7 +11,6 @@ import torch
 from small_runs import QUICK, write_photos
 
 from pocketvision.fitting.artefact import Artefact
-from pocketvision.fitting.pipeline import run_fit
 from pocketvision.measure.latency import LatencyProtocol
 
 BRIEF = LatencyProtocol(rounds=6, min_runs=2, seconds=0.15)
@@ -50,5 +49,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def fitted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     """One small fitted network, for all tests of what is done with one."""
+    # Not above: with it comes torchmetrics, which imports a torchvision that may not be whole.
+    from pocketvision.fitting.pipeline import run_fit
+
     out = tmp_path_factory.mktemp("out") / "fitted"
     return run_fit(replace(QUICK, data=str(photos)), out)

@@ -1,6 +1,7 @@
 """Other implementations as fixtures; where one is absent or broken, its tests skip and say why."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ from other import AbsentError, import_other
 from torch import nn
 
 from pocketvision.models.arch import ArchSpec, Network
+
+with suppress(AbsentError):  # before anything else imports it, as torchmetrics does
+    import_other("torchvision")
 
 
 @pytest.fixture(scope="session")
