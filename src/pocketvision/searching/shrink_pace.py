@@ -72,11 +72,13 @@ def pace_for(
     asked = pace(config.step, config.brief_steps)
     if share_s is None:
         return asked
-    larger = [step for step in LARGER_STEPS if step > config.step and proposals_of(step)]
+    steps = (config.step, *(step for step in LARGER_STEPS if step > config.step))
     fewer = min(config.brief_steps, MIN_BRIEF_STEPS)
     found = asked
     for brief_steps in (config.brief_steps, (config.brief_steps + fewer) // 2, fewer):
-        for step in (config.step, *larger):
+        for step in steps:
+            if step > config.step and not proposals_of(step):
+                continue
             found = pace(step, brief_steps)
             if found.seconds <= share_s:
                 return found
