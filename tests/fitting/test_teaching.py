@@ -55,7 +55,7 @@ def test_teacher_for_another_task_or_of_other_classes_is_refused(
 ) -> None:
     other = next(one for one in SPECS.values() if task_of(one) != task_of(spec))
     folder = saved(other, tmp_path / "other")
-    with pytest.raises(ConfigError, match=r"teacher='.*' is of .*, which is for another task"):
+    with pytest.raises(ConfigError, match=r"teacher='.*' is of .*, which is for another task than"):
         teacher_of(run_of(spec, folder))
     folder = saved(spec, tmp_path / "same")
     with pytest.raises(ConfigError, match="tells other classes apart: red, blue; the images have"):

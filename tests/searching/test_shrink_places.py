@@ -151,6 +151,16 @@ def test_void_is_of_masks_alone(begun: Begun, tmp_path: Path) -> None:
             run_shrink(replace(begun.config, void=(7,)), tmp_path / "out")
 
 
+def test_images_of_other_classes_name_the_way_out(begun: Begun, tmp_path: Path) -> None:
+    is_detector = begun.spec.name.startswith("ssdlite")
+    other = (write_boxes if is_detector else write_masks)(tmp_path / "other")
+    names = ("red", "green") if is_detector else ("ground", "red", "green")
+    (other / "classes.txt").write_text("\n".join(names))
+    way_out = r"apart: give images of these\.$" if is_detector else "with the --void that it was"
+    with pytest.raises(ConfigError, match=way_out):
+        run_shrink(replace(begun.config, images=str(other)), tmp_path / "out")
+
+
 def test_network_without_preprocessing_is_refused(begun: Begun, tmp_path: Path) -> None:
     save(begun.spec.build(seed=0), tmp_path / "bare")
     with pytest.raises(ArtefactError, match="names no preprocessing; give a folder of fit"):

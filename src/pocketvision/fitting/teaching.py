@@ -29,7 +29,9 @@ def teacher_in(folder: str, spec: AnySpec, classes: tuple[str, ...]) -> AnyNetwo
     network, file = load(Path(folder))
     named = f"teacher={folder!r}"
     if task_of(network.spec) != task_of(spec):
-        raise ConfigError(f"{named} is of {network.spec.label}, which is for another task.")
+        raise ConfigError(
+            f"{named} is of {network.spec.label}, which is for another task than {spec.label}."
+        )
     if (file.classes or classes) != classes:
         raise ConfigError(
             f"{named} tells other classes apart: {', '.join(file.classes)}; the images have "

@@ -74,9 +74,10 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
     task = TASKS[task_of(seed.spec)]
     samples = _samples(config, task, reporter)
     if samples.classes != file.classes:
+        void = ", with the --void that it was fitted with" if task.name == "segment" else ""
         raise ConfigError(
             f"images={config.images!r} have the classes {', '.join(samples.classes)}; the network "
-            f"in {config.source} tells {', '.join(file.classes)} apart."
+            f"in {config.source} tells {', '.join(file.classes)} apart: give images of these{void}."
         )
     lessons = _lessons(samples, task, file.preprocessing, config.seed, reporter)
     clock = Clock(config.budget.time_s)
