@@ -10,7 +10,7 @@ pixels, augmented by the same code. What differs:
   loss read back, zero_grad, backward, step, in float32.
 - ours: the settings of `train.trainer` (channels-last, freed memory kept, its optimizer) in the
   loop of plain.
-- train(): what `fit` runs. It also reads the batches from a store, clips gradients, averages the
+- fit(): what `fit` runs. It also reads the batches from a store, clips gradients, averages the
   weights and follows a schedule; the others do none of this.
 Each measurement is a process of its own, all take turns, and the ratio of their medians is what
 counts.
@@ -42,10 +42,12 @@ from pocketvision.measure.device import machine
 from pocketvision.models.create import create_model
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource
+from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.devices import lay_out
 from pocketvision.train.module import build_optimizer
-from pocketvision.train.trainer import train
+from pocketvision.train.trainer import fit
 
 NETWORKS = {  # our name -> timm's
     "mobilenet_v3_small": "mobilenetv3_small_100",
@@ -54,8 +56,8 @@ NETWORKS = {  # our name -> timm's
 }
 RESOLUTION, CLASSES, BATCH = 96, 10, 64
 DROPOUT = 0.2  # before the classifier, as our networks have it
-SECONDS = 4.0  # of steps in one process, but for train()
-STORED = 8 * BATCH  # images that train() draws its batches from
+SECONDS = 4.0  # of steps in one process, but for fit()
+STORED = 8 * BATCH  # images that fit() draws its batches from
 CONFIG = TrainConfig(batch_size=BATCH, epochs=6)
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits (N, K), labels (N,)
@@ -114,7 +116,7 @@ def step_seconds(
 
 
 def train_loop(name: str) -> list[float]:
-    """Seconds between the ends of steps of `train()`; the median passes over the validations."""
+    """Seconds between the ends of steps of `fit()`; the median passes over the validations."""
     network = create_model(name, resolution=RESOLUTION, num_classes=CLASSES, seed=0)
     pre = Preprocessing.for_resolution(RESOLUTION)
     generator = np.random.default_rng(0)
@@ -125,19 +127,21 @@ def train_loop(name: str) -> list[float]:
         stored = StoredPixels(path=path, rows=STORED, shape=(pre.side, pre.side, 3))
         labels = generator.integers(CLASSES, size=STORED)
         few = slice(8)  # one small validation an epoch
-        train(
-            network,
+        course = Course(
             train=PixelSource(pixels=stored, indices=np.arange(STORED), labels=labels),
             val=PixelSource(pixels=stored, indices=np.arange(STORED)[few], labels=labels[few]),
             preprocessing=pre,
             config=CONFIG,
+        )
+        fit(
+            Classification(network, course),
             folder=Path(temporary) / "training",
             on_step=lambda *_: ends.append(time.perf_counter()),
         )
     return np.diff(ends).tolist()
 
 
-LOOPS = {"plain": plain_loop, "timm": timm_loop, "ours": our_loop, "train()": train_loop}
+LOOPS = {"plain": plain_loop, "timm": timm_loop, "ours": our_loop, "fit()": train_loop}
 
 
 def images_per_second(side: str, name: str) -> float:
@@ -161,7 +165,7 @@ def main(names: list[str], turns: int) -> None:
         f"{BATCH}, medians (range) of {turns} turns, load {here.load:.2f}\n"
     )
     print("| network | " + " | ".join(f"{side}, images/s" for side in LOOPS), end="")
-    print(" | ours / plain | ours / timm | train() / plain | train() / timm |")
+    print(" | ours / plain | ours / timm | fit() / plain | fit() / timm |")
     print("|---|" + "---:|" * (len(LOOPS) + 4))
     for name in names:
         speeds: dict[str, list[float]] = {side: [] for side in LOOPS}
@@ -170,7 +174,7 @@ def main(names: list[str], turns: int) -> None:
                 values.append(measured(side, name))
         medians = {side: statistics.median(values) for side, values in speeds.items()}
         cells = [f"{medians[s]:.0f} ({min(v):.0f} to {max(v):.0f})" for s, v in speeds.items()]
-        for side in ("ours", "train()"):
+        for side in ("ours", "fit()"):
             cells += [f"{medians[side] / medians[peer]:.2f}" for peer in ("plain", "timm")]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 

@@ -25,8 +25,10 @@ from pocketvision.intervals import wilson
 from pocketvision.measure.device import machine
 from pocketvision.models import registry
 from pocketvision.train.batches import PixelSource
+from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import train
+from pocketvision.train.course import Course
+from pocketvision.train.trainer import fit
 
 SEEDS = (0, 1, 2)
 RESOLUTION = 32
@@ -52,9 +54,7 @@ def train_once(samples: Samples, folder: Path, *, devices: int, seed: int, epoch
     network = registry.spec(
         "mobilenet_v1", width=0.25, resolution=RESOLUTION, num_classes=len(samples.classes)
     )
-    began = time.monotonic()
-    done = train(
-        network.build(seed=seed),
+    course = Course(
         train=sources["train"],
         val=sources["val"],
         preprocessing=Preprocessing(resolution=RESOLUTION, side=RESOLUTION),
@@ -67,8 +67,9 @@ def train_once(samples: Samples, folder: Path, *, devices: int, seed: int, epoch
             threads=1,
             seed=seed,
         ),
-        folder=folder,
     )
+    began = time.monotonic()
+    done = fit(Classification(network.build(seed=seed), course), folder=folder)
     n = len(sources["val"])
     correct = round(done.epochs[-1].val_score * n)
     return Training(correct=correct, n=n, seconds=time.monotonic() - began)

@@ -44,6 +44,7 @@ from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import fine_tune_briefly
 from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 
 RESOLUTION, HELD_OUT = 96, 256
 PREPROCESSING = Preprocessing.for_resolution(RESOLUTION)
@@ -86,14 +87,14 @@ class Tuner:
     network: Network
 
     def score(self, task: Proposal) -> float:
-        module = Classification(
-            narrow(self.network, task.spec),
+        course = Course(
             train=self.work.train,
             val=self.work.held_out,
             preprocessing=PREPROCESSING,
             config=TrainConfig(learning_rate=1e-3, threads=1),
             teacher=self.network,
         )
+        module = Classification(narrow(self.network, task.spec), course)
         fine_tune_briefly(module, task.steps, key=task.key)
         return module.expected_score()
 

@@ -26,8 +26,10 @@ from pocketvision.fitting.from_files import network_answers
 from pocketvision.models.arch import Network
 from pocketvision.storage import from_json, to_json, write_atomic
 from pocketvision.train.batches import PixelSource
+from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import train
+from pocketvision.train.course import Course
+from pocketvision.train.trainer import fit
 
 PREPROCESSING = Preprocessing(resolution=32, side=32)
 COLOURS = (SOFT, ACCENT, SECOND, THIRD, "#7a3d8f", "#9a7d0a")
@@ -108,14 +110,13 @@ def run_one(contender: Contender, seed: int, samples: Samples, asked: Options) -
     sources = {split: _source(samples, pixels, split) for split in ("train", "val", "test")}
     network = contender.build(seed)
     began = time.monotonic()
-    trained = train(
-        network,
+    course = Course(
         train=sources["train"],
         val=sources["val"],
         preprocessing=PREPROCESSING,
         config=config(asked, seed),
-        folder=folder,
     )
+    trained = fit(Classification(network, course), folder=folder)
     run = Run(
         name=contender.name,
         seed=seed,

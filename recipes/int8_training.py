@@ -14,8 +14,10 @@ from pocketvision.data.stream import open_pixels
 from pocketvision.models import registry
 from pocketvision.models.weights import save
 from pocketvision.train.batches import training_sources
+from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import train
+from pocketvision.train.course import Course
+from pocketvision.train.trainer import fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,7 @@ def trained(name: str, training: Training, data: Path, work: Path, threads: int)
     config = TrainConfig(
         epochs=epochs, warmup_epochs=min(2.0, epochs / 4), accelerator="cpu", threads=threads
     )
-    train(
-        network,
-        train=train_source,
-        val=val_source,
-        preprocessing=pre,
-        config=config,
-        folder=folder / "training",
-        on_step=on_step,
-    )
+    course = Course(train=train_source, val=val_source, preprocessing=pre, config=config)
+    fit(Classification(network, course), folder=folder / "training", on_step=on_step)
     save(network, folder, classes=samples.classes, preprocessing=pre)
     return folder

@@ -43,11 +43,12 @@ from pocketvision.models.arch import Network
 from pocketvision.record import Latency, Prior
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.train.batches import training_sources
-from pocketvision.train.classify import rehearsal
+from pocketvision.train.classify import Classification, rehearsal
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.devices import as_run_here
 from pocketvision.train.pace import faster_threads
-from pocketvision.train.trainer import train
+from pocketvision.train.trainer import fit
 
 NETWORKS = (  # name, multiplier, input side: near 0.25 ms on the machine of the page
     ("mobilenet_v1", 0.5, 48),
@@ -99,13 +100,15 @@ def trained(asked: Options, samples: Samples, candidate: Candidate, latency: Lat
     )
     epochs = asked.epochs or max(1, int(SHARE * 60 * asked.minutes / (rate * len(source))))
     begun = time.monotonic()
+    course = Course(
+        train=source,
+        val=val,
+        preprocessing=pre,
+        config=as_run_here(replace(config, epochs=epochs, warmup_epochs=min(2.0, epochs / 4))),
+    )
     with tempfile.TemporaryDirectory() as folder:
-        result = train(
-            network,
-            train=source,
-            val=val,
-            preprocessing=pre,
-            config=as_run_here(replace(config, epochs=epochs, warmup_epochs=min(2.0, epochs / 4))),
+        result = fit(
+            Classification(network, course),
             folder=Path(folder) / "training",
             deadline=begun + 60 * asked.minutes if asked.minutes else None,
         )

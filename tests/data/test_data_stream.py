@@ -26,8 +26,10 @@ from pocketvision.data.threads import GROUP
 from pocketvision.errors import DataError
 from pocketvision.models import registry
 from pocketvision.train.batches import Batches, PixelSource, epoch_batches
+from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import train
+from pocketvision.train.course import Course
+from pocketvision.train.trainer import fit
 
 SIDE = 32
 
@@ -137,14 +139,13 @@ def test_training_from_the_stream_gives_the_same_weights(
         network = registry.spec("mobilenet_v1", width=0.25, resolution=32, num_classes=2).build(
             seed=0
         )
-        train(
-            network,
+        course = Course(
             train=source(pixels, samples),
             val=source(pixels, samples),
             preprocessing=Preprocessing(resolution=32, side=SIDE),
             config=TrainConfig(epochs=2, batch_size=8, warmup_epochs=1, threads=1),
-            folder=tmp_path / str(number),
         )
+        fit(Classification(network, course), folder=tmp_path / str(number))
         weights.append(network.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 

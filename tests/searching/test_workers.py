@@ -429,14 +429,15 @@ class Tuner:
         from pocketvision.train.brief import fine_tune_briefly
         from pocketvision.train.classify import Classification
         from pocketvision.train.config import TrainConfig
+        from pocketvision.train.course import Course
 
-        module = Classification(
-            self.spec.build(0).eval(),
+        course = Course(
             train=self.source,
             val=self.source,
             preprocessing=self.preprocessing,
             config=TrainConfig(batch_size=16, learning_rate=1e-3, threads=1),
         )
+        module = Classification(self.spec.build(0).eval(), course)
         fine_tune_briefly(module, 6, key=task)
         return module.expected_score()
 

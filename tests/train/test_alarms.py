@@ -22,8 +22,10 @@ from pocketvision.record import Score
 from pocketvision.train import alarms
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource
+from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.trainer import CHECKPOINT, train
+from pocketvision.train.course import Course
+from pocketvision.train.trainer import CHECKPOINT, fit
 
 PRE = Preprocessing(resolution=32, side=32)
 CONFIG = TrainConfig(epochs=4, batch_size=8, warmup_epochs=1, learning_rate=1e-2)
@@ -45,8 +47,9 @@ def network(seed: int = 0) -> Network:
     return registry.spec("mobilenet_v1", width=0.25, resolution=32, num_classes=2).build(seed=seed)
 
 
-def fit(net: Network, source: PixelSource, folder: Path, config: TrainConfig) -> None:
-    train(net, train=source, val=source, preprocessing=PRE, config=config, folder=folder)
+def train(net: Network, source: PixelSource, folder: Path, config: TrainConfig) -> None:
+    course = Course(train=source, val=source, preprocessing=PRE, config=config)
+    fit(Classification(net, course), folder=folder)
 
 
 def score(net: nn.Module, source: PixelSource) -> Score:
@@ -75,9 +78,9 @@ def test_learning_rate_far_too_high_diverges_and_leaves_no_checkpoint_of_it(
 ) -> None:
     wild = replace(CONFIG, learning_rate=100.0, warmup_epochs=0)
     with pytest.raises(Diverged, match=r"The training loss became \S+ at step \d+\."):
-        fit(network(), source, tmp_path, wild)
+        train(network(), source, tmp_path, wild)
     if (tmp_path / CHECKPOINT).exists():
-        fit(network(), source, tmp_path, CONFIG)
+        train(network(), source, tmp_path, CONFIG)
 
 
 def test_rate_is_lowered_to_a_tenth_but_stays_allowed() -> None:
@@ -105,7 +108,7 @@ def test_batch_norms_that_lag_are_named_with_both_figures(
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1e-6
-    fit(net, source, tmp_path, replace(CONFIG, epochs=40))
+    train(net, source, tmp_path, replace(CONFIG, epochs=40))
     running, batch = score(net, source), score(alarms.batch_statistics(net), source)
     alarm = alarms.norm_alarm(running, batch)
     assert alarm is not None
@@ -116,7 +119,7 @@ def test_batch_norms_that_lag_are_named_with_both_figures(
 
 def test_batch_norms_that_kept_up_are_not_named(source: PixelSource, tmp_path: Path) -> None:
     net = network()
-    fit(net, source, tmp_path, replace(CONFIG, epochs=40))
+    train(net, source, tmp_path, replace(CONFIG, epochs=40))
     assert (
         alarms.norm_alarm(score(net, source), score(alarms.batch_statistics(net), source)) is None
     )

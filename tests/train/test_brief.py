@@ -19,6 +19,7 @@ from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import calibrate_norms, expected_accuracy, fine_tune_briefly
 from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.distillation import distilled, divergence
 
 PRE = Preprocessing(resolution=32, side=32)
@@ -46,9 +47,8 @@ def training(
     config: TrainConfig = CONFIG,
     teacher: Network | None = None,
 ) -> Classification:
-    return Classification(
-        network, train=source, val=source, preprocessing=PRE, config=config, teacher=teacher
-    )
+    course = Course(train=source, val=source, preprocessing=PRE, config=config, teacher=teacher)
+    return Classification(network, course)
 
 
 def tuned(source: PixelSource, key: int = 0) -> Network:

@@ -22,6 +22,7 @@ from pocketvision.models import registry
 from pocketvision.models.detector import Detector, ssdlite
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.detect import Detection, ObjectSource, rehearsal
 from pocketvision.train.distillation import divergence_of_objects
 from pocketvision.train.pace import seconds_per_image
@@ -79,15 +80,8 @@ def module_of(config: TrainConfig = CONFIG, teacher: Detector | None = None) -> 
     def judged(found: Sequence[Detections]) -> float:
         return judge.score(list(found)).value
 
-    return Detection(
-        network(),
-        train=source,
-        val=source,
-        preprocessing=PRE,
-        config=config,
-        judged=judged,
-        teacher=teacher,
-    )
+    course = Course(train=source, val=source, preprocessing=PRE, config=config, teacher=teacher)
+    return Detection(network(), course, judged=judged)
 
 
 def test_rectangles_are_found(tmp_path: Path) -> None:

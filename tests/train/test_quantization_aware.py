@@ -28,7 +28,9 @@ from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.runtime import Calibration, FileCard, Int8Config, Pixels
 from pocketvision.train.batches import PixelSource
+from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.distillation import divergence
 from pocketvision.train.fake_quant import fake_quantized, strip
 from pocketvision.train.quantization_aware import (
@@ -37,7 +39,7 @@ from pocketvision.train.quantization_aware import (
     correct_biases,
     train_for_integers,
 )
-from pocketvision.train.trainer import CHECKPOINT, train
+from pocketvision.train.trainer import CHECKPOINT, fit
 from pocketvision.train.watch import METRICS, read_metrics
 
 PRE = Preprocessing(resolution=32, side=32)
@@ -316,7 +318,8 @@ def test_training_for_integers_undoes_most_of_what_quantization_does(
         epochs=6, batch_size=16, learning_rate=1e-2, ema_decay=0.9, augmentation=STILL, threads=1
     )
     network = tiny(10).build(seed=0)
-    train(network, train=seen, val=unseen, preprocessing=PRE, config=config, folder=tmp_path / "a")
+    course = Course(train=seen, val=unseen, preprocessing=PRE, config=config)
+    fit(Classification(network, course), folder=tmp_path / "a")
     hard = spread(network, 24.0)
     pixels = torch.from_numpy(unseen.pixels.take(unseen.indices))
     with torch.no_grad():

@@ -20,6 +20,7 @@ from pocketvision.models.segmenter import Segmenter, lr_aspp
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.brief import fine_tune_briefly
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.pace import seconds_per_image
 from pocketvision.train.segment import MaskSource, Segmentation, pixel_weights, rehearsal
 from pocketvision.train.trainer import fit
@@ -65,9 +66,8 @@ def module_of(
     teacher: Segmenter | None = None,
 ) -> Segmentation:
     source = source or coloured()
-    return Segmentation(
-        network(), train=source, val=source, preprocessing=PRE, config=config, teacher=teacher
-    )
+    course = Course(train=source, val=source, preprocessing=PRE, config=config, teacher=teacher)
+    return Segmentation(network(), course)
 
 
 def test_colours_are_learned(tmp_path: Path) -> None:

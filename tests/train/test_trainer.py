@@ -26,10 +26,11 @@ from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
 from pocketvision.train.classify import Classification, class_weights, rehearsal
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.module import build_optimizer
 from pocketvision.train.processes import raise_as_here
 from pocketvision.train.schedule import Schedule, epochs_in_all
-from pocketvision.train.trainer import CHECKPOINT, TrainResult, train
+from pocketvision.train.trainer import CHECKPOINT, TrainResult, fit
 from pocketvision.train.watch import METRICS, read_metrics
 
 PRE = Preprocessing(resolution=32, side=32)
@@ -61,17 +62,18 @@ def run(
     deadline: float | None = None,
     teacher: Network | None = None,
 ) -> TrainResult:
-    return train(
-        net,
-        train=source,
-        val=source,
-        preprocessing=PRE,
-        config=config,
-        folder=folder,
-        teacher=teacher,
-        on_step=on_step,
-        deadline=deadline,
-    )
+    module = training(net, source, config, teacher)
+    return fit(module, folder=folder, on_step=on_step, deadline=deadline)
+
+
+def training(
+    net: Network,
+    source: PixelSource,
+    config: TrainConfig = CONFIG,
+    teacher: Network | None = None,
+) -> Classification:
+    course = Course(train=source, val=source, preprocessing=PRE, config=config, teacher=teacher)
+    return Classification(net, course)
 
 
 class Interrupted(Exception):
@@ -112,9 +114,7 @@ def test_teacher_is_listened_to_until_the_network_knows_as_much(
     source: PixelSource, tmp_path: Path
 ) -> None:
     teacher = Thirds(network().spec).eval()
-    module = Classification(
-        network(), train=source, val=source, preprocessing=PRE, config=CONFIG, teacher=teacher
-    )
+    module = training(network(), source, teacher=teacher)
     assert not left(module, 0.3)
     assert module.teacher_score == pytest.approx(0.5, abs=0.2)
     images, targets = torch.zeros(2, 3, 32, 32), torch.eye(2)
@@ -124,9 +124,7 @@ def test_teacher_is_listened_to_until_the_network_knows_as_much(
     assert left(module, 0.0)  # for good
     checkpoint: dict[str, Any] = {}
     module.on_save_checkpoint(checkpoint)
-    again = Classification(
-        network(), train=source, val=source, preprocessing=PRE, config=CONFIG, teacher=teacher
-    )
+    again = training(network(), source, teacher=teacher)
     again.on_load_checkpoint(checkpoint)
     assert again.outgrown
 

@@ -25,8 +25,7 @@ from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import Clock, Run
 from pocketvision.fitting.tasks.registry import TASKS
-from pocketvision.fitting.teaching import teacher_of
-from pocketvision.fitting.training import base_config, preprocessing_for
+from pocketvision.fitting.training import base_config, course_of, preprocessing_for
 from pocketvision.progress import counted
 from pocketvision.storage import from_json, sha256_file, to_json
 from pocketvision.train.alarms import Diverged
@@ -289,10 +288,8 @@ def _train_along(run: Run, node: Node, lead: socket.socket) -> Told:
             whole=preprocessing.whole,
         )
     network, _ = run.task.start(run.spec, run.config, Silent())
-    sources = run.task.sources(run.samples, pixels, preprocessing)
-    module = run.task.module(
-        network, run.samples, sources, preprocessing, run.state.train, teacher_of(run)
-    )
+    course = course_of(run, run.state.train, preprocessing, pixels)
+    module = run.task.module(network, run.samples, course)
     with suppress(OSError):  # it is gone, which the next line notices
         lead.sendall(READY)
     told = _news(lead)

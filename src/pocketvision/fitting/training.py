@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from typing import Any
 
 from pocketvision.budget import format_time
 from pocketvision.data.preprocessing import Preprocessing
@@ -28,6 +29,7 @@ from pocketvision.record import Step
 from pocketvision.train.alarms import DIVERGED, Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.checkpoint import read_whole, there_and_whole
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.devices import as_run_here
 from pocketvision.train.pace import faster_threads
 from pocketvision.train.trainer import CHECKPOINT, TrainResult, fit
@@ -245,18 +247,32 @@ def _train(
 ) -> TrainResult:
     config = run.state.train
     assert config is not None
-    sources = run.task.sources(run.samples, pixels, preprocessing)
+    course = course_of(run, config, preprocessing, pixels)
     run.reporter.say(
         f"Training {network.spec.label} {run.state.start}, {config.epochs} epochs of "
-        f"{len(sources[0])} images."
+        f"{len(course.train)} images."
     )
     with run.together(), run.reporter.progress("Training") as advance:
         return fit(
-            run.task.module(network, run.samples, sources, preprocessing, config, teacher_of(run)),
+            run.task.module(network, run.samples, course),
             folder=run.out / TRAINING,
             on_step=saving(advance, lambda: run.save(run.state)),
             deadline=finishing_deadline(run),
         )
+
+
+def course_of(
+    run: Run, config: TrainConfig, preprocessing: Preprocessing, pixels: Pixels
+) -> Course[Any]:
+    """What the network of a run is trained by. Raises: as `teacher_of`."""
+    train, val = run.task.sources(run.samples, pixels, preprocessing)
+    return Course(
+        train=train,
+        val=val,
+        preprocessing=preprocessing,
+        config=config,
+        teacher=teacher_of(run),
+    )
 
 
 def _training_note(run: Run, result: TrainResult) -> str:

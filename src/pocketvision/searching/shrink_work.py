@@ -15,6 +15,7 @@ from pocketvision.models.weights import load
 from pocketvision.train.batches import Source
 from pocketvision.train.brief import fine_tune_briefly
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.module import TaskModule
 
 
@@ -32,9 +33,14 @@ class Lessons:
 
     def of(self, network: AnyNetwork, teacher: AnyNetwork, config: TrainConfig) -> TaskModule:
         """The training of a network, for its task; its val is what judges."""
-        return TASKS[task_of(network.spec)].module(
-            network, self.samples, (self.train, self.held_out), self.preprocessing, config, teacher
+        course = Course(
+            train=self.train,
+            val=self.held_out,
+            preprocessing=self.preprocessing,
+            config=config,
+            teacher=teacher,
         )
+        return TASKS[task_of(network.spec)].module(network, self.samples, course)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

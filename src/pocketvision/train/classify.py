@@ -19,6 +19,7 @@ from pocketvision.train.alarms import check_loss
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import expected_accuracy
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.module import Key, TaskModule
 
 
@@ -28,26 +29,12 @@ class Classification(TaskModule):
     metric: Metric = "top-1"
     network: Network
 
-    def __init__(
-        self,
-        network: Network,
-        *,
-        train: PixelSource,
-        val: PixelSource,
-        preprocessing: Preprocessing,
-        config: TrainConfig,
-        teacher: Network | None = None,
-    ) -> None:
-        super().__init__(
-            network,
-            train=train,
-            val=val,
-            preprocessing=preprocessing,
-            config=config,
-            teacher=teacher,
-        )
+    def __init__(self, network: Network, course: Course[PixelSource]) -> None:
+        super().__init__(network, course)
         self.num_classes = network.spec.num_classes
-        weights = class_weights(train.labels, self.num_classes) if config.class_weights else None
+        weights = None
+        if course.config.class_weights:
+            weights = class_weights(course.train.labels, self.num_classes)
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -114,9 +101,8 @@ def rehearsal(
         indices=np.arange(count),
         labels=generator.integers(0, network.spec.num_classes, count),
     )
-    return Classification(
-        network, train=noise, val=noise, preprocessing=preprocessing, config=config
-    )
+    course = Course(train=noise, val=noise, preprocessing=preprocessing, config=config)
+    return Classification(network, course)
 
 
 def class_weights(labels: Any, num_classes: int) -> Tensor:

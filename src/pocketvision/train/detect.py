@@ -20,6 +20,7 @@ from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Metric
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.distillation import divergence_of_objects
 from pocketvision.train.module import Key, TaskModule
 from pocketvision.train.multibox import multibox_loss, targets_of
@@ -68,25 +69,8 @@ class Detection(TaskModule):
     network: Detector
     anchors: Tensor
 
-    def __init__(
-        self,
-        network: Detector,
-        *,
-        train: ObjectSource,
-        val: ObjectSource,
-        preprocessing: Preprocessing,
-        config: TrainConfig,
-        judged: Judged,
-        teacher: Detector | None = None,
-    ) -> None:
-        super().__init__(
-            network,
-            train=train,
-            val=val,
-            preprocessing=preprocessing,
-            config=config,
-            teacher=teacher,
-        )
+    def __init__(self, network: Detector, course: Course[ObjectSource], *, judged: Judged) -> None:
+        super().__init__(network, course)
         self.judged = judged
         self.register_buffer("anchors", network.spec.anchors(), persistent=False)
         self.found: list[Detections] = []
@@ -176,11 +160,5 @@ def rehearsal(
         objects=objects,
         indices=np.arange(count),
     )
-    return Detection(
-        network,
-        train=noise,
-        val=noise,
-        preprocessing=preprocessing,
-        config=config,
-        judged=lambda found: 0.0,
-    )
+    course = Course(train=noise, val=noise, preprocessing=preprocessing, config=config)
+    return Detection(network, course, judged=lambda found: 0.0)

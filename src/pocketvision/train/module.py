@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Metric
 from pocketvision.train.batches import Batches, Source, epoch_batches, num_batches
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.devices import lay_out
 from pocketvision.train.distillation import distilled, divergence
 from pocketvision.train.schedule import Schedule
@@ -27,38 +27,28 @@ Key = tuple[int, int, int]  # seed, epoch, step: all that chance in a step depen
 
 
 class TaskModule(pl.LightningModule, ABC):
-    """Trains `network` on `train` and scores it on `val` after every epoch.
+    """Trains `network` by `course`, and scores it after every epoch.
 
     Logs train_loss, val_loss and val_score (0..1, in `metric`) once an epoch.
 
-    teacher: in eval mode; its answers are half of what is learned, until the network scores as much
-    on val as it does. divergence: of answers from those of a teacher.
+    divergence: of answers from those of a teacher.
     """
 
     metric: Metric
     outgrows_its_teacher = True
     divergence: Callable[[Any, Any], Tensor] = staticmethod(divergence)
 
-    def __init__(
-        self,
-        network: AnyNetwork,
-        *,
-        train: Source,
-        val: Source,
-        preprocessing: Preprocessing,
-        config: TrainConfig,
-        teacher: AnyNetwork | None = None,
-    ) -> None:
+    def __init__(self, network: AnyNetwork, course: Course[Source]) -> None:
         super().__init__()
         self.network = network
-        self.teacher = (teacher,)  # not part of what is trained, averaged and saved
+        self.teacher = (course.teacher,)  # not part of what is trained, averaged and saved
         self.teacher_score: float | None = None  # on val; None: not known yet
         self.outgrown = False  # the teacher has nothing left to teach
-        self.train_source = train
-        self.val_source = val
-        self.preprocessing = preprocessing
-        self.config = config
-        per_epoch = batches_per_epoch(len(train), config)
+        self.train_source = course.train
+        self.val_source = course.val
+        self.preprocessing = course.preprocessing
+        self.config = config = course.config
+        per_epoch = batches_per_epoch(len(course.train), config)
         self.schedule = Schedule.for_steps(
             config.epochs * per_epoch, warmup=round(config.warmup_epochs * per_epoch)
         )

@@ -26,6 +26,7 @@ from pocketvision.progress import Advance
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.classify import Classification
 from pocketvision.train.config import Accelerator, TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.distillation import divergence
 from pocketvision.train.fake_quant import FakeQuantized, fake_quantized, fold_norms, strip
 from pocketvision.train.threads import cpu_threads
@@ -99,10 +100,10 @@ def train_for_integers(
 
     Labels below 0 are absent, in all images of a source or in none: then the float network's
     answers stand for them, and those of `train` are not part of the loss.
-    folder, on_step, deadline: as `trainer.train` has them; a training that was broken off is
+    folder, on_step, deadline: as `trainer.fit` has them; a training that was broken off is
     continued to the weights an unbroken one has.
     Raises: ConfigError: some images have labels, some have none. Diverged, ArtefactError: as
-    `trainer.train`.
+    `trainer.fit`.
     """
     teacher = copy.deepcopy(network).cpu().eval().requires_grad_(False)
     share = config.label_share if _is_labelled(train) else 0.0
@@ -111,45 +112,33 @@ def train_for_integers(
         train, val = (_answered(source, teacher, preprocessing) for source in (train, val))
         student = fake_quantized(teacher, pixels, preprocessing, weight_bits=config.weight_bits)
         begin_near(student, teacher, eval_batch(pixels, preprocessing))
-    module = _ForIntegers(
-        student.requires_grad_().train(),
-        teacher,
-        pixels,
+    course = Course(
         train=train,
         val=val,
         preprocessing=preprocessing,
-        config=replace(config, label_share=share),
+        config=config.training(),
+        teacher=teacher,
     )
+    module = _ForIntegers(student.requires_grad_().train(), course, pixels, share)
     fit(module, folder=folder, on_step=on_step, deadline=deadline)
     return strip(student)
 
 
 class _ForIntegers(Classification):
-    """Trains `student` to answer as the labels and `teacher` do."""
+    """Trains `student` to answer as its teacher and, for a share of the loss, the labels do.
+
+    pixels: its activations are ranged on.
+    """
 
     outgrows_its_teacher = False  # it is to answer as the float network does
 
     def __init__(
-        self,
-        student: FakeQuantized,
-        teacher: Network,
-        pixels: Tensor,
-        *,
-        train: PixelSource,
-        val: PixelSource,
-        preprocessing: Preprocessing,
-        config: QatConfig,
+        self, student: FakeQuantized, course: Course[PixelSource], pixels: Tensor, share: float
     ) -> None:
-        super().__init__(
-            cast(Network, student),  # it has a specification, and that is what is asked for
-            train=train,
-            val=val,
-            preprocessing=preprocessing,
-            config=config.training(),
-            teacher=teacher,
-        )
+        # It has a specification, and that is what is asked for.
+        super().__init__(cast(Network, student), course)
         self.pixels = pixels
-        self.label_share = config.label_share
+        self.label_share = share
 
     def on_train_epoch_start(self) -> None:
         student = cast(FakeQuantized, self.network)

@@ -20,6 +20,7 @@ from pocketvision.models.segmenter import Segmenter
 from pocketvision.record import Metric
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.module import Key, TaskModule
 from pocketvision.train.threads import cpu_threads
 
@@ -63,26 +64,12 @@ class Segmentation(TaskModule):
     metric: Metric = "mIoU"
     network: Segmenter
 
-    def __init__(
-        self,
-        network: Segmenter,
-        *,
-        train: MaskSource,
-        val: MaskSource,
-        preprocessing: Preprocessing,
-        config: TrainConfig,
-        teacher: Segmenter | None = None,
-    ) -> None:
-        super().__init__(
-            network,
-            train=train,
-            val=val,
-            preprocessing=preprocessing,
-            config=config,
-            teacher=teacher,
-        )
+    def __init__(self, network: Segmenter, course: Course[MaskSource]) -> None:
+        super().__init__(network, course)
         self.num_classes = network.spec.num_classes
-        weights = pixel_weights(train.class_pixels) if config.class_weights else None
+        weights = None
+        if course.config.class_weights:
+            weights = pixel_weights(course.train.class_pixels)
         self.register_buffer("weights", weights, persistent=False)
         self.counts = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
 
@@ -202,4 +189,5 @@ def rehearsal(
         indices=np.arange(count),
         class_pixels=np.stack([np.bincount(mask.ravel(), minlength=classes) for mask in masks]),
     )
-    return Segmentation(network, train=noise, val=noise, preprocessing=preprocessing, config=config)
+    course = Course(train=noise, val=noise, preprocessing=preprocessing, config=config)
+    return Segmentation(network, course)

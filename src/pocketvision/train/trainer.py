@@ -15,15 +15,11 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveragi
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
-from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import require
-from pocketvision.models.arch import Network
 from pocketvision.progress import Advance
 from pocketvision.record import Epoch
 from pocketvision.train.allocator import keep_freed_memory
-from pocketvision.train.batches import PixelSource
 from pocketvision.train.checkpoint import SafeCheckpoints, read_training
-from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.devices import accelerator, cuda_devices, lay_out, precision
 from pocketvision.train.module import TaskModule, batches_per_epoch
@@ -43,39 +39,6 @@ class TrainResult:
     stopped_early: bool
 
 
-def train(
-    network: Network,
-    *,
-    train: PixelSource,
-    val: PixelSource,
-    preprocessing: Preprocessing,
-    config: TrainConfig,
-    folder: Path,
-    teacher: Network | None = None,
-    on_step: Advance | None = None,
-    deadline: float | None = None,
-) -> TrainResult:
-    """Fit `network` in place; afterwards it holds the averaged weights, in eval mode, on the CPU.
-
-    `folder` receives metrics.csv and last.ckpt; a last.ckpt that is already there is continued, to
-    the weights an unbroken training has. `deadline` is a `time.monotonic()` value after which no
-    further step is made. teacher: in eval mode; its answers are half of what is learned, until the
-    network gets as much of val right as it does.
-
-    Raises: Diverged: the loss became NaN, infinite or far too large. ArtefactError: a last.ckpt
-    that is not of a training.
-    """
-    module = Classification(
-        network,
-        train=train,
-        val=val,
-        preprocessing=preprocessing,
-        config=config,
-        teacher=teacher,
-    )
-    return fit(module, folder=folder, on_step=on_step, deadline=deadline)
-
-
 def fit(
     module: TaskModule,
     *,
@@ -83,9 +46,14 @@ def fit(
     on_step: Advance | None = None,
     deadline: float | None = None,
 ) -> TrainResult:
-    """As `train`, for a module of any task; its network is fitted in place.
+    """Fit the network of `module`; it then has the averaged weights, in eval mode, on the CPU.
 
-    Raises: as `train`.
+    `folder` receives metrics.csv and last.ckpt; a last.ckpt that is already there is continued, to
+    the weights an unbroken training has. `deadline` is a `time.monotonic()` value after which no
+    further step is made.
+
+    Raises: Diverged: the loss became NaN, infinite or far too large. ArtefactError: a last.ckpt
+    that is not of a training.
     """
     network, config = module.network, module.config
     folder.mkdir(exist_ok=True)
@@ -106,7 +74,7 @@ def join(module: TaskModule, *, folder: Path, deadline: float | None) -> None:
     All files are written there, and the trained network is there. folder: as there. deadline: None
     if it is there.
 
-    Raises: as `train`.
+    Raises: as `fit`.
     """
     _run(module, folder, _watch(module, folder, None, deadline))
 

@@ -26,9 +26,10 @@ from pocketvision.measure.judge import Answers
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.networks import AnyNetwork, AnySpec
 from pocketvision.record import Metric, TaskName
-from pocketvision.train.batches import PixelSource, Source, training_sources
+from pocketvision.train.batches import PixelSource, training_sources
 from pocketvision.train.classify import Classification, rehearsal
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,23 +78,9 @@ class Classify:
         return training_sources(samples, pixels)
 
     def module(
-        self,
-        network: AnyNetwork,
-        samples: Samples,
-        sources: tuple[Source, Source],
-        preprocessing: Preprocessing,
-        config: TrainConfig,
-        teacher: AnyNetwork | None,
+        self, network: AnyNetwork, samples: Samples, course: Course[PixelSource]
     ) -> Classification:
-        train, val = cast(tuple[PixelSource, PixelSource], sources)
-        return Classification(
-            cast(Network, network),
-            train=train,
-            val=val,
-            preprocessing=preprocessing,
-            config=config,
-            teacher=cast(Network | None, teacher),
-        )
+        return Classification(cast(Network, network), course)
 
     def rehearsal(
         self, network: AnyNetwork, preprocessing: Preprocessing, config: TrainConfig, images: int

@@ -30,8 +30,8 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.detector import Detector, DetectorSpec, ssdlite
 from pocketvision.models.networks import AnyNetwork
 from pocketvision.record import Metric, Score, TaskName
-from pocketvision.train.batches import Source
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.detect import Detection, ObjectSource, rehearsal
 
 
@@ -75,24 +75,10 @@ class Detect(Places):
         return train, val
 
     def module(
-        self,
-        network: AnyNetwork,
-        samples: Samples,
-        sources: tuple[Source, Source],
-        preprocessing: Preprocessing,
-        config: TrainConfig,
-        teacher: AnyNetwork | None,
+        self, network: AnyNetwork, samples: Samples, course: Course[ObjectSource]
     ) -> Detection:
-        train, val = cast(tuple[ObjectSource, ObjectSource], sources)
-        return Detection(
-            cast(Detector, network),
-            train=train,
-            val=val,
-            preprocessing=preprocessing,
-            config=config,
-            judged=Mean(judge=self.judge(samples, val.indices)),
-            teacher=cast(Detector | None, teacher),
-        )
+        judged = Mean(judge=self.judge(samples, course.val.indices))
+        return Detection(cast(Detector, network), course, judged=judged)
 
     def rehearsal(
         self, network: AnyNetwork, preprocessing: Preprocessing, config: TrainConfig, images: int

@@ -26,8 +26,8 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnyNetwork
 from pocketvision.models.segmenter import Segmenter, SegmenterSpec, lr_aspp, r_aspp
 from pocketvision.record import Metric, Score, TaskName
-from pocketvision.train.batches import Source
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.segment import MaskSource, Segmentation, rehearsal
 
 STRIDES = (16, 32)  # of the last map; the second where a backbone cannot be dilated
@@ -83,23 +83,9 @@ class Segment(Places):
         return train, val
 
     def module(
-        self,
-        network: AnyNetwork,
-        samples: Samples,
-        sources: tuple[Source, Source],
-        preprocessing: Preprocessing,
-        config: TrainConfig,
-        teacher: AnyNetwork | None,
+        self, network: AnyNetwork, samples: Samples, course: Course[MaskSource]
     ) -> Segmentation:
-        train, val = cast(tuple[MaskSource, MaskSource], sources)
-        return Segmentation(
-            cast(Segmenter, network),
-            train=train,
-            val=val,
-            preprocessing=preprocessing,
-            config=config,
-            teacher=cast(Segmenter | None, teacher),
-        )
+        return Segmentation(cast(Segmenter, network), course)
 
     def rehearsal(
         self, network: AnyNetwork, preprocessing: Preprocessing, config: TrainConfig, images: int

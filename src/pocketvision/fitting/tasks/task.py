@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from pocketvision.record import (
 from pocketvision.runtimes.runtime import Session
 from pocketvision.train.batches import Source
 from pocketvision.train.config import TrainConfig
+from pocketvision.train.course import Course
 from pocketvision.train.module import TaskModule
 
 Open = Callable[[], Session]
@@ -123,16 +124,8 @@ class Task(Protocol):
         """Train and val, with what is learned of them."""
         ...
 
-    def module(
-        self,
-        network: AnyNetwork,
-        samples: Samples,
-        sources: tuple[Source, Source],
-        preprocessing: Preprocessing,
-        config: TrainConfig,
-        teacher: AnyNetwork | None,
-    ) -> TaskModule:
-        """The training of a network."""
+    def module(self, network: AnyNetwork, samples: Samples, course: Course[Any]) -> TaskModule:
+        """The training of a network; course: of what `sources` gave."""
         ...
 
     def rehearsal(
