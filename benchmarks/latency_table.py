@@ -1,9 +1,12 @@
 """How well a table of blocks foretells whole networks: 20 random members of a search space.
 
     python benchmarks/latency_table.py                  # with the openvino extra
+    python benchmarks/latency_table.py --task segment --resolution 256 --precision f32
 
 Each block is timed inside a small network (see `measure/table.py`), each member as a whole; sums
-are scaled by the other members alone. Beside it, what multiply-accumulates foretell.
+are scaled by the other members alone. Beside it, what multiply-accumulates foretell. Segmenters and
+detectors, for which there is no space, are random narrower forms of the usual head on the backbone
+that the space is named for, as NetAdapt makes them.
 """
 
 from __future__ import annotations
@@ -16,24 +19,42 @@ from dataclasses import replace
 
 import numpy as np
 
+from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.measure.count import count
 from pocketvision.measure.device import machine
 from pocketvision.measure.local_table import LocalTable
 from pocketvision.measure.table import check_table, rank_correlation
-from pocketvision.models.arch import ArchSpec
+from pocketvision.models.networks import AnySpec
 from pocketvision.models.spaces import SPACES
-from pocketvision.record import Precision
+from pocketvision.models.widths import groups_of, narrower, widths_of
+from pocketvision.record import Precision, TaskName
 from pocketvision.runtimes.registry import installed_runtimes
 
 MEMBERS = 20
+MULTIPLE = 8  # of channels
+BACKBONES = {"v3_large": "mobilenet_v3_large", "v3_small": "mobilenet_v3_small"}
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "int8")
 
 
-def members(space_name: str, resolution: int, seed: int) -> list[ArchSpec]:
+def members(task: TaskName, space_name: str, resolution: int, seed: int) -> list[AnySpec]:
     """Drawn at random, of 10 classes."""
-    space = replace(SPACES[space_name], resolutions=(resolution,))
     generator = random.Random(seed)
-    return [space.spec(space.sample(generator), 10) for _ in range(MEMBERS)]
+    if task == "classify":
+        space = replace(SPACES[space_name], resolutions=(resolution,))
+        return [space.spec(space.sample(generator), 10) for _ in range(MEMBERS)]
+    backbone = TASKS[task].backbone(BACKBONES[space_name], 1.0, resolution)
+    widest = TASKS[task].network(backbone, 10, None)
+    return [narrowed(widest, generator) for _ in range(MEMBERS)]
+
+
+def narrowed(spec: AnySpec, generator: random.Random) -> AnySpec:
+    """About half of its widths drawn anew, as multiples of 8."""
+    for name in [group.name for group in groups_of(spec)]:
+        group = next(group for group in groups_of(spec) if group.name == name)
+        widths = widths_of(spec, group, MULTIPLE)
+        if widths and generator.random() < 0.5:
+            spec = narrower(spec, group, generator.choice(widths))
+    return spec
 
 
 def shown(correlation: float | None) -> str:
@@ -42,8 +63,10 @@ def shown(correlation: float | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--space", default="v3_large", choices=sorted(SPACES))
+    parser.add_argument("--task", default="classify", choices=sorted(TASKS))
+    parser.add_argument("--space", default="v3_large", choices=sorted(BACKBONES))
     parser.add_argument("--resolution", type=int, nargs="+", default=[96, 224])
+    parser.add_argument("--precision", nargs="+", default=PRECISIONS, choices=PRECISIONS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -51,7 +74,8 @@ def main() -> None:
     versions = ", ".join(f"{name} {version}" for name, version in here.versions.items())
     print(
         f"{here.cpu}, {here.cores} cores, threads: {asked.threads}, {here.system}, {versions}; "
-        f"{MEMBERS} members of {asked.space}, seed {asked.seed}, load {here.load:.2f}\n"
+        f"{asked.task}, {MEMBERS} members of {asked.space}, seed {asked.seed}, load "
+        f"{here.load:.2f}\n"
     )
     print(
         "| px | runtime | precision | members, ms | blocks | median error | worst | rank "
@@ -59,10 +83,10 @@ def main() -> None:
     )
     print("|---:|---|---|---|---:|---:|---:|---:|---:|")
     for resolution in asked.resolution:
-        specs = members(asked.space, resolution, asked.seed)
+        specs = members(asked.task, asked.space, resolution, asked.seed)
         macs = np.array([float(count(spec).macs) for spec in specs])
         for runtime in installed_runtimes():
-            for precision in (p for p in PRECISIONS if p in runtime.precisions):
+            for precision in (p for p in asked.precision if p in runtime.precisions):
                 with tempfile.TemporaryDirectory() as folder:  # nothing timed before
                     os.environ["POCKETVISION_CACHE"] = folder
                     local = LocalTable(runtime, precision, asked.threads)

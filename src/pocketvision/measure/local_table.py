@@ -110,7 +110,7 @@ class LocalTable:
             dense=tuple(timed for timed in table.dense if timed.network in places),
         )
 
-    def check(self, specs: Sequence[ArchSpec], progress: Progress | None = None) -> None:
+    def check(self, specs: Sequence[AnySpec], progress: Progress | None = None) -> None:
         """Time these whole networks and their blocks; from then on they set the scale, too."""
         self.ensure(specs)
         known = {timed.network for timed in self.sums.table.wholes}
