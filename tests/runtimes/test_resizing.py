@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from pocketvision.runtimes.graph import copied
+from pocketvision.runtimes.onnxruntime_maps import rows_by_products
 from pocketvision.runtimes.resizing import classes_last, factor_to, fix_scales
 
 
@@ -83,3 +85,38 @@ def test_other_graphs_stay() -> None:
     fix_scales(model)
     classes_last(model)
     assert model.SerializeToString() == before
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(2, 5), st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), st.integers(0, 9)
+)
+def test_rows_by_products_are_those_of_a_resize(
+    classes: int, before: int, factor: int, images: int, seed: int
+) -> None:
+    model = as_exported(classes, before, factor * before)
+    fix_scales(model)
+    classes_last(model)
+    logits = np.random.default_rng(seed).standard_normal((images, classes, before, before))
+    expected, enlarged = enlarged_by(model, logits.astype(np.float32))
+    assert rows_by_products(model) == (factor % 2 == 0)
+    onnx.checker.check_model(model, full_check=True)
+    found, _ = enlarged_by(model, logits.astype(np.float32))
+    best = np.take_along_axis(enlarged, found[..., None].astype(np.int64), 3)[..., 0]
+    assert found.shape == expected.shape
+    assert np.allclose(best, enlarged.max(3), atol=1e-5)  # where two are alike, either is right
+    assert rows_by_products(model) == 0
+
+
+def enlarged_by(model: onnx.ModelProto, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes, and what goes into the ArgMax."""
+    seen = copied(model)
+    (argmax,) = (node for node in seen.graph.node if node.op_type == "ArgMax")
+    seen.graph.output.append(
+        helper.make_tensor_value_info(argmax.input[0], TensorProto.FLOAT, None)
+    )
+    session = onnxruntime.InferenceSession(
+        seen.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    classes, enlarged = session.run(None, {"logits": logits})
+    return classes, enlarged

@@ -24,6 +24,7 @@ from pocketvision.runtimes.onnxfile import (
     read_model,
     write_model,
 )
+from pocketvision.runtimes.onnxruntime_maps import rows_by_products
 from pocketvision.runtimes.onnxsession import (
     LOAD_ERRORS,
     first_line,
@@ -62,12 +63,14 @@ class OnnxRuntime:
         return (path,)
 
     def convert(self, float_onnx: Path, target: Path) -> None:
-        read_model(float_onnx)
-        write_atomic(target, float_onnx.read_bytes())
+        model = read_model(float_onnx)
+        rows_by_products(model)
+        write_atomic(target, model.SerializeToString(deterministic=True))
 
     def compress_weights(self, float_onnx: Path, target: Path) -> None:
         model = read_model(float_onnx)
         store_weights_in_bytes(model)
+        rows_by_products(model)
         write_model(model, target)
 
     def quantize(self, float_onnx: Path, target: Path, calibration: Calibration) -> None:
@@ -76,8 +79,9 @@ class OnnxRuntime:
         check_shape("calibration pixels", calibration.pixels.shape, (None, *_image_shape(source)))
         area = calibration.pixels.shape[1] * calibration.pixels.shape[2]
         batches = in_batches(calibration.pixels, BATCH_PIXELS // area)
-        found = static_int8(float_onnx, target.parent, batches, calibration.config)
-        write_model(found.file, target)
+        model = static_int8(float_onnx, target.parent, batches, calibration.config).file
+        rows_by_products(model)
+        write_model(model, target)
 
     def session(self, path: Path, precision: Precision, threads: int) -> OnnxSession:
         choice("precision", precision, self.precisions)
