@@ -21,7 +21,13 @@ from pocketvision.record import Latency
 from pocketvision.searching import search_networks
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.search_config import SearchConfig
-from pocketvision.searching.search_networks import RESERVE_S, Planned, Planner, chosen_space
+from pocketvision.searching.search_networks import (
+    RESERVE_S,
+    Planned,
+    Planner,
+    chosen_space,
+    idle_limit,
+)
 from pocketvision.searching.search_plan import AMPLE_EPOCHS, GOOD_EPOCHS, SUPERNET_SHARE
 
 STEPS = 10  # of an epoch
@@ -119,6 +125,18 @@ def test_where_no_published_accuracy_is_near_the_most_work_within_the_budget_is_
     space, base = chosen(CONFIG, None, [best, busier])
     assert base == busier
     assert (space.name, space.widths, space.resolutions) == ("v3_small", (1.0,), (64,))
+
+
+@pytest.mark.parametrize(("latency_ms", "idle"), [(5.0, True), (1.5, False)])
+def test_latency_that_rules_no_member_out_is_said(latency_ms: float, idle: bool) -> None:
+    space = replace(V3_SMALL, widths=(0.35,), resolutions=(64,))
+    most = count(space.spec(space.largest(), 2)).macs
+    table: Any = SimpleNamespace(latency_ms=lambda spec: 2.0 * count(spec).macs / most)
+    config = replace(CONFIG, budget=Budget(latency_ms=latency_ms))
+    said = idle_limit(config, space, 2, table)
+    assert bool(said) == idle
+    if idle:
+        assert said.startswith("Even the largest member of v3_small takes only about 2 ms of 5 ms")
 
 
 def test_steps_that_were_asked_for_are_made_in_the_best_space() -> None:

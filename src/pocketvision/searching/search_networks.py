@@ -290,3 +290,15 @@ def time_blocks(
     ratios = {spec: table.timed_whole(spec).median_ms / table.latency_ms(spec) for spec in drawn}
     middle = sorted(drawn, key=lambda spec: ratios[spec])[SCALED_BY // 2]
     table.meet(middle, table.timed_whole(middle))
+
+
+def idle_limit(config: SearchConfig, space: SearchSpace, classes: int, table: Table) -> str:
+    """That the latency asked for rules no member out, and what to do; empty where it does."""
+    largest_ms = table.latency_ms(space.spec(space.largest(), classes))
+    if largest_ms > target_of(config, table):
+        return ""
+    return (
+        f"Even the largest member of {space.name} takes only about {format_latency(largest_ms)} of "
+        f"{format_latency(config.latency_ms)}: with a lower --latency the search has something to "
+        "weigh, with more --time it may be in a larger space."
+    )

@@ -36,6 +36,7 @@ from pocketvision.searching.search_networks import (
     Planner,
     Table,
     chosen_space,
+    idle_limit,
     own_space,
     published_network,
     target_of,
@@ -259,6 +260,8 @@ def _begin(planner: Planner, out: Path) -> Searching:
     plan_of(config, len(images.train), pace, arms=arms, arm_s=arm_s, finish_s=finish_s)
     with stopwatch() as seconds:
         time_blocks(config, space, classes, table, reporter)
+    if idle := idle_limit(config, space, classes, table):
+        reporter.say(idle)
     planned = plan_of(
         config,
         len(images.train),
