@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import QUICK, write_photos
+from small_runs import LEARNED, write_photos
 
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.measure.latency import LatencyProtocol
@@ -53,4 +53,4 @@ def fitted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     from pocketvision.fitting.pipeline import run_fit
 
     out = tmp_path_factory.mktemp("out") / "fitted"
-    return run_fit(replace(QUICK, data=str(photos)), out)
+    return run_fit(replace(LEARNED, data=str(photos)), out)

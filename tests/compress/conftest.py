@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from quick import export_quickly
 from torch import nn
 
 from pocketvision.compress.ladder import Subject
@@ -14,7 +15,6 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import normalise
 from pocketvision.measure.accuracy import LabelJudge
 from pocketvision.models.registry import spec
-from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.runtime import FileCard, Pixels
 
@@ -46,7 +46,7 @@ def subject(pixels: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Subject
             parameter.mul_(30)
     path = tmp_path_factory.mktemp("float") / "float.onnx"
     card = FileCard(name="small", classes=("a", "b", "c", "d"), preprocessing=pre)
-    export_onnx(network.eval(), path, card)
+    export_quickly(network.eval(), path, card)
     answers = OnnxRuntime().session(path, "f32", 1).run(pixels).argmax(1)
     return Subject(
         float_onnx=path,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from mortal import Killed, Reaper
+from quick import export_quickly
 from small_runs import QUICK, Told, write_photos
 
 from pocketvision.errors import ArtefactError, ConfigError
@@ -21,7 +22,6 @@ from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.models.arch import Network
 from pocketvision.record import Latency
-from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import FileCard
 from pocketvision.storage import to_json, write_atomic
@@ -47,7 +47,7 @@ class Counted:
     def export(self, network: Network, path: Path, card: FileCard) -> None:
         """The same network gives the same file, so it is exported once."""
         if not self.exported.exists():
-            export_onnx(network, self.exported, card)
+            export_quickly(network, self.exported, card)
         write_atomic(path, self.exported.read_bytes())
 
     def latencies(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from quick import export_quickly
 from small_runs import QUICK, Told
 
 from pocketvision.budget import Budget
@@ -21,7 +22,7 @@ from pocketvision.measure import untrained
 from pocketvision.measure.memory import can_measure_memory
 from pocketvision.models import registry
 from pocketvision.record import Record
-from pocketvision.runtimes.export import at_resolution, export_onnx
+from pocketvision.runtimes.export import at_resolution
 from pocketvision.runtimes.onnxfile import write_model
 from pocketvision.runtimes.registry import installed_runtimes
 from pocketvision.runtimes.runtime import Runtime
@@ -35,7 +36,7 @@ SMALL = registry.spec("mobilenet_v1", width=0.25, resolution=32, num_classes=2)
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "float.onnx"
-    export_onnx(untrained.stand_in(SMALL), path, untrained.untrained_card(SMALL))
+    export_quickly(untrained.stand_in(SMALL), path, untrained.untrained_card(SMALL))
     return path
 
 

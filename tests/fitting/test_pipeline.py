@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from small_runs import QUICK, Told, write_photos
+from small_runs import LEARNED, QUICK, Told, write_photos
 
 from pocketvision.budget import Budget
 from pocketvision.data.stream import open_pixels
@@ -69,7 +69,7 @@ def test_record_matches_the_files(fitted: Artefact) -> None:
         "measure",
         "verify",
     ]
-    assert len(record.epochs) == QUICK.epochs
+    assert len(record.epochs) == LEARNED.epochs
     assert sum(variant.shipped for variant in record.variants) == 1
     assert record.verification[-1].subject == "shipped"
 
@@ -194,7 +194,7 @@ def test_folder_of_someone_else_is_left_alone(photos: Path, tmp_path: Path) -> N
 def test_interrupted_run_goes_on_and_reuses_what_it_has(
     photos: Path, fitted: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, config = tmp_path / "out", replace(QUICK, data=str(photos))
+    out, config = tmp_path / "out", replace(LEARNED, data=str(photos))
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from quick import export_quickly
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.measure.profile import layer_times, profile_layers
 from pocketvision.models.registry import spec
-from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.profiling import WARMUP_RUNS, _from_events
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import FileCard, OperatorRuns, Runtime
@@ -24,7 +24,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         preprocessing=Preprocessing.for_resolution(32),
     )
     path = tmp_path_factory.mktemp("exported") / "float.onnx"
-    export_onnx(network, path, card)
+    export_quickly(network, path, card)
     return path
 
 

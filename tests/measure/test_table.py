@@ -159,7 +159,8 @@ def test_narrowed_networks_are_of_the_forms_of_their_widths(name: str) -> None:
     table = LatencyTable(table_of(specs))
     for spec in specs:
         for group in width_groups(spec):
-            for width in allowed(spec, group, 8):
+            widths = allowed(spec, group, 8)
+            for width in {*widths[::4], *widths[-1:]}:
                 assert table.latency_ms(resized(spec, group, width)) > 0
         assert table.latency_ms(narrowest(spec)) > 0
 

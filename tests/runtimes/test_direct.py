@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -65,7 +66,9 @@ def check(spec: AnySpec, folder: Path) -> None:
     images = (torch.from_numpy(pixels) - torch.tensor(pre.mean)) / torch.tensor(pre.std)
     expected = answering(network)(images.permute(0, 3, 1, 2).contiguous())
     raw, answers = (expected, expected) if isinstance(expected, torch.Tensor) else expected
-    found = whole(read_model(folder / "n.onnx"), OUTPUT, [pixels])
+    model = read_model(folder / "n.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    found = whole(model, OUTPUT, [pixels])
     np.testing.assert_allclose(found, raw.numpy(), rtol=0, atol=1e-4 * float(raw.abs().max()))
     told = get_runtime("onnxruntime").session(folder / "n.onnx", "f32", 1).run(pixels)
     assert (np.abs(told - answers.numpy()) <= 1e-4 * float(answers.abs().max())).mean() > 0.999

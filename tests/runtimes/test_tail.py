@@ -41,7 +41,15 @@ def small(kind: str) -> AnyNetwork:
     return specs[kind].build(seed=0).eval()
 
 
-@pytest.fixture(scope="module", params=["lr_aspp", "r_aspp", "ssdlite", "classifier"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "lr_aspp",
+        "ssdlite",
+        pytest.param("r_aspp", marks=pytest.mark.slow),
+        pytest.param("classifier", marks=pytest.mark.slow),
+    ],
+)
 def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[AnyNetwork, Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from quick import export_quickly
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -18,7 +19,6 @@ from pocketvision.data.transforms import eval_batch
 from pocketvision.errors import ConfigError
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
-from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.graph import Graph
 from pocketvision.runtimes.int8.static import static_int8
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
@@ -149,7 +149,7 @@ def test_roundings_are_where_the_integer_graph_has_them(
     """In the first blocks; later ones are like them."""
     network = build(name, 5)
     card = FileCard(name=name, preprocessing=PRE)
-    export_onnx(network, tmp_path / "float.onnx", card)
+    export_quickly(network, tmp_path / "float.onnx", card)
     batches = [pixels[:2].numpy()]
     graph = Graph(static_int8(tmp_path / "float.onnx", tmp_path, batches, PLAIN_INT8).model)
     quantizers = [
@@ -267,6 +267,6 @@ def test_stripped_network_is_plain_and_holds_the_integers(
     for name, layer in layers(plain).items():
         torch.testing.assert_close(layers(again)[name].weight, layer.weight, rtol=1e-5, atol=0)
     card = FileCard(name="stripped", preprocessing=PRE)
-    export_onnx(plain, tmp_path / "model.onnx", card)
+    export_quickly(plain, tmp_path / "model.onnx", card)
     logits = OnnxRuntime().session(tmp_path / "model.onnx", "f32", 1).run(pixels.numpy())
     np.testing.assert_allclose(logits, plain(images).numpy(), rtol=1e-3, atol=1e-4)

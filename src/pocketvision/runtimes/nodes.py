@@ -37,6 +37,7 @@ class NodeWriter:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.named: set[str] = set()  # constants
         self.names: dict[int, str] = {}  # of the tensor that an operation gives
         self.sizes: dict[str, Size] = {}
 
@@ -199,7 +200,9 @@ class NodeWriter:
         self.nodes.append(helper.make_node(operator, inputs, [output], name, **attributes))
 
     def constant(self, name: str, values: NDArray[np.generic] | np.generic) -> str:
-        self.constants.append(numpy_helper.from_array(np.asarray(values), name))
+        if name not in self.named:  # CBAM has layers that are used twice
+            self.constants.append(numpy_helper.from_array(np.asarray(values), name))
+            self.named.add(name)
         return name
 
 
