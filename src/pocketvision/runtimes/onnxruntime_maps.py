@@ -8,28 +8,31 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from pocketvision.runtimes.graph import Graph, copied, tensor_shapes
+from pocketvision.runtimes.onnxfile import drop_unused_constants
 
 ROWS = 1  # the axis of rows in NHWC
 
 
-def rows_by_products(model: onnx.ModelProto) -> int:
-    """Enlarge columns by Resize and rows by MatMul where an ArgMax follows; returns how many.
+def rows_by_products(model: onnx.ModelProto) -> bool:
+    """Enlarge columns by Resize and rows by MatMul where an ArgMax follows; whether it does.
 
     In place, for what `resizing.classes_last` wrote with a whole, even factor. ONNX Runtime 1.32
-    interpolates a pixel at a time, of four; the `factor` rows between two of the small map are one
-    product of their weights with these two, which takes a third of the time.
+    interpolates pixel by pixel, of four each; the `factor` rows between two of the small map are
+    one product of their weights with these two, which takes half the time.
     """
-    graph, changed = Graph(model), 0
-    resizes = [_enlarged(graph, node) for node in graph.proto.node]
-    shapes = tensor_shapes(model) if any(resizes) else {}
-    for resize in filter(None, resizes):
-        rows, height = (shapes[name][ROWS] for name in (resize.input[0], resize.output[0]))
-        factor, odd = divmod(height, rows)
-        if odd or factor < 2 or factor % 2:
-            continue
-        _split(graph, resize, rows, factor, shapes[resize.output[0]][2:])
-        changed += 1
-    return changed
+    graph = Graph(model)
+    resizes = (_enlarged(graph, node) for node in graph.proto.node)
+    resize = next((found for found in resizes if found is not None), None)
+    if resize is None:
+        return False
+    shapes = tensor_shapes(model)
+    rows, height = (shapes[name][ROWS] for name in (resize.input[0], resize.output[0]))
+    factor, left = divmod(height, rows)
+    if left or factor % 2:
+        return False
+    _split(graph, resize, rows, factor, shapes[resize.output[0]][ROWS + 1 :])
+    drop_unused_constants(model.graph)  # the factors that it had
+    return True
 
 
 def _enlarged(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
