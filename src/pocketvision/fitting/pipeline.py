@@ -5,12 +5,15 @@ No step goes back up, each writes its result atomically, and run.json says how f
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from time import sleep
 from typing import Literal
 
 from pocketvision.budget import (
     Budget,
     format_latency,
+    format_time,
     parse_latency,
     parse_memory,
     parse_size,
@@ -36,8 +39,11 @@ from pocketvision.fitting.training import (
     time_for_another,
 )
 from pocketvision.fitting.variants import build_variants, forget_latencies
-from pocketvision.record import TaskName
+from pocketvision.record import Latency, TaskName
 from pocketvision.train.nodes import this_node
+
+PAUSES_S = (15.0, 30.0, 60.0)  # before what was too noisy is measured again
+LATE = 1.1  # of the time given: how far such a pause may lead
 
 
 def fit(
@@ -145,6 +151,7 @@ def run_fit(
 
 def _work(run: Run) -> Artefact:
     """Train, gate and ship the ranked networks in turn until one holds."""
+    pauses = iter(PAUSES_S)
     while True:
         network = run_training(run)
         built = build_variants(run, network)
@@ -156,11 +163,8 @@ def _work(run: Run) -> Artefact:
         reason = missed_sentence(run.spec.label, built, budget, run.config.max_drop_points, table)
         if noisy := undecided(built, budget):
             forget_latencies(run)
-            raise NoisyError(
-                f"The machine is too noisy to say whether {run.spec.label} meets {budget}: between "
-                f"{format_latency(noisy.low_ms)} and {format_latency(noisy.high_ms)}. Stop other "
-                f"programs and run the same command again; it goes on from here."
-            )
+            _wait_for_quiet(run, noisy, next(pauses, None))
+            continue
         if not _next_candidate(run):
             finish_missed(run, network, built, reason)
             raise GateError(
@@ -169,6 +173,25 @@ def _work(run: Run) -> Artefact:
                 f"{run.out} to keep what it learned."
             )
         run.reporter.say(f"{reason} Going on with {run.spec.label}.")
+
+
+def _wait_for_quiet(run: Run, noisy: Latency, pause_s: float | None) -> None:
+    """Sleep before the files are measured again.
+
+    Raises: NoisyError: pause_s is None, or the pause would lead too far beyond the time.
+    """
+    sentence = (
+        f"The machine is too noisy to say whether {run.spec.label} meets {run.config.budget}: "
+        f"between {format_latency(noisy.low_ms)} and {format_latency(noisy.high_ms)}."
+    )
+    measuring_s = [step.seconds for step in run.state.steps if step.name == "measure"][-1]
+    limit_s = math.inf if run.clock.limit_s is None else LATE * run.clock.limit_s
+    if pause_s is None or run.clock.spent_s + pause_s + measuring_s > limit_s:
+        raise NoisyError(
+            f"{sentence} Stop other programs and run the same command again; it goes on from here."
+        )
+    run.reporter.say(f"{sentence} Measuring again in {format_time(pause_s)}.")
+    sleep(pause_s)
 
 
 def _next_candidate(run: Run) -> bool:

@@ -18,7 +18,7 @@ def rows_by_products(model: onnx.ModelProto) -> bool:
 
     In place, for what `resizing.classes_last` wrote with a whole, even factor. ONNX Runtime 1.32
     interpolates pixel by pixel, of four each; the `factor` rows between two of the small map are
-    one product of their weights with these two, which takes half the time.
+    one product of their weights with these two.
     """
     graph = Graph(model)
     resizes = (_enlarged(graph, node) for node in graph.proto.node)
