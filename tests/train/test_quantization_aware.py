@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pocketvision.compress.ladder import TRAINED_FOR
+from pocketvision.cpu import cpu
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import StoredPixels
 from pocketvision.data.transforms import Augmentation, eval_batch
@@ -331,7 +332,14 @@ def test_training_for_integers_undoes_most_of_what_quantization_does(
         train=seen,
         val=unseen,
         preprocessing=PRE,
-        config=replace(CONFIG, epochs=6, batch_size=16, learning_rate=3e-3, calibration_images=64),
+        config=replace(
+            CONFIG,
+            epochs=6,
+            batch_size=16,
+            learning_rate=3e-3,
+            calibration_images=64,
+            weight_bits=cpu().weight_bits,
+        ),
         folder=tmp_path / "b",
     )
     after = (answers(trained, TRAINED_FOR) == wanted).mean()
