@@ -50,7 +50,7 @@ def write_directly(network: AnyNetwork, path: Path, card: FileCard) -> None:
         "main_graph",
         [_value(INPUT, TensorProto.UINT8, (BATCH, resolution, resolution, channels))],
         outputs,
-        writer.constants,
+        list(writer.constants.values()),
     )
     opsets = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)

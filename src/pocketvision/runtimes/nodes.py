@@ -36,8 +36,7 @@ class NodeWriter:
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-        self.named: set[str] = set()  # constants
+        self.constants: dict[str, onnx.TensorProto] = {}
         self.names: dict[int, str] = {}  # of the tensor that an operation gives
         self.sizes: dict[str, Size] = {}
 
@@ -190,8 +189,6 @@ class NodeWriter:
     def order(self, channels: int, groups: int) -> str:
         """The constant that a shuffle takes; units of the same width share one."""
         name = f"order_{channels}_{groups}"
-        if any(constant.name == name for constant in self.constants):
-            return name
         places = np.arange(channels, dtype=np.int64)
         return self.constant(name, places.reshape(groups, -1).T.flatten())
 
@@ -200,9 +197,9 @@ class NodeWriter:
         self.nodes.append(helper.make_node(operator, inputs, [output], name, **attributes))
 
     def constant(self, name: str, values: NDArray[np.generic] | np.generic) -> str:
-        if name not in self.named:  # CBAM has layers that are used twice
-            self.constants.append(numpy_helper.from_array(np.asarray(values), name))
-            self.named.add(name)
+        """Store `values`, once, under a name: shuffles share orders, CBAM uses layers twice."""
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.asarray(values), name)
         return name
 
 
