@@ -29,7 +29,7 @@ from pocketvision.fitting.workload import workload_of
 from pocketvision.measure import accuracy, latency
 from pocketvision.measure.accuracy import LabelJudge, Logits
 from pocketvision.models.weights import load_classifier
-from pocketvision.record import Comparison, Record, Tried
+from pocketvision.record import Comparison, Latency, Record, Tried
 from pocketvision.runtimes.onnxfile import metadata
 from pocketvision.storage import from_json, sha256_file
 
@@ -457,9 +457,9 @@ def test_options_beside_weights_must_agree_with_them(
         run_fit(config, tmp_path / "out")
 
 
-def too_noisy(*args: object, **named: object) -> object:
+def too_noisy(*args: Any, **named: Any) -> dict[str, Latency]:
     """What measuring says on a machine that others use."""
-    found = latency.measure_latency(*args, **named)  # type: ignore[arg-type]
+    found = latency.measure_latency(*args, **named)
     return {
         name: replace(one, low_ms=1.0, median_ms=150.0, high_ms=900.0, noise="spread")
         for name, one in found.items()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from courses import classification
 from torch import nn
 
 from pocketvision.data.preprocessing import Preprocessing
@@ -22,9 +23,7 @@ from pocketvision.record import Score
 from pocketvision.train import alarms
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource
-from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.course import Course
 from pocketvision.train.trainer import CHECKPOINT, fit
 
 PRE = Preprocessing(resolution=32, side=32)
@@ -48,8 +47,7 @@ def network(seed: int = 0) -> Network:
 
 
 def train(net: Network, source: PixelSource, folder: Path, config: TrainConfig) -> None:
-    course = Course(train=source, val=source, preprocessing=PRE, config=config)
-    fit(Classification(net, course), folder=folder)
+    fit(classification(net, source, PRE, config), folder=folder)
 
 
 def score(net: nn.Module, source: PixelSource) -> Score:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from courses import classification
 from two_tones import two_tones
 
 from pocketvision.data.preprocessing import Preprocessing
@@ -19,7 +20,6 @@ from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import calibrate_norms, expected_accuracy, fine_tune_briefly
 from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.course import Course
 from pocketvision.train.distillation import distilled, divergence
 
 PRE = Preprocessing(resolution=32, side=32)
@@ -47,8 +47,7 @@ def training(
     config: TrainConfig = CONFIG,
     teacher: Network | None = None,
 ) -> Classification:
-    course = Course(train=source, val=source, preprocessing=PRE, config=config, teacher=teacher)
-    return Classification(network, course)
+    return classification(network, source, PRE, config, teacher)
 
 
 def tuned(source: PixelSource, key: int = 0) -> Network:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from courses import classification
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
@@ -26,7 +27,6 @@ from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
 from pocketvision.train.classify import Classification, class_weights, rehearsal
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.course import Course
 from pocketvision.train.module import build_optimizer
 from pocketvision.train.processes import raise_as_here
 from pocketvision.train.schedule import Schedule, epochs_in_all
@@ -72,8 +72,7 @@ def training(
     config: TrainConfig = CONFIG,
     teacher: Network | None = None,
 ) -> Classification:
-    course = Course(train=source, val=source, preprocessing=PRE, config=config, teacher=teacher)
-    return Classification(net, course)
+    return classification(net, source, PRE, config, teacher)
 
 
 class Interrupted(Exception):
