@@ -31,7 +31,7 @@ DEFAULT_EPOCHS, DEFAULT_EVALUATIONS = 30, 128  # without a limit of time
 NETADAPT_NEEDS_S = 1200.0  # of the arm: below, its proposals would be trained too little
 SUPERNET_RATE = SupernetConfig(steps=1).learning_rate
 MARGIN = 1.15  # judging takes longer on a machine that others use too
-TIMED_STEPS = 3
+TIMED = 4  # steps of each kind, and judgings
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,14 @@ def seconds_per_step(
         durations.append(now - last[0])
         last[0] = now
 
+    training = supernet_config(config, steps=2 * TIMED + 2, threads=threads)
     with tempfile.TemporaryDirectory() as folder:
-        steps = replace(supernet_config(config, steps=TIMED_STEPS + 1, threads=threads), alone=0.0)
-        train_supernet(supernet, source, preprocessing, steps, Path(folder), on_step=on_step)
-    return statistics.median(durations[1:])  # the first also allocates
+        halved = replace(training, alone=0.5)
+        train_supernet(supernet, source, preprocessing, halved, Path(folder), on_step=on_step)
+    # The first of each kind also allocates.
+    alone, together = durations[1 : len(durations) // 2], durations[len(durations) // 2 + 1 :]
+    share = training.alone
+    return share * statistics.median(alone) + (1 - share) * statistics.median(together)
 
 
 def seconds_per_judging(
@@ -92,7 +96,7 @@ def seconds_per_judging(
     """What scoring a member takes: the median of a few drawn evenly."""
     generator = random.Random(0)
     durations = []
-    for _ in range(TIMED_STEPS):
+    for _ in range(TIMED):
         start = time.perf_counter()
         judge(supernet, supernet.space.sample(generator), source, held_out, preprocessing, threads)
         durations.append(time.perf_counter() - start)
