@@ -69,7 +69,7 @@ def test_table_is_asked_for_all_groups_at_once() -> None:
     assert table.asked[0] == sum(bool(allowed(spec, g, 8)) for g in width_groups(spec))
 
 
-def tried(latency_ms: float, accuracy: float) -> Tried:
+def tried(latency_ms: float, accuracy: float) -> Tried[AnySpec]:
     spec = seed_of("mobilenet_v1")
     proposal = Proposal(group=f"{latency_ms}", width=8, spec=spec, latency_ms=latency_ms)
     return Tried(proposal=proposal, accuracy=accuracy)

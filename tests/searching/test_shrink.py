@@ -32,7 +32,6 @@ from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import fastest, shrink, shrink_start, shrink_work
 from pocketvision.searching.shrink import run_shrink
 from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState
-from pocketvision.searching.shrink_pace import MARGIN, Costs, pace_for
 from pocketvision.searching.workers import HANG_S, LONGEST_HANG_S, hanging_s
 from pocketvision.storage import from_json, sha256_file, to_json
 
@@ -435,35 +434,3 @@ def test_table_of_another_network_says_to_profile_this_one(
     other = write_table(tmp_path / "table.json", table_of(small_networks(resolution=64)))
     with pytest.raises(ConfigError, match="at 32 px; profile the device again for this network"):
         run_shrink(replace(for_target, target=other), tmp_path / "out")
-
-
-def test_pace_is_kept_where_there_is_time_and_quickened_where_there_is_not(
-    config: ShrinkConfig,
-) -> None:
-    asked = replace(config, step=0.01, brief_steps=20)
-
-    def pace(share_s: float | None) -> tuple[float, int]:
-        costs = Costs(table_s=4.0, fixed_s=0.1, step_s=0.05)
-        found = pace_for(
-            asked, to_cut=0.4, proposals_of=lambda step: 10, costs=costs, share_s=share_s
-        )
-        assert found.count == pytest.approx(0.4 / found.step)
-        return found.step, found.brief_steps
-
-    assert pace(None) == pace(1e6) == (0.01, 20)
-    assert pace(400)[0] > 0.01
-    assert pace(400)[1] == 20
-    assert pace(60)[1] < 20
-    assert pace(0) == (0.08, 5)
-
-
-def test_steps_that_few_widths_can_cut_are_foretold_as_quick(config: ShrinkConfig) -> None:
-    asked, costs = replace(config, step=0.01), Costs(table_s=0.0, fixed_s=1.0, step_s=0.0)
-    able = {0.01: 20, 0.02: 10, 0.03: 2, 0.05: 0, 0.08: 0}
-    found = pace_for(
-        asked, to_cut=0.3, proposals_of=able.__getitem__, costs=costs, share_s=30 * MARGIN
-    )
-    assert (found.step, found.proposals, found.count) == (0.03, 2, 10)
-    assert found.seconds == pytest.approx(20 * MARGIN)
-    last = pace_for(asked, to_cut=0.3, proposals_of=able.__getitem__, costs=costs, share_s=0.0)
-    assert last.step == 0.03  # at a larger one, no width alone could be taken

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from pocketvision.models.networks import AnyNetwork
+from pocketvision.models.patch import PatchNetwork
 
 AnyKind = TypeVar("AnyKind", bound=AnyNetwork)
+LAYERS = (nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 @torch.no_grad()
@@ -52,12 +54,14 @@ def is_kept(old: Tensor, new: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def masked_answers(old: AnyNetwork, new: AnyNetwork, x: Tensor) -> Any:
+def masked_answers(
+    old: AnyNetwork | PatchNetwork, new: AnyNetwork | PatchNetwork, x: Tensor
+) -> Any:
     """Of `old` with zeros in the channels that `new` lacks, told apart by their figures alone."""
     state, after = {name: t.clone() for name, t in old.state_dict().items()}, new.state_dict()
     for path, module in old.named_modules():
         weight, bias = f"{path}.weight", f"{path}.bias"
-        plain = isinstance(module, nn.Conv2d | nn.Linear) and not _has_norm(old, path)
+        plain = isinstance(module, LAYERS) and not _has_norm(old, path)
         if plain and bias not in state and state[weight].shape[1] != after[weight].shape[1]:
             continue  # rows cannot be compared: the gate of LR-ASPP, of what is masked anyway
         if isinstance(module, nn.BatchNorm2d) or plain:

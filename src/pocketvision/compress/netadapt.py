@@ -9,48 +9,51 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from pocketvision.errors import BudgetError, in_range
 from pocketvision.models.networks import AnySpec
+from pocketvision.models.patch import PatchSpec
 from pocketvision.models.width_groups import WidthGroup
-from pocketvision.models.widths import groups_of, narrower, widths_of
+from pocketvision.models.widths import Spec, groups_of, narrower, widths_of
 
 STEP = 0.01  # of the seed's latency, MobileNetV3's delta
 MULTIPLE = 8  # of channels, where a block allows it
 
+Asked = TypeVar("Asked", AnySpec, PatchSpec, contravariant=True)
 
-class Latencies(Protocol):
+
+class Latencies(Protocol[Asked]):
     """Where latencies come from: a table."""
 
-    def ensure(self, specs: Iterable[AnySpec]) -> None:
+    def ensure(self, specs: Iterable[Asked]) -> None:
         """Time what these networks need, all at once."""
         ...
 
-    def latency_ms(self, spec: AnySpec) -> float: ...
+    def latency_ms(self, spec: Asked) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Proposal:
+class Proposal(Generic[Spec]):
     """One group of widths made narrower. latency_ms: of the network then, by the table."""
 
     group: str
     width: int
-    spec: AnySpec
+    spec: Spec
     latency_ms: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tried:
-    """A proposal after its short fine-tuning. accuracy: expected, of the images held out, 0..1."""
+class Tried(Generic[Spec]):
+    """A proposal after its short fine-tuning. accuracy: expected, of what was held out, 0..1."""
 
-    proposal: Proposal
+    proposal: Proposal[Spec]
     accuracy: float
 
 
 def propose(
-    spec: AnySpec, table: Latencies, target_ms: float, multiple: int = MULTIPLE
-) -> list[Proposal]:
+    spec: Spec, table: Latencies[Spec], target_ms: float, multiple: int = MULTIPLE
+) -> list[Proposal[Spec]]:
     """For every group of widths the widest that brings the network to `target_ms`.
 
     A group that cannot do so alone proposes nothing. multiple: of channels; a group that has no
@@ -73,15 +76,16 @@ def propose(
     return [search.found(table) for search in able]
 
 
-class _Search:
+class _Search(Generic[Spec]):
     """Bisection over the widths of one group, the widest first."""
 
-    def __init__(self, spec: AnySpec, group: WidthGroup, widths: Sequence[int]) -> None:
-        self.spec, self.group, self.widths = spec, group, widths
+    def __init__(self, spec: Spec, group: WidthGroup, widths: Sequence[int]) -> None:
+        self.spec: Spec = spec
+        self.group, self.widths = group, widths
         self.low, self.high = -1, len(widths) - 1  # too slow or unknown; fast enough
 
     @property
-    def narrowest(self) -> AnySpec:
+    def narrowest(self) -> Spec:
         return self._at(len(self.widths) - 1)
 
     @property
@@ -89,7 +93,7 @@ class _Search:
         return self.high - self.low > 1
 
     @property
-    def middle(self) -> AnySpec:
+    def middle(self) -> Spec:
         return self._at((self.low + self.high) // 2)
 
     def halve(self, fast_enough: bool) -> None:
@@ -97,7 +101,7 @@ class _Search:
         middle = (self.low + self.high) // 2
         self.low, self.high = (self.low, middle) if fast_enough else (middle, self.high)
 
-    def found(self, table: Latencies) -> Proposal:
+    def found(self, table: Latencies[Spec]) -> Proposal[Spec]:
         spec = self._at(self.high)
         return Proposal(
             group=self.group.name,
@@ -106,24 +110,24 @@ class _Search:
             latency_ms=table.latency_ms(spec),
         )
 
-    def _at(self, place: int) -> AnySpec:
+    def _at(self, place: int) -> Spec:
         return narrower(self.spec, self.group, self.widths[place])
 
 
-def best(tried: Sequence[Tried], accuracy: float, latency_ms: float) -> Tried:
+def best(tried: Sequence[Tried[Spec]], accuracy: float, latency_ms: float) -> Tried[Spec]:
     """The one that loses the least accuracy for each millisecond it saves.
 
     accuracy, latency_ms: of the network that all were proposed for.
     Source: Howard et al., Searching for MobileNetV3, section 4.2, step 2 (c).
     """
 
-    def ratio(one: Tried) -> float:
+    def ratio(one: Tried[Spec]) -> float:
         return (one.accuracy - accuracy) / (latency_ms - one.proposal.latency_ms)
 
     return max(tried, key=ratio)
 
 
-def narrowest(spec: AnySpec, multiple: int = MULTIPLE) -> AnySpec:
+def narrowest(spec: Spec, multiple: int = MULTIPLE) -> Spec:
     """The network with every group as narrow as it can be: no proposals lead further."""
     place = 0
     while place < len(groups := groups_of(spec)):
@@ -142,7 +146,7 @@ def next_target(latency_ms: float, seed_ms: float, budget_ms: float, step: float
     return max(budget_ms, latency_ms - step * seed_ms)
 
 
-def check_reachable(spec: AnySpec, table: Latencies, budget_ms: float, multiple: int) -> None:
+def check_reachable(spec: Spec, table: Latencies[Spec], budget_ms: float, multiple: int) -> None:
     """Raises: BudgetError: not even the narrowest form of the network meets the budget."""
     least_ms = table.latency_ms(narrowest(spec, multiple))
     if least_ms > budget_ms:

@@ -99,9 +99,9 @@ class PatchHead(nn.Module):
 class PatchSpec:
     """A patch classifier as data: 3-D convolutions, the fold of bands into channels, 2-D, head.
 
-    bands: after reduction. window: side of the square input, odd, pixels. Every convolution is
-    without padding, and attention is the head's, so that a whole scene gives the same numbers as
-    its windows one by one.
+    bands: after reduction. window: side of the square input, odd, pixels. variant: in words, how it
+    departs from the network of its name. Every convolution is without padding, and attention is the
+    head's, so that a whole scene gives the same numbers as its windows one by one.
 
     Raises: ConfigError: a field outside what is allowed, widths or sizes that do not chain.
     """
@@ -112,6 +112,7 @@ class PatchSpec:
     volumes: tuple[VolumeSpec, ...]
     planes: tuple[PlaneSpec, ...]
     head: PatchHeadSpec
+    variant: str = ""
 
     def __post_init__(self) -> None:
         check_window(self.window)
@@ -145,7 +146,8 @@ class PatchSpec:
     def label(self) -> str:
         """For people, such as "hybridsn 25x25x30"."""
         attention = f" + {self.head.attention.kind}" if self.head.attention else ""
-        return f"{self.name}{attention} {self.window}x{self.window}x{self.bands}"
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{self.name}{attention}{variant} {self.window}x{self.window}x{self.bands}"
 
     def layers(self) -> tuple[Layer, ...]:
         """All convolutions and linear layers as arithmetic, for one window."""

@@ -1,18 +1,21 @@
 """The widths of any network that can be changed: those of a classifier, or of a body and its head.
 
 A segmenter or detector has the groups of its backbone that reach a map of the head, and what is
-inside the head; channels of the maps follow.
+inside the head; channels of the maps follow. Those of patch classifiers are in `patch_widths`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from pocketvision.errors import ConfigError, at_least
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.detector import DetectorSpec
 from pocketvision.models.narrow import check_narrows
 from pocketvision.models.networks import AnySpec, DenseSpec
+from pocketvision.models.patch import PatchSpec
+from pocketvision.models.patch_widths import narrower_patch, patch_groups, patch_widths
 from pocketvision.models.taps import last_block
 from pocketvision.models.width_groups import (
     WidthGroup,
@@ -25,9 +28,13 @@ from pocketvision.models.width_groups import (
 DEALT = ("stage", "stages")  # kinds of groups whose channels do not all meet the same layers
 FILTERS, EXTRA = "head.filters", "head.extras."
 
+Spec = TypeVar("Spec", AnySpec, PatchSpec)
 
-def groups_of(spec: AnySpec) -> tuple[WidthGroup, ...]:
+
+def groups_of(spec: AnySpec | PatchSpec) -> tuple[WidthGroup, ...]:
     """All widths of `spec` that can be changed, from input to output; see `width_groups`."""
+    if isinstance(spec, PatchSpec):
+        return patch_groups(spec)
     if isinstance(spec, ArchSpec):
         return width_groups(spec)
     last = last_block(spec.taps)
@@ -37,11 +44,13 @@ def groups_of(spec: AnySpec) -> tuple[WidthGroup, ...]:
     return (*body, *_head_groups(spec))
 
 
-def widths_of(spec: AnySpec, group: WidthGroup, multiple: int = 1) -> tuple[int, ...]:
+def widths_of(spec: AnySpec | PatchSpec, group: WidthGroup, multiple: int = 1) -> tuple[int, ...]:
     """The widths below the present one that `narrower` takes, descending; see `allowed`.
 
     Raises: ConfigError: as `allowed`.
     """
+    if isinstance(spec, PatchSpec):
+        return patch_widths(spec, group, multiple)
     if isinstance(spec, ArchSpec):
         return allowed(spec, group, multiple)
     if group not in _head_groups(spec):
@@ -54,11 +63,13 @@ def widths_of(spec: AnySpec, group: WidthGroup, multiple: int = 1) -> tuple[int,
     return tuple(range(largest, 0, -multiple))
 
 
-def narrower(spec: AnySpec, group: WidthGroup, width: int) -> AnySpec:
+def narrower(spec: Spec, group: WidthGroup, width: int) -> Spec:
     """`spec` with a smaller width for `group`, and for all that follows it; see `resized`.
 
     Raises: ConfigError: as `resized`.
     """
+    if isinstance(spec, PatchSpec):
+        return narrower_patch(spec, group, width)
     if isinstance(spec, ArchSpec):
         return resized(spec, group, width)
     if group not in _head_groups(spec):

@@ -23,6 +23,7 @@ from pocketvision.fitting.pipeline import parse_budget, run_fit
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock
 from pocketvision.fitting.target_table import TargetTable, threads_asked
+from pocketvision.models.networks import AnySpec
 from pocketvision.models.weights import save as save_network
 from pocketvision.record import Precision
 from pocketvision.searching.adapting import Adapting, network_folder
@@ -175,7 +176,7 @@ def _step(adapting: Adapting, pool: Pool) -> None:
     adapting.save(state)
 
 
-def _proposals(adapting: Adapting, latency_ms: float) -> list[Proposal]:
+def _proposals(adapting: Adapting, latency_ms: float) -> list[Proposal[AnySpec]]:
     """Those that cut a whole step; where no width alone can, half a step, and so on.
 
     Raises: BudgetError: no width can be narrowed any more.
@@ -196,8 +197,8 @@ def _proposals(adapting: Adapting, latency_ms: float) -> list[Proposal]:
 
 
 def _score(
-    adapting: Adapting, proposals: list[Proposal], latency_ms: float, pool: Pool
-) -> list[Tried]:
+    adapting: Adapting, proposals: list[Proposal[AnySpec]], latency_ms: float, pool: Pool
+) -> list[Tried[AnySpec]]:
     """All proposals with their accuracy; what an interrupted run scored is taken from there."""
     number, before = len(adapting.state.steps), adapting.state.steps[-1].accuracy
     scored = [(one.group, one.width) for one in adapting.state.pending]

@@ -14,6 +14,7 @@ import torch
 
 from pocketvision.budget import format_latency, format_time
 from pocketvision.compress.netadapt import check_reachable, next_target, propose
+from pocketvision.compress.pace import TIMING_S, Costs, pace_for
 from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
@@ -40,7 +41,6 @@ from pocketvision.searching.held_out import parts_of
 from pocketvision.searching.narrowing import STATE
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState, ShrinkStep
-from pocketvision.searching.shrink_pace import TIMING_S, Costs, pace_for
 from pocketvision.searching.shrink_work import Lessons
 from pocketvision.searching.workers import check_workers, exchangeable
 from pocketvision.storage import remove_parts, to_json
@@ -241,11 +241,13 @@ def _settle(adapting: Adapting) -> None:
 
     with adapting.reporter.progress("Planning steps"):
         pace = pace_for(
-            config,
+            config.step,
+            config.brief_steps,
             to_cut=1 - target_ms / latency_ms,
             proposals_of=proposals_of,
             costs=costs,
             share_s=adapting.share_s,
+            crew=config.workers if isinstance(config.workers, int) else 1,
         )
     if adapting.share_s is not None and pace.seconds > adapting.share_s:
         needed_s = adapting.clock.spent_s + adapting.finish_s + pace.seconds / config.adapting_share

@@ -64,7 +64,7 @@ class ShrinkWork:
     steps: int
     first_key: int
 
-    def task(self, proposal: Proposal, place: int) -> ProposalTask:
+    def task(self, proposal: Proposal[AnySpec], place: int) -> ProposalTask:
         """The proposal at that place of its step."""
         return ProposalTask(spec=proposal.spec, key=self.first_key + place)
 

@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pocketvision.searching.shrink_config import ShrinkConfig
-
 MARGIN = 1.3  # proposals and measurements take longer on a machine that others use too
 TIMING_S = 4.0  # of new blocks and of the whole network, a step
 MIN_BRIEF_STEPS = 5
@@ -43,19 +41,21 @@ class Costs:
 
 
 def pace_for(
-    config: ShrinkConfig,
+    step: float,
+    brief_steps: int,
     *,
     to_cut: float,
     proposals_of: Callable[[float], int],
     costs: Costs,
     share_s: float | None,
+    crew: int = 1,
 ) -> Pace:
     """The pace asked for; where the time does not hold it, larger steps, then shorter trainings.
 
-    to_cut: share of the latency. proposals_of: how many there are for a step of that size; few
-    widths alone can cut a large one. share_s: what there is; None: as much as it takes.
+    step, brief_steps: asked for. to_cut: share of the latency. proposals_of: how many there are for
+    a step of that size; few widths alone can cut a large one. share_s: what there is; None: as much
+    as it takes. crew: of workers that score proposals side by side.
     """
-    crew = config.workers if isinstance(config.workers, int) else 1
 
     def pace(step: float, brief_steps: int) -> Pace:
         count = max(1, math.ceil(to_cut / step - 1e-9))
@@ -69,17 +69,15 @@ def pace_for(
             seconds=count * (costs.table_s + proposals * each_s),
         )
 
-    asked = pace(config.step, config.brief_steps)
+    found = pace(step, brief_steps)
     if share_s is None:
-        return asked
-    steps = (config.step, *(step for step in LARGER_STEPS if step > config.step))
-    fewer = min(config.brief_steps, MIN_BRIEF_STEPS)
-    found = asked
-    for brief_steps in (config.brief_steps, (config.brief_steps + fewer) // 2, fewer):
-        for step in steps:
-            if step > config.step and not proposals_of(step):
+        return found
+    fewer = min(brief_steps, MIN_BRIEF_STEPS)
+    for shorter in (brief_steps, (brief_steps + fewer) // 2, fewer):
+        for larger in (step, *(each for each in LARGER_STEPS if each > step)):
+            if larger > step and not proposals_of(larger):
                 continue
-            found = pace(step, brief_steps)
+            found = pace(larger, shorter)
             if found.seconds <= share_s:
                 return found
     return found
