@@ -25,6 +25,7 @@ from pocketvision.report.scene_rows import (
     spread_percent,
     steps_words,
 )
+from pocketvision.report.search_rows import narrowing_sentence
 from pocketvision.report.text import percent, points, significant, tiny
 from pocketvision.scene_record import SceneRecord, Spread
 from pocketvision.storage import from_json
@@ -66,8 +67,9 @@ def title(record: SceneRecord) -> str:
 
 
 def facts(records: Records) -> list[Cells]:
-    """One row for each fact, one column for each record."""
-    return [(name, *(fact(record) for record in records.values())) for name, fact in FACTS.items()]
+    """One row for each fact, one column for each record; none for what no record tells."""
+    rows = {name: [fact(record) for record in records.values()] for name, fact in FACTS.items()}
+    return [(name, *cells) for name, cells in rows.items() if any(cells)]
 
 
 FACTS: dict[str, Callable[[SceneRecord], str]] = {
@@ -90,6 +92,7 @@ FACTS: dict[str, Callable[[SceneRecord], str]] = {
     ),
     "Bands": lambda r: f"{r.reduction.method}, {r.reduction.bands} to {r.reduction.components}",
     "Network": lambda r: f"{r.network.label}, {r.network.start}",
+    "Narrowed": lambda r: narrowing_sentence(r.narrowing) if r.narrowing else "",
     "Parameters": lambda r: f"{r.network.parameters:,}",
     "MACs for a pixel, patch by patch": lambda r: f"{r.network.macs:,}",
     "MACs for a pixel, in a whole scene": lambda r: f"{r.network.dense_macs:,}",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pocketvision.mapping.artefact import SceneArtefact as SceneArtefact
     from pocketvision.mapping.maps import map_scene as map_scene
     from pocketvision.mapping.pipeline import fit_scene as fit_scene
+    from pocketvision.mapping.shrink import shrink_scene as shrink_scene
     from pocketvision.measure.count import count as count
     from pocketvision.models.create import create_model as create_model
     from pocketvision.models.registry import list_models as list_models
@@ -47,6 +48,7 @@ _HOMES = {
     "reproduce": "pocketvision.fitting.reproduce",
     "search": "pocketvision.searching.search",
     "shrink": "pocketvision.searching.shrink",
+    "shrink_scene": "pocketvision.mapping.shrink",
     "spec": "pocketvision.models.registry",
     "verify": "pocketvision.fitting.verify",
 }
@@ -68,6 +70,7 @@ __all__ = [
     "reproduce",
     "search",
     "shrink",
+    "shrink_scene",
     "spec",
     "verify",
 ]

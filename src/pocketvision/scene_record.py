@@ -11,9 +11,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pocketvision.errors import ConfigError
-from pocketvision.record import BudgetSummary, Latency, Machine, Precision, Step, Verdict
+from pocketvision.record import (
+    BudgetSummary,
+    Latency,
+    Machine,
+    Narrowing,
+    Precision,
+    Step,
+    Verdict,
+)
 
-SCENE_SCHEMA_VERSION = 1
+SCENE_SCHEMA_VERSION = 2
 
 Form = Literal["dense", "patch"]
 
@@ -219,3 +227,4 @@ class SceneRecord:
     steps: tuple[Step, ...]
     machine: Machine
     spent_s: float
+    narrowing: Narrowing | None = None  # where NetAdapt made the network

@@ -17,11 +17,14 @@ from command_line import Answer, Run, answer, called
 from numpy.typing import NDArray
 from PIL import Image
 
+from pocketvision.budget import Budget
 from pocketvision.data.scene import matlab
 from pocketvision.data.scene.reading import open_scene
 from pocketvision.errors import MissingExtraError
 from pocketvision.mapping import finish, pipeline
 from pocketvision.mapping import verify as scene_verify
+from pocketvision.mapping.artefact import SceneArtefact
+from pocketvision.mapping.shrink_config import SceneShrinkConfig
 from pocketvision.record import Latency
 
 HEIGHT, WIDTH, BANDS = 40, 48, 20
@@ -243,6 +246,51 @@ def test_bad_option_is_answered_with_exit_code_2(
     assert answer.code == 2
     assert message in answer.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--target", "t.json"), "--target is an option for networks for photos; leave it away"),
+        (("--workers", "2"), "--workers is an option for networks for photos"),
+        (("--epochs", "3"), "for photos; leave it away for one that was fitted to a scene"),
+        (("--multiple", "0"), "multiple=0"),
+        (("--labels", "no.npy"), "'no.npy' does not exist"),
+    ],
+)
+def test_bad_option_of_shrink_is_answered_with_exit_code_2(
+    run: Run, fitted: Path, scene: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    given = ("--images", scene, "--latency", "1ms", "--out", tmp_path / "out", *words)
+    answer = run("shrink", fitted, *given)
+    assert answer.code == 2
+    assert message in answer.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_shrink_asks_for_what_was_typed(
+    run: Run, fitted: Path, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[SceneShrinkConfig] = []
+
+    def shrink(config: SceneShrinkConfig, out: Path, *args: object, command: str) -> SceneArtefact:
+        asked.append(config)
+        assert "shrink" in command
+        return SceneArtefact(fitted)
+
+    monkeypatch.setattr("pocketvision.mapping.shrink.run_scene_shrink", shrink)
+    given = ("--images", scene, "--latency", "1ms", "--size", "2MB", "--time", "5m", "--steps", "9")
+    answer = run("shrink", fitted, *given, "--multiple", "4", "--out", tmp_path / "out")
+    assert answer.code == 0
+    assert "Leakage" in answer.out
+    (config,) = asked
+    assert config == SceneShrinkConfig(
+        source=str(fitted),
+        data=str(scene),
+        budget=Budget(latency_ms=1.0, size_bytes=2_000_000, time_s=300.0),
+        multiple=4,
+        steps=9,
+    )
 
 
 def test_options_of_scenes_are_refused_with_photos(run: Run, tmp_path: Path) -> None:

@@ -25,12 +25,16 @@ def _same_training() -> Iterator[None]:
     """One thread in float, whatever a clock finds faster: runs are compared to the bit."""
 
     def settled(
-        network: PatchNetwork, source: SceneSource, wanted: SceneTrainConfig
+        network: PatchNetwork,
+        source: SceneSource,
+        wanted: SceneTrainConfig,
+        teacher: PatchNetwork | None,
     ) -> tuple[SceneTrainConfig, float]:
         return replace(wanted, threads=1, precision="f32"), 0.1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pocketvision.mapping.plan.settled", settled)
+        for module in ("plan", "shrink_start"):
+            patch.setattr(f"pocketvision.mapping.{module}.settled", settled)
         yield
 
 

@@ -242,7 +242,9 @@ def test_steps_that_are_given_leave_nothing_to_a_clock(
     """So that the run can be made again to the bit; without them the faster is looked for."""
     asked: list[SceneTrainConfig] = []
 
-    def settled(_: object, __: object, wanted: SceneTrainConfig) -> tuple[SceneTrainConfig, float]:
+    def settled(
+        _: object, __: object, wanted: SceneTrainConfig, teacher: object
+    ) -> tuple[SceneTrainConfig, float]:
         asked.append(wanted)
         return wanted, 0.1
 

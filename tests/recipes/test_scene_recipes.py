@@ -338,6 +338,7 @@ def test_figures_of_one_scene_are_the_records(written: Callable[..., Path]) -> N
     assert record.verdict.sentence in page
     assert f"OA {percent(record.headline.overall)}, AA " in page
     assert f"n = {record.headline.n:,}; 0 % of test windows hold a training centre" in page
+    assert "| Narrowed |" not in page
     assert record.machine.cpu in page
     assert f"Python {record.machine.python}" in page
     assert "in blocks, guard centre, window 25, seeds 0 to 2" in page

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from records import BUDGET, HOSTILE
 from scene_records import CROPS, hostile_record, scene_pictures, scene_record
+from search_records import narrowing
 from test_html import Page
 
 from pocketvision.errors import ConfigError, DataError
@@ -56,6 +57,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "blocks": lambda: (scene_record(), scene_pictures()),
     "random": missed,
     "bare": bare,
+    "narrowed": lambda: (replace(scene_record(), narrowing=narrowing()), scene_pictures()),
     "hostile": lambda: (hostile_record(HOSTILE), scene_pictures("random", HOSTILE)),
 }
 
@@ -63,6 +65,15 @@ CASES: dict[str, Callable[[], Case]] = {
 @pytest.fixture(scope="module")
 def sources() -> dict[str, str]:
     return {name: render_scene_report(*case()) for name, case in CASES.items()}
+
+
+def test_a_narrowing_is_told_with_its_chart_and_what_judged_it(sources: dict[str, str]) -> None:
+    page = sources["narrowed"]
+    assert 'href="#narrowing"' in page
+    assert 'id="chart-narrowing"' in page
+    assert "training pixels that were held out: no test pixel was used" in page
+    assert "the sum over a table of layers" in page
+    assert 'id="narrowing"' not in sources["blocks"]
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -214,6 +214,23 @@ def test_trained_network_answers_alike_though_it_has_dropout(
     assert not torch.equal(trained(x), trained(x))
 
 
+def test_half_of_what_is_learned_is_what_a_teacher_answers(source: SceneSource) -> None:
+    """One that says the opposite of the labels leaves the network undecided."""
+    teacher, loss = network(seed=1).eval(), {}
+    with torch.no_grad():
+        teacher.head.classifier.weight.zero_()
+        teacher.head.classifier.bias.copy_(torch.tensor([20.0, 0.0, 0.0]))
+    for name, taught in {"alone": None, "taught": teacher}.items():
+        net = network()
+        loop = scene._Loop(net, source, replace(CONFIG, steps=40), None, None, taught)
+        loop.run(None)
+        loss[name] = loop.curves[-1].loss
+        if taught is not None:
+            answers = net.eval()(torch.randn(16, BANDS, WINDOW, WINDOW)).argmax(1)
+            assert (answers == 0).float().mean() > 0.5
+    assert loss["taught"] > 2 * loss["alone"]
+
+
 def test_deadline_brings_the_end_forward_and_the_rate_to_zero(
     source: SceneSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,7 +296,9 @@ def test_settled_takes_the_fastest_of_what_is_open(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
     timed: list[tuple[int, str]] = []
 
-    def seconds(net: PatchNetwork, source: SceneSource, config: SceneTrainConfig) -> float:
+    def seconds(
+        net: PatchNetwork, source: SceneSource, config: SceneTrainConfig, teacher: object
+    ) -> float:
         timed.append((config.threads, config.precision))
         return {(1, "f32"): 4.0, (6, "f32"): 2.0, (1, "bf16"): 1.0}.get(timed[-1], 3.0)
 

@@ -28,16 +28,33 @@ OF_SCENES = (
 )
 
 
+OF_PHOTOS_SHRUNK = (  # of `shrink`; its seed is that of the run on the scene
+    *("memory", "runtime", "precision", "target", "threads", "epochs", "flip", "workers"),
+    *("skip_bad", "void", "seed"),
+)
+OF_SCENES_SHRUNK = ("labels", "steps")
+
+
 def refuse_options_of_other_task(context: typer.Context, task: options.Task) -> None:
     """Raises: ConfigError: an option was given that has no meaning for the task."""
-    foreign = OF_PHOTOS if task == "hyperspectral" else OF_SCENES
-    for name in foreign:
+    is_scene = task == "hyperspectral"
+    other = "photos" if is_scene else "scenes (--task hyperspectral)"
+    _refuse(context, OF_PHOTOS if is_scene else OF_SCENES, other, f"with --task {task}")
+
+
+def refuse_options_of_other_network(context: typer.Context, is_scene: bool) -> None:
+    """As `refuse_options_of_other_task`, for `shrink`, whose network says what it is for."""
+    names = OF_PHOTOS_SHRUNK if is_scene else OF_SCENES_SHRUNK
+    other, this = ("photos", "a scene") if is_scene else ("scenes", "photos")
+    _refuse(context, names, f"networks for {other}", f"for one that was fitted to {this}")
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], other: str, here: str) -> None:
+    for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            other = "photos" if task == "hyperspectral" else "scenes (--task hyperspectral)"
             raise ConfigError(
-                f"--{name.replace('_', '-')} is an option for {other}; leave it away with "
-                f"--task {task}."
+                f"--{name.replace('_', '-')} is an option for {other}; leave it away {here}."
             )
 
 
@@ -105,6 +122,45 @@ def fit(
     )
     artefact = display.carried_out(
         lambda reporter, command: run_scene_fit(config, out, reporter, command=command)
+    )
+    if json:
+        display.print_record(artefact.folder)
+    else:
+        print_summary(artefact)
+
+
+def shrink(
+    source: Path,
+    data: Path,
+    out: Path,
+    *,
+    budget: tuple[str, str | None, str | None],
+    labels: str | None,
+    step: float,
+    multiple: int,
+    brief_steps: int,
+    steps: int | None,
+    max_drop: float,
+    json: bool,
+) -> None:
+    """Narrow a network for a scene, and print what came out."""
+    from pocketvision.fitting.pipeline import parse_budget
+    from pocketvision.mapping.shrink import run_scene_shrink
+    from pocketvision.mapping.shrink_config import SceneShrinkConfig
+
+    config = SceneShrinkConfig(
+        source=str(source),
+        data=str(data),
+        labels=labels,
+        budget=parse_budget(*budget),
+        step=step,
+        multiple=multiple,
+        brief_steps=brief_steps,
+        steps=steps,
+        max_drop_points=max_drop,
+    )
+    artefact = display.carried_out(
+        lambda reporter, command: run_scene_shrink(config, out, reporter, command=command)
     )
     if json:
         display.print_record(artefact.folder)

@@ -7,13 +7,21 @@ from typing import Annotated, cast
 
 import typer
 
-from pocketvision.cli import display, options
+from pocketvision.cli import display, options, scenes
 
 
 def shrink(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="What `fit` wrote.")],
-    images: Annotated[Path, typer.Option(help="As `fit` takes them, of the network's classes.")],
-    latency: Annotated[str, typer.Option(help="Budget per image, such as 2ms.")],
+    images: Annotated[
+        Path,
+        typer.Option(
+            help="As `fit` takes them, of the network's classes; or the scene it was fitted to."
+        ),
+    ],
+    latency: Annotated[
+        str, typer.Option(help="Budget per image, or per pixel from its window, such as 2ms.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
     size: options.Size = None,
     memory: options.Memory = None,
@@ -41,10 +49,31 @@ def shrink(
     workers: options.WorkersOption = None,
     skip_bad: options.SkipBad = False,
     void: options.Void = None,
+    labels: options.Labels = None,
+    steps: options.Steps = None,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Make a fitted network as fast as asked, by narrowing it where that costs least (NetAdapt)."""
+    from pocketvision.mapping.artefact import is_scene_folder
+
+    is_scene = is_scene_folder(source)
+    scenes.refuse_options_of_other_network(context, is_scene)
+    if is_scene:
+        scenes.shrink(
+            source,
+            images,
+            out,
+            budget=(latency, size, time),
+            labels=labels,
+            step=step,
+            multiple=multiple,
+            brief_steps=brief_steps,
+            steps=steps,
+            max_drop=max_drop,
+            json=json,
+        )
+        return
     from pocketvision.fitting.config import fit_augmentation
     from pocketvision.fitting.pipeline import parse_budget
     from pocketvision.fitting.target_table import threads_asked

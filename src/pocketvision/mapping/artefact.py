@@ -98,7 +98,7 @@ def save_patch_network(network: PatchNetwork, folder: Path, *, classes: tuple[st
 def load_patch_network(folder: Path) -> tuple[PatchNetwork, PatchDescription]:
     """The inverse of `save_patch_network`, in eval mode. Raises: ArtefactError: damaged files."""
     path = folder / NETWORK
-    description = _read_description(folder)
+    description = read_patch_description(folder)
     try:
         tensors = safetensors.torch.load((folder / WEIGHTS).read_bytes())
     except FileNotFoundError as error:
@@ -122,7 +122,7 @@ def load_patch_network(folder: Path) -> tuple[PatchNetwork, PatchDescription]:
 def fitted_spec(folder: Path) -> PatchSpec:
     """The network of a finished run, without its weights. Raises: ArtefactError: none is there."""
     _read_record(folder)
-    return _read_description(folder).spec
+    return read_patch_description(folder).spec
 
 
 def read_scene_state(folder: Path) -> SceneState:
@@ -133,7 +133,8 @@ def read_scene_state(folder: Path) -> SceneState:
     return from_json(SceneState, path.read_bytes(), source=str(path))
 
 
-def _read_description(folder: Path) -> PatchDescription:
+def read_patch_description(folder: Path) -> PatchDescription:
+    """network.json of `folder`. Raises: ArtefactError: it is missing or damaged."""
     path = folder / NETWORK
     if not path.is_file():
         raise ArtefactError(f"{path} does not exist.")

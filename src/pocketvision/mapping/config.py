@@ -33,7 +33,8 @@ class SceneConfig:
     that of `weights`. components: bands after reduction; None: 30, or that of `weights`.
     train_share, or train_per_class: of the labelled pixels; neither for a given split, whose `mask`
     names a file of 1 train, 2 test, 0 neither. repeats: splits and trainings, with seeds seed, seed
-    + 1, ... steps: of each training; None: what the time allows.
+    + 1, ... steps: of each training; None: what the time allows. narrowed: a folder with a narrower
+    form of the network of `weights`, to train in its place; that one is its teacher.
 
     Raises: ConfigError: a field outside its range.
     """
@@ -58,6 +59,7 @@ class SceneConfig:
     steps: int | None = None
     learning_rate: float | None = None
     weights: str | None = None  # a folder that `fit` wrote for another scene
+    narrowed: str | None = None
     precisions: tuple[str, ...] = ("f32", "int8")
     threads: int = 1
     max_drop_points: float = 1.0  # of OA on training pixels, float network to exported file
@@ -65,7 +67,7 @@ class SceneConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("data", "labels", "mask", "weights"):
+        for name in ("data", "labels", "mask", "weights", "narrowed"):
             is_text(name, getattr(self, name))
         for method in self.methods:
             choice("model", method, METHODS)

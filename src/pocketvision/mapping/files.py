@@ -58,11 +58,13 @@ class Built:
 class UntrainedFile:
     """What one file needs, whatever its weights are, with room for what training changes.
 
-    latency_ms: of one pixel. excess: over the budget, as a factor; up to 1 it fits.
+    latency: of one pixel; latency_ms: the most to expect. excess: over the budget, as a factor; up
+    to 1 it fits.
     """
 
     precision: Precision
     size_bytes: int
+    latency: Latency
     latency_ms: float
     excess: float
 
@@ -92,6 +94,7 @@ def untrained_files(
             UntrainedFile(
                 precision=precision,
                 size_bytes=size_bytes,
+                latency=latencies[precision],
                 latency_ms=latency_ms,
                 excess=_excess(latency_ms, size_bytes, config.budget),
             )

@@ -16,6 +16,7 @@ from pocketvision.data.scene.scene import Labels
 from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import CARD, MODEL, RECORD, REPORT
+from pocketvision.fitting.narrowing import narrowing_left
 from pocketvision.fitting.run import stopwatch
 from pocketvision.fitting.seal import seal_of
 from pocketvision.mapping.artefact import (
@@ -191,6 +192,7 @@ def _record(
         steps=run.state.steps,
         machine=machine(),
         spent_s=round(run.clock.spent_s, 3),
+        narrowing=narrowing_left(run.out),
     )
 
 

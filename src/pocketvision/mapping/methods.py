@@ -18,7 +18,7 @@ from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import TRAINING
 from pocketvision.fitting.run import saving
 from pocketvision.mapping.artefact import BANDS, save_patch_network
-from pocketvision.mapping.networks import fit_reduction, network_spec, new_network
+from pocketvision.mapping.networks import fit_reduction, network_spec, new_network, teacher_of
 from pocketvision.mapping.plan import source_of, steps_asked, to_come_s
 from pocketvision.mapping.reading import labels_of
 from pocketvision.mapping.run import SceneRun, with_step
@@ -147,6 +147,7 @@ def _train(
                 source_of(run.scene, split, bands),
                 replace(run.state.train[method], seed=split.seed),
                 folder,
+                teacher=teacher_of(run.config, method),
                 on_step=saving(advance, lambda: run.save(run.state)),
                 deadline=_deadline(run, method),
                 say=run.reporter.say,

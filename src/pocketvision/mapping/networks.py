@@ -11,7 +11,13 @@ from pocketvision.data.scene.bands import BandReduction, fit_bands
 from pocketvision.data.scene.scene import Scene
 from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.errors import ConfigError
-from pocketvision.mapping.artefact import SceneArtefact, fitted_spec, read_scene_state
+from pocketvision.mapping.artefact import (
+    SceneArtefact,
+    fitted_spec,
+    load_patch_network,
+    read_patch_description,
+    read_scene_state,
+)
 from pocketvision.mapping.config import COMPONENTS, METHODS, SceneConfig
 from pocketvision.mapping.reading import split_sha256
 from pocketvision.models.hybridsn import (
@@ -147,6 +153,8 @@ def network_spec(config: SceneConfig, method: str, bands: int, num_classes: int)
     Raises: ConfigError: sizes it cannot have, or that contradict the weights.
     """
     source = weights_spec(config)
+    if config.narrowed is not None and source is not None and source.name == method:
+        return read_patch_description(Path(config.narrowed)).spec
     attention: str | None = config.attention
     if source is not None:
         found = source.head.attention
@@ -177,6 +185,9 @@ def new_network(
     if config.weights is None or asked is None or asked.name != spec.name:
         return network, FROM_SCRATCH
     source = SceneArtefact(config.weights)
+    if config.narrowed is not None:
+        narrowed, _ = load_patch_network(Path(config.narrowed))
+        return narrowed, f"narrowed from {source.record.network.label}"
     same = source.classes == classes and not all(map(UNNAMED.fullmatch, classes))
     kept = {
         name: tensor
@@ -186,6 +197,14 @@ def new_network(
     network.load_state_dict(kept, strict=False)
     head = "" if same else ", with a new last layer"
     return network, f"from {source.record.network.label} of {source.record.scene.name}{head}"
+
+
+def teacher_of(config: SceneConfig, method: str) -> PatchNetwork | None:
+    """The network that a narrowed one learns from; None for any other."""
+    if config.narrowed is None or config.weights is None:
+        return None
+    source = SceneArtefact(config.weights).network
+    return source if source.spec.name == method else None
 
 
 def _check_same(

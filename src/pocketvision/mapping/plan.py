@@ -23,7 +23,12 @@ from pocketvision.fitting.run import Clock
 from pocketvision.mapping.config import Costs, SceneConfig
 from pocketvision.mapping.costs import other_seconds
 from pocketvision.mapping.files import UntrainedFile, untrained_files
-from pocketvision.mapping.networks import fit_reduction, network_spec, ordered_networks
+from pocketvision.mapping.networks import (
+    fit_reduction,
+    network_spec,
+    ordered_networks,
+    teacher_of,
+)
 from pocketvision.mapping.reading import labels_of
 from pocketvision.models.patch import PatchSpec
 from pocketvision.train.crops import SceneSource
@@ -84,7 +89,8 @@ def plan_run(
     plans: dict[str, SceneTrainConfig] = {}
     rates: dict[str, float] = {}
     for name, network in networks.items():
-        plans[name], rates[name] = settled(network, source, _wanted(config, name))
+        teacher = teacher_of(config, name)
+        plans[name], rates[name] = settled(network, source, _wanted(config, name), teacher)
     steps = {name: plan.steps for name, plan in plans.items()}
     map_s, finish_s = other_seconds(config, scene, split, networks)
     costs = Costs(train_s={}, map_s=map_s, finish_s=finish_s)

@@ -13,7 +13,7 @@ from pocketvision.data.scene.scene import Scene
 from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting.artefact import RUN
-from pocketvision.fitting.folder import make_folder, taken
+from pocketvision.fitting.folder import is_free, make_folder, taken
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock, stopwatch
 from pocketvision.mapping.artefact import read_scene_state
@@ -76,7 +76,7 @@ def open_run(config: SceneConfig, out: Path, reporter: Reporter, command: str) -
 
 def _unfinished_state(out: Path, config: SceneConfig) -> SceneState | None:
     """The state to go on from, None where `out` is free. Raises: ConfigError: it is taken."""
-    if not out.exists():
+    if is_free(out):
         return None
     try:
         state = read_scene_state(out)

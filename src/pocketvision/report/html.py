@@ -58,6 +58,7 @@ def render_report(record: Record) -> str:
         tried=rows.in_reading_order(record.tried),
         searched=search_rows(record.search),
         narrowed=narrowing_rows(record.narrowing),
+        judged_on="images",
         integers=integer_rows(record.quantization),
         classes=rows.class_rows(record) if record.task == "classify" else [],
         pixels=segmentation_rows(record),

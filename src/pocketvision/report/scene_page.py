@@ -18,6 +18,8 @@ from plotly.offline import get_plotlyjs
 from pocketvision.errors import check_shape
 from pocketvision.record import BudgetSummary
 from pocketvision.report import scene_rows, text
+from pocketvision.report.html import OPEN_ROWS
+from pocketvision.report.narrowing_chart import narrowing_chart
 from pocketvision.report.plots import embedded
 from pocketvision.report.rows import Bar, measured_bars, most_frequent_confusions, step_rows
 from pocketvision.report.scene_figures import scene_figures
@@ -31,6 +33,7 @@ from pocketvision.report.scene_pictures import (
     no_label,
     ramp,
 )
+from pocketvision.report.search_rows import narrowing_rows
 from pocketvision.report.templates import FOLDER, template
 from pocketvision.scene_record import FileFigures, SceneRecord
 
@@ -78,7 +81,7 @@ def render_scene_report(record: SceneRecord, pictures: ScenePictures) -> str:
     Raises: ConfigError: a run whose seed no split has. DataError: a map with classes that the
     record does not know.
     """
-    figures = scene_figures(record)
+    figures, chart = scene_figures(record), narrowing_chart(record.narrowing)
     split = record.splits[0]
     classes = scene_rows.scene_class_rows(record)
     return template("scene.html").render(
@@ -102,10 +105,14 @@ def render_scene_report(record: SceneRecord, pictures: ScenePictures) -> str:
         split_legend=split_legend(pictures.split),
         ramp_uri=data_uri(ramp(np.linspace(0, 1, 256)[None])),
         thinned=thinning(pictures.truth.shape),
+        narrowed=narrowing_rows(record.narrowing),
+        judged_on="pixels",
+        open_rows=OPEN_ROWS,
+        charts={} if chart is None else {chart.id: chart},
         figures=figures,
         figures_json=embedded(figures),
         plotly=Markup(get_plotlyjs()),
-        style=Markup(_style("style.css") + _style("scene.css")),
+        style=Markup(_style("style.css") + _style("charts.css") + _style("scene.css")),
     )
 
 

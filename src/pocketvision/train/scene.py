@@ -36,6 +36,7 @@ from pocketvision.train.crops import (
     SceneSource,
     WindowSampler,
 )
+from pocketvision.train.distillation import distilled, divergence
 from pocketvision.train.scene_config import SceneTrainConfig
 from pocketvision.train.threads import cpu_threads
 
@@ -64,6 +65,7 @@ def train_scene(
     config: SceneTrainConfig,
     folder: Path,
     *,
+    teacher: PatchNetwork | None = None,
     on_step: Advance | None = None,
     deadline: float | None = None,
     say: Callable[[str], None] = lambda sentence: None,
@@ -72,7 +74,8 @@ def train_scene(
 
     folder: receives a checkpoint now and then; one that is there already is continued, to the same
     result. say: is told where that one is damaged, and the training begins again. config: with
-    threads and precision settled (see `settled`).
+    threads and precision settled (see `settled`). teacher: what it answers is half of what is
+    learned.
     deadline: a `time.monotonic()` by which it ends; the learning rate then follows the clock, and
     `config.steps` are the most that are made.
 
@@ -81,11 +84,10 @@ def train_scene(
     for part in (folder.parent, folder):  # an output folder that vanished is not made anew
         part.mkdir(exist_ok=True)
     with cpu_threads(config.threads), torch.random.fork_rng(devices=_seeded_devices(config)):
-        loop = _Loop(network, source, config, folder, deadline)
+        loop = _Loop(network, source, config, folder, deadline, teacher)
         loop.restore(say)
         loop.run(on_step)
-    network.cpu().eval()
-    _lay_out(network, torch.contiguous_format, torch.contiguous_format)
+    _put_back(network)
     return SceneTraining(
         curves=tuple(loop.curves),
         seconds=loop.seconds,
@@ -94,8 +96,29 @@ def train_scene(
     )
 
 
+def train_scene_briefly(
+    network: PatchNetwork, source: SceneSource, config: SceneTrainConfig, teacher: PatchNetwork
+) -> None:
+    """Train `network` in place for a few steps, as NetAdapt does; without files.
+
+    Raises: as `train_scene`.
+    """
+    with cpu_threads(config.threads), torch.random.fork_rng(devices=_seeded_devices(config)):
+        _Loop(network, source, config, None, None, teacher).run(None)
+    _put_back(network)
+
+
+def _put_back(network: PatchNetwork) -> None:
+    """What is trained lies on the CPU, ready to answer."""
+    network.cpu().eval()
+    _lay_out(network, torch.contiguous_format, torch.contiguous_format)
+
+
 def settled(
-    network: PatchNetwork, source: SceneSource, config: SceneTrainConfig
+    network: PatchNetwork,
+    source: SceneSource,
+    config: SceneTrainConfig,
+    teacher: PatchNetwork | None = None,
 ) -> tuple[SceneTrainConfig, float]:
     """`config` with the fastest threads and precision of this machine, and its seconds per step.
 
@@ -107,16 +130,19 @@ def settled(
     times: dict[SceneTrainConfig, float] = {}
     for count, precision in itertools.product(sorted(threads), precisions):
         choice = replace(config, threads=count, precision=precision)
-        times[choice] = _seconds_per_step(network, source, choice)
+        times[choice] = _seconds_per_step(network, source, choice, teacher)
     best = min(times, key=times.__getitem__)
     return best, times[best]
 
 
 def _seconds_per_step(
-    network: PatchNetwork, source: SceneSource, config: SceneTrainConfig
+    network: PatchNetwork,
+    source: SceneSource,
+    config: SceneTrainConfig,
+    teacher: PatchNetwork | None,
 ) -> float:
     with cpu_threads(config.threads), torch.random.fork_rng(devices=_seeded_devices(config)):
-        loop = _Loop(copy.deepcopy(network), source, config, None, None)
+        loop = _Loop(copy.deepcopy(network), source, config, None, None, teacher)
         durations = []
         for _ in range(TRIAL_STEPS):
             start = time.perf_counter()
@@ -135,12 +161,14 @@ class _Loop:
         config: SceneTrainConfig,
         folder: Path | None,
         deadline: float | None,
+        teacher: PatchNetwork | None,
     ) -> None:
         keep_freed_memory()
         self.config, self.deadline = config, deadline
         self.checkpoint = None if folder is None else folder / CHECKPOINT
         self.device = torch.device(_device(config))
         self.network = network.to(self.device).train()
+        self.teacher = None if teacher is None else copy.deepcopy(teacher).to(self.device).eval()
         _lay_out(network, torch.channels_last, torch.channels_last_3d)
         self.sampler = _sampler(source, network.spec.window, config)
         self.optimizer = torch.optim.AdamW(
@@ -191,9 +219,12 @@ class _Loop:
             group["lr"] = rate
         bf16 = self.config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            logits = self._logits(batch)
+            logits = self._logits(self.network, batch)
+            wanted = self._wanted(batch)
         targets = batch.targets.to(self.device)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
+        if wanted is not None:
+            loss = distilled(loss, divergence(logits, wanted))
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
@@ -207,12 +238,17 @@ class _Loop:
                 "rate (--learning-rate) or look for broken spectra."
             )
 
-    def _logits(self, batch: SceneBatch) -> Tensor:
+    def _logits(self, network: PatchNetwork, batch: SceneBatch) -> Tensor:
         images = batch.images.to(self.device)
         if batch.places is None:
-            logits: Tensor = self.network(images)
+            logits: Tensor = network(images)
             return logits
-        return logits_at(self.network, images, batch.places.to(self.device))
+        return logits_at(network, images, batch.places.to(self.device))
+
+    @torch.no_grad()
+    def _wanted(self, batch: SceneBatch) -> Tensor | None:
+        """What the teacher answers, if there is one."""
+        return None if self.teacher is None else self._logits(self.teacher, batch)
 
     def _point(self) -> None:
         losses, accuracies = zip(*self.recent, strict=True)

@@ -1,0 +1,233 @@
+"""Begin a narrowing on a scene, or go on with one that was interrupted."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from pocketvision.budget import format_latency, format_time
+from pocketvision.compress.netadapt import check_reachable, next_target, propose
+from pocketvision.compress.pace import Costs, Pace, pace_for
+from pocketvision.data.scene.bands import reduce_scene
+from pocketvision.data.scene.reading import check_values
+from pocketvision.errors import BudgetError, ConfigError
+from pocketvision.fitting.folder import PREPARED, make_folder, read_unfinished, taken
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.fitting.run import Clock
+from pocketvision.mapping.artefact import SceneArtefact, load_patch_network
+from pocketvision.mapping.config import SceneConfig
+from pocketvision.mapping.costs import other_seconds
+from pocketvision.mapping.layer_table import LayerTable
+from pocketvision.mapping.narrowing import (
+    SceneLessons,
+    SceneNarrowing,
+    network_folder,
+    timed_files,
+)
+from pocketvision.mapping.reading import (
+    cube_sha256,
+    labels_of,
+    read_scene,
+    split_scene,
+    split_sha256,
+)
+from pocketvision.mapping.shrink_config import (
+    STATE,
+    SceneShrinkConfig,
+    SceneShrinkState,
+    SceneShrinkStep,
+)
+from pocketvision.record import Latency, Precision
+from pocketvision.storage import remove_parts, to_json
+from pocketvision.train.scene import settled
+
+TIMING_S = 8.0  # of new layers and of a whole file, a step
+
+
+def open_scene_shrink(config: SceneShrinkConfig, out: Path, reporter: Reporter) -> SceneNarrowing:
+    """The run that `out` holds unfinished, or a new one; `out` exists afterwards.
+
+    Raises: ConfigError: `out` holds something else; another scene or split than the network was
+    fitted to; a network that is as fast already. ArtefactError: no network. BudgetError: the
+    latency or the time is out of reach.
+    """
+    clock, folder = Clock(config.budget.time_s), out / PREPARED
+    earlier = _earlier(config, out)
+    source = SceneArtefact(config.source)
+    fitting = _fitting(config, source)
+    with reporter.progress("Reading the scene"):
+        scene = read_scene(fitting, config.data)
+        check_values(scene)
+    split = split_scene(fitting, scene, source.network.spec.window)[0]
+    cube = cube_sha256(scene)
+    if source.state.seen.get(cube) != split_sha256(split):
+        raise ConfigError(
+            f"{config.data} is not what {config.source} was fitted to, or its labels or mask have "
+            "changed: narrowing judges by the pixels that were trained on. Give that scene, or fit "
+            "to this one with --weights."
+        )
+    if earlier is not None and earlier.fingerprint != scene.fingerprint:
+        raise ConfigError(
+            f"{out} holds an unfinished run on another scene than {config.data} has now; give "
+            "another --out, or remove the folder."
+        )
+    bands = reduce_scene(scene, source.reduction)
+    map_s, finish_s = other_seconds(
+        fitting, scene, split, {source.network.spec.name: source.network}
+    )
+    work = SceneNarrowing(
+        config=config,
+        fitting=fitting,
+        folder=folder,
+        reporter=reporter,
+        clock=clock,
+        state=earlier
+        or SceneShrinkState(
+            config=config,
+            fingerprint=scene.fingerprint,
+            precision="f32",
+            step=config.step,
+            brief_steps=config.brief_steps,
+            threads=torch.get_num_threads(),
+            arithmetic="f32",
+            steps=(SceneShrinkStep(network=source.network.spec, latency=None, accuracy=0.0),),
+        ),
+        scene=scene,
+        split=split,
+        lessons=SceneLessons.of(bands, labels_of(scene), split, fitting.seed),
+        seed=source.network,
+        network=source.network,
+        table=LayerTable("f32", fitting.threads),
+        finish_s=finish_s + sum(map_s.values()),
+    )
+    if earlier is None:
+        _settle(work)
+        make_folder(out, f"{PREPARED}/{STATE}", to_json(work.state))
+    else:
+        reporter.say(f"Going on with the unfinished run in {out}.")
+        remove_parts(out)
+        clock.earlier_s = earlier.spent_s
+        work.network = load_patch_network(network_folder(earlier, folder))[0]
+        work.table = LayerTable(earlier.precision, fitting.threads)
+    return work
+
+
+def _earlier(config: SceneShrinkConfig, out: Path) -> SceneShrinkState | None:
+    """Raises: ConfigError: `out` is taken."""
+    if not out.exists():
+        return None
+    state = read_unfinished(SceneShrinkState, out / PREPARED / STATE, out)
+    if state.config != config:
+        raise taken(out, "unfinished")
+    return state
+
+
+def _fitting(config: SceneShrinkConfig, source: SceneArtefact) -> SceneConfig:
+    """The run on the scene that comes afterwards, as the one that made the network was."""
+    was = source.state.config
+    return replace(
+        was,
+        data=config.data,
+        labels=config.labels or was.labels,
+        budget=config.budget,
+        methods=(source.network.spec.name,),
+        attention=None,
+        window=None,
+        components=None,
+        repeats=1,
+        steps=config.steps,
+        weights=config.source,
+        max_drop_points=config.max_drop_points,
+    )
+
+
+def _settle(work: SceneNarrowing) -> None:
+    """Find what the latency is of, set the scale, score the seed, and fit the pace to the time.
+
+    Raises: ConfigError: the network is as fast as asked. BudgetError: the latency cannot be
+    reached, or not in the time.
+    """
+    config, spec, target_ms = work.config, work.seed.spec, work.target_ms
+    with work.reporter.progress("Measuring the network"):
+        precision, latency = _fastest(work)
+    if latency.median_ms <= target_ms:
+        raise ConfigError(
+            f"{spec.label} takes {format_latency(latency.median_ms)} a pixel as {precision}, "
+            f"within {format_latency(config.latency_ms)} already; ask for less --latency."
+        )
+    seed = SceneShrinkStep(network=spec, latency=latency, accuracy=0.0)
+    work.state = replace(work.state, precision=precision, steps=(seed,))
+    table = work.table = LayerTable(precision, work.fitting.threads)
+    with work.reporter.progress("Timing layers"):
+        table.meet(spec, latency)
+        check_reachable(spec, table, target_ms, config.multiple)
+    accuracy, costs = _tried(work)
+    pace = _pace(work, costs)
+    work.reporter.say(
+        f"{spec.label} takes {format_latency(latency.median_ms)} a pixel as {precision}; "
+        f"{format_latency(config.latency_ms)} are asked for. About {pace.count} steps of "
+        f"{pace.step:.1%}, {pace.proposals} proposals each, every one trained for "
+        f"{pace.brief_steps} steps: about {format_time(pace.seconds)}, and the long training."
+    )
+    work.state = replace(
+        work.state,
+        step=pace.step,
+        brief_steps=pace.brief_steps,
+        steps=(replace(seed, accuracy=accuracy),),
+    )
+
+
+def _fastest(work: SceneNarrowing) -> tuple[Precision, Latency]:
+    fitting = work.fitting
+    found = timed_files(fitting, work.scene, work.split, work.seed.spec, fitting.precisions)
+    return min(found.items(), key=lambda pair: pair[1].median_ms)
+
+
+def _pace(work: SceneNarrowing, costs: Costs) -> Pace:
+    """Raises: BudgetError: the time does not hold any."""
+    config, table, spec = work.config, work.table, work.seed.spec
+    latency_ms = table.latency_ms(spec)
+
+    @cache
+    def proposals_of(step: float) -> int:
+        first_ms = next_target(latency_ms, latency_ms, work.target_ms, step)
+        return len(propose(spec, table, first_ms, config.multiple))
+
+    with work.reporter.progress("Planning steps"):
+        pace = pace_for(
+            config.step,
+            config.brief_steps,
+            to_cut=1 - work.target_ms / latency_ms,
+            proposals_of=proposals_of,
+            costs=costs,
+            share_s=work.share_s,
+        )
+    if work.share_s is not None and pace.seconds > work.share_s:
+        needed_s = work.clock.spent_s + work.finish_s + pace.seconds / config.adapting_share
+        raise BudgetError(
+            f"The time is too short: even {pace.count} steps of {pace.step:.1%} with "
+            f"{pace.proposals} proposals each take about {format_time(pace.seconds)}. Ask for "
+            f"--time {math.ceil(needed_s / 60)}m, or for a less ambitious --latency."
+        )
+    return pace
+
+
+def _tried(work: SceneNarrowing) -> tuple[float, Costs]:
+    """The expected accuracy of the seed, and what scoring a proposal takes with the threads and the
+    arithmetic that are fastest, which are kept.
+    """
+    open_choice = replace(work.brief(0), threads=0, precision="auto")
+    with work.reporter.progress("Timing training steps"):
+        found, step_s = settled(work.seed, work.lessons.train, open_choice, work.seed)
+    arithmetic: Literal["f32", "bf16"] = "bf16" if found.precision == "bf16" else "f32"
+    work.state = replace(work.state, threads=found.threads, arithmetic=arithmetic)
+    begin = time.monotonic()
+    accuracy = work.lessons.expected_accuracy(work.seed, found.threads)
+    judging_s = time.monotonic() - begin
+    return accuracy, Costs(table_s=TIMING_S, fixed_s=judging_s, step_s=step_s)
