@@ -13,6 +13,7 @@ from pocketvision.compress.netadapt import (
     check_reachable,
     narrowest,
     next_target,
+    proposals_of_a_step,
     propose,
 )
 from pocketvision.errors import BudgetError, ConfigError
@@ -107,3 +108,20 @@ def test_budget_below_the_narrowest_names_the_nearest() -> None:
     check_reachable(spec, table, 900, 8)
     with pytest.raises(BudgetError, match=r"cannot be made as fast as 0.001 ms .* --latency .*ms"):
         check_reachable(spec, table, 0.001, 8)
+
+
+def test_a_step_that_no_width_alone_can_cut_is_halved_until_one_can() -> None:
+    spec = seed_of("mobilenet_v1")
+    table = Work(spec)
+
+    def found(step: float) -> list[Proposal[AnySpec]]:
+        return proposals_of_a_step(
+            spec, table, seed_ms=1000.0, budget_ms=1.0, step=step, multiple=8
+        )
+
+    assert propose(spec, table, 500.0) == []
+    halves = (propose(spec, table, 1000.0 * (1 - 0.5**n)) for n in range(2, 9))
+    assert found(0.5) == next(proposals for proposals in halves if proposals)
+    assert found(0.01) == propose(spec, table, 990.0)
+    with pytest.raises(BudgetError, match=r"cannot be narrowed further in multiples of 4096\. Ask"):
+        proposals_of_a_step(spec, table, seed_ms=1000.0, budget_ms=1.0, step=0.1, multiple=4096)

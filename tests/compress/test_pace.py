@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pocketvision.compress.pace import MARGIN, Costs, pace_for
+from pocketvision.compress.pace import MARGIN, Costs, Pace, check_held, pace_for
+from pocketvision.errors import BudgetError
 
 
 def test_pace_is_kept_where_there_is_time_and_quickened_where_there_is_not() -> None:
@@ -57,3 +58,13 @@ def test_workers_side_by_side_score_as_many_in_less_time() -> None:
         for crew in (1, 2)
     )
     assert two.seconds == pytest.approx(alone.seconds / 2)
+
+
+def test_time_that_does_not_hold_the_pace_names_what_would() -> None:
+    pace = Pace(step=0.08, proposals=4, brief_steps=5, count=10, seconds=600.0)
+    check_held(pace, None, fixed_s=60.0, adapting_share=0.5)
+    check_held(pace, 600.0, fixed_s=60.0, adapting_share=0.5)
+    with pytest.raises(BudgetError, match=r"even 10 steps of 8.0% with 4 .* about 10 m\. Ask for"):
+        check_held(pace, 599.0, fixed_s=60.0, adapting_share=0.5)
+    with pytest.raises(BudgetError, match=r"--time 21m, or for a less ambitious --latency"):
+        check_held(pace, 1.0, fixed_s=60.0, adapting_share=0.5)

@@ -73,7 +73,7 @@ def config(fitted: SceneArtefact, scene: Path) -> SceneShrinkConfig:
     return SceneShrinkConfig(
         source=str(fitted.folder),
         data=str(scene),
-        budget=Budget(latency_ms=0.6 * SEED_MS),
+        budget=Budget(latency_ms=0.6 * SEED_MS, time_s=900.0),
         step=0.2,
         brief_steps=1,
         steps=10,
@@ -104,6 +104,8 @@ def test_network_is_narrowed_until_it_is_within_the_latency(
     assert record.network.start == "narrowed from hybridsn 9x9x13"
     assert [run.method for run in record.runs] == ["hybridsn"]
     assert record.splits[0] == fitted.record.splits[0]
+    assert record.budget.time_s == 900.0
+    assert 0 < state_in(tmp_path / "out").narrowed_s < record.spent_s
     narrowed = record.narrowing
     assert narrowed is not None
     steps = narrowed.steps

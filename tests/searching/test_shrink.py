@@ -126,6 +126,7 @@ def test_network_is_narrowed_to_the_latency_and_shipped(
     assert spec == state.steps[-1].network
     assert count(spec).macs < count(fitted.classifier.spec).macs
     assert artefact.record.verdict.met
+    assert 0 < state.narrowed_s < artefact.record.spent_s  # the clock is that of all of it
     assert artefact.record.narrowing is not None
     steps = artefact.record.narrowing.steps
     assert [step.chosen for step in steps] == [step.chosen for step in state.steps]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from pocketvision.budget import format_latency
 from pocketvision.errors import BudgetError, in_range
 from pocketvision.models.networks import AnySpec
 from pocketvision.models.patch import PatchSpec
@@ -19,6 +20,7 @@ from pocketvision.models.widths import Spec, groups_of, narrower, widths_of
 
 STEP = 0.01  # of the seed's latency, MobileNetV3's delta
 MULTIPLE = 8  # of channels, where a block allows it
+SMALLEST_STEP = 0.001  # of the seed's latency
 
 Asked = TypeVar("Asked", AnySpec, PatchSpec, contravariant=True)
 
@@ -144,6 +146,33 @@ def next_target(latency_ms: float, seed_ms: float, budget_ms: float, step: float
     """
     in_range("step", step, 0.001, 0.5)
     return max(budget_ms, latency_ms - step * seed_ms)
+
+
+def proposals_of_a_step(
+    spec: Spec,
+    table: Latencies[Spec],
+    *,
+    seed_ms: float,
+    budget_ms: float,
+    step: float,
+    multiple: int,
+) -> list[Proposal[Spec]]:
+    """Those that cut a whole step; where no width alone can, half a step, and so on.
+
+    seed_ms: what the first network of all took.
+
+    Raises: BudgetError: no width can be narrowed any more.
+    """
+    latency_ms = table.latency_ms(spec)
+    while step >= SMALLEST_STEP:
+        target_ms = next_target(latency_ms, seed_ms, budget_ms, step)
+        if found := propose(spec, table, target_ms, multiple):
+            return found
+        step /= 2
+    raise BudgetError(
+        f"{spec.label} takes {format_latency(latency_ms)} and cannot be narrowed further in "
+        f"multiples of {multiple}. Ask for --latency {1.1 * latency_ms:.2g}ms."
+    )
 
 
 def check_reachable(spec: Spec, table: Latencies[Spec], budget_ms: float, multiple: int) -> None:

@@ -26,6 +26,7 @@ from pocketvision.mapping.gates import sample_places
 from pocketvision.mapping.layer_table import LayerTable
 from pocketvision.mapping.plan import LEARNING_RATES
 from pocketvision.mapping.shrink_config import STATE, SceneShrinkConfig, SceneShrinkState
+from pocketvision.measure.latency import middle_of_few
 from pocketvision.models.patch import PatchNetwork, PatchSpec
 from pocketvision.models.patch_narrow import narrow_patch
 from pocketvision.record import Latency, Precision
@@ -36,6 +37,7 @@ from pocketvision.train.scene_config import SceneTrainConfig
 from pocketvision.train.threads import cpu_threads
 
 SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its median
+ODD_SHARE = 0.08  # of the sum: a measurement that is further from it is repeated
 HELD_OUT_SHARE = 0.15  # of the squares with training pixels
 JUDGES = 512  # pixels held out that judge, at most
 JUDGED = 64  # windows a pass
@@ -141,9 +143,18 @@ class SceneNarrowing:
         return self.config.adapting_share * max(0.0, self.clock.remaining_s - self.finish_s)
 
     def timed_whole(self, spec: PatchSpec) -> Latency:
-        """One pixel by an untrained file of the whole network, timed now."""
-        precision = self.state.precision
-        return timed_files(self.fitting, self.scene, self.split, spec, (precision,))[precision]
+        """One pixel by an untrained file of the whole network, timed now; the median of a few,
+        where the first is noisy or far from what the layers make one expect.
+        """
+        precision, expected_ms = self.state.precision, self.table.latency_ms(spec)
+
+        def timed() -> Latency:
+            found = timed_files(self.fitting, self.scene, self.split, spec, (precision,))
+            return found[precision]
+
+        return middle_of_few(
+            timed, lambda latency: abs(latency.median_ms / expected_ms - 1) > ODD_SHARE
+        )
 
     def tuned(self, spec: PatchSpec, place: int) -> PatchNetwork:
         """The proposal at that place of its step, behind its short training; the same whenever it

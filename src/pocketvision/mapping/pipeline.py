@@ -66,11 +66,17 @@ def fit_scene(
 
 
 def run_scene_fit(
-    config: SceneConfig, out: Path, reporter: Reporter | None = None, *, command: str = ""
+    config: SceneConfig,
+    out: Path,
+    reporter: Reporter | None = None,
+    *,
+    command: str = "",
+    spent_s: float = 0.0,
 ) -> SceneArtefact:
     """Run the main job on a scene, or go on with it if `out` holds the same run unfinished.
 
-    command: how it was asked for, for the record; empty: as this call.
+    command: how it was asked for, for the record; empty: as this call. spent_s: of its time, before
+    it begins.
 
     Raises: as `fit_scene`.
     """
@@ -79,7 +85,7 @@ def run_scene_fit(
     with storage_told(out):
         check_writable(out)
         with locked(out, reporter.say):
-            run = open_run(config, out, reporter, asked)
+            run = open_run(config, out, reporter, asked, spent_s)
             with keeping_the_clock(run.out / RUN, lambda: run.save(run.state)):
                 run_methods(run)
                 return finish(run)

@@ -53,6 +53,8 @@ def choose_network(
         network_spec(config, method, scene.cube.shape[2], len(scene.classes))
         for method in ordered_networks(config)
     ]
+    if config.narrowed is not None:  # until its latency was measured to be within the budget
+        config = replace(config, budget=replace(config.budget, latency_ms=None))
     if config.budget.is_open:
         return specs[0]
     tried: list[tuple[PatchSpec, UntrainedFile]] = []

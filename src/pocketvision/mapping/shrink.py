@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pocketvision.budget import format_latency
-from pocketvision.compress.netadapt import STEP, Proposal, Tried, best, next_target, propose
-from pocketvision.errors import BudgetError
+from pocketvision.compress.netadapt import STEP, Proposal, Tried, best, proposals_of_a_step
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.lock import locked
 from pocketvision.fitting.narrowing import NARROWING
@@ -20,7 +19,6 @@ from pocketvision.fitting.pipeline import parse_budget
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock
 from pocketvision.mapping.artefact import SceneArtefact, save_patch_network
-from pocketvision.mapping.config import SceneConfig
 from pocketvision.mapping.narrowing import SceneNarrowing, network_folder
 from pocketvision.mapping.pipeline import run_scene_fit
 from pocketvision.mapping.shrink_config import STATE, SceneShrinkConfig, SceneShrinkStep
@@ -28,8 +26,6 @@ from pocketvision.mapping.shrink_start import open_scene_shrink
 from pocketvision.models.patch import PatchSpec
 from pocketvision.record import Narrowing, NarrowingProposal, NarrowingStep
 from pocketvision.storage import to_json, write_into
-
-SMALLEST_STEP = 0.001  # of the seed's latency
 
 
 def shrink_scene(
@@ -84,7 +80,14 @@ def run_scene_shrink(
                 while not work.state.done:
                     _advance(work)
                 write_into(work.folder / NARROWING, to_json(_narrowing(work)))
-    return run_scene_fit(_scene_config(work), out, reporter, command=command)
+    narrowed = str(network_folder(work.state, work.folder))
+    return run_scene_fit(
+        replace(work.fitting, narrowed=narrowed),
+        out,
+        reporter,
+        command=command,
+        spent_s=work.state.narrowed_s,
+    )
 
 
 def _advance(work: SceneNarrowing) -> None:
@@ -99,14 +102,12 @@ def _advance(work: SceneNarrowing) -> None:
 
 def _measure(work: SceneNarrowing, last: SceneShrinkStep) -> None:
     state, latency = work.state, work.timed_whole(last.network)
-    left_s = work.clock.remaining_s
     work.save(
         replace(
             state,
             steps=(*state.steps[:-1], replace(last, latency=latency)),
             done=latency.median_ms <= work.target_ms,
-            # Kept, so that a run that is interrupted later is asked for the same.
-            left_s=None if left_s is None else max(1.0, round(left_s)),
+            narrowed_s=round(work.clock.spent_s, 1),
         )
     )
     work.reporter.say(
@@ -117,9 +118,17 @@ def _measure(work: SceneNarrowing, last: SceneShrinkStep) -> None:
 
 
 def _step(work: SceneNarrowing) -> None:
-    """Propose, score every proposal, and take the best. Raises: as `_proposals`."""
-    latency_ms = work.table.latency_ms(work.network.spec)
-    proposals = _proposals(work, latency_ms)
+    """Propose, score every proposal, and take the best. Raises: as `proposals_of_a_step`."""
+    spec = work.network.spec
+    latency_ms = work.table.latency_ms(spec)
+    proposals = proposals_of_a_step(
+        spec,
+        work.table,
+        seed_ms=work.seed_ms,
+        budget_ms=work.target_ms,
+        step=work.state.step,
+        multiple=work.config.multiple,
+    )
     tried = _score(work, proposals, latency_ms)
     chosen = best(tried, work.state.steps[-1].accuracy, latency_ms)
     network = work.tuned(chosen.proposal.spec, tried.index(chosen))
@@ -136,24 +145,6 @@ def _step(work: SceneNarrowing) -> None:
     save_patch_network(network, folder, classes=work.scene.classes)
     work.network = network
     work.save(state)
-
-
-def _proposals(work: SceneNarrowing, latency_ms: float) -> list[Proposal[PatchSpec]]:
-    """Those that cut a whole step; where no width alone can, half a step, and so on.
-
-    Raises: BudgetError: no width can be narrowed any more.
-    """
-    spec, multiple, step = work.network.spec, work.config.multiple, work.state.step
-    while step >= SMALLEST_STEP:
-        target_ms = next_target(latency_ms, work.seed_ms, work.target_ms, step)
-        found = propose(spec, work.table, target_ms, multiple)
-        if found:
-            return found
-        step /= 2
-    raise BudgetError(
-        f"{spec.label} takes {format_latency(latency_ms)} and cannot be narrowed further in "
-        f"multiples of {multiple}. Ask for --latency {1.1 * latency_ms:.2g}ms."
-    )
 
 
 def _score(
@@ -200,13 +191,4 @@ def _narrowing(work: SceneNarrowing) -> Narrowing:
             for step in state.steps
             if step.latency is not None
         ),
-    )
-
-
-def _scene_config(work: SceneNarrowing) -> SceneConfig:
-    """The long training of the narrowed network, and all that `fit` does."""
-    return replace(
-        work.fitting,
-        budget=replace(work.config.budget, time_s=work.state.left_s),
-        narrowed=str(network_folder(work.state, work.folder)),
     )

@@ -90,5 +90,5 @@ class SceneShrinkState:
     steps: tuple[SceneShrinkStep, ...]
     pending: tuple[NarrowingProposal, ...] = ()
     spent_s: float = 0.0
-    left_s: float | None = None  # of the time, for the long training and shipping
+    narrowed_s: float = 0.0  # all that was spent until it was done
     done: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 from functools import cache
@@ -13,10 +12,10 @@ import torch
 
 from pocketvision.budget import format_latency, format_time
 from pocketvision.compress.netadapt import check_reachable, next_target, propose
-from pocketvision.compress.pace import Costs, Pace, pace_for
+from pocketvision.compress.pace import Costs, Pace, check_held, pace_for
 from pocketvision.data.scene.bands import reduce_scene
 from pocketvision.data.scene.reading import check_values
-from pocketvision.errors import BudgetError, ConfigError
+from pocketvision.errors import ConfigError
 from pocketvision.fitting.folder import PREPARED, make_folder, read_unfinished, taken
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
@@ -208,13 +207,12 @@ def _pace(work: SceneNarrowing, costs: Costs) -> Pace:
             costs=costs,
             share_s=work.share_s,
         )
-    if work.share_s is not None and pace.seconds > work.share_s:
-        needed_s = work.clock.spent_s + work.finish_s + pace.seconds / config.adapting_share
-        raise BudgetError(
-            f"The time is too short: even {pace.count} steps of {pace.step:.1%} with "
-            f"{pace.proposals} proposals each take about {format_time(pace.seconds)}. Ask for "
-            f"--time {math.ceil(needed_s / 60)}m, or for a less ambitious --latency."
-        )
+    check_held(
+        pace,
+        work.share_s,
+        fixed_s=work.clock.spent_s + work.finish_s,
+        adapting_share=config.adapting_share,
+    )
     return pace
 
 

@@ -39,13 +39,18 @@ from pocketvision.record import Step
 from pocketvision.storage import remove_parts, to_json
 
 
-def open_run(config: SceneConfig, out: Path, reporter: Reporter, command: str) -> SceneRun:
+def open_run(
+    config: SceneConfig, out: Path, reporter: Reporter, command: str, spent_s: float = 0.0
+) -> SceneRun:
     """The run that `out` holds unfinished, or a new one, planned; its folder exists afterwards.
+
+    spent_s: of the time of a new one, already.
 
     Raises: ConfigError: `out` holds something else, options that contradict. DataError: an unusable
     scene. BudgetError: nothing meets the budget; then `out` is not made.
     """
     clock = Clock(config.budget.time_s)
+    clock.earlier_s = spent_s
     state = _unfinished_state(out, config)
     window = window_of(config) if state is None else state.spec.window
     with reporter.progress("Reading the scene"):

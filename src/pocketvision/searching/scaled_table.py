@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pocketvision.measure.latency import middle_of_few
 from pocketvision.measure.local_table import WHOLES, LocalTable
 from pocketvision.models.networks import AnySpec
 from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.runtime import Runtime
 
 ODD_SHARE = 0.05  # of the sum: a measurement that is further from it is repeated
-ATTEMPTS = 3
 UNKNOWN = 0.0  # the scale, before a whole network was timed
 
 
@@ -39,10 +39,7 @@ class ScaledTable:
         """An untrained file of the whole network, timed now; the median of a few, where the first
         is noisy or far from what the blocks make one expect.
         """
-        found = [self._timed(spec)]
-        while len(found) < ATTEMPTS and (found[-1].noise or self._is_odd(spec, found[0])):
-            found.append(self._timed(spec))
-        return sorted(found, key=lambda latency: latency.median_ms)[(len(found) - 1) // 2]
+        return middle_of_few(lambda: self._timed(spec), lambda latency: self._is_odd(spec, latency))
 
     def _timed(self, spec: AnySpec) -> Latency:
         return self.local.time([spec], WHOLES)[0].latency

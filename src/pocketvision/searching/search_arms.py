@@ -30,7 +30,6 @@ from pocketvision.fitting.seal import seal_of
 from pocketvision.record import Arm, Record, Sampling, Score, Search, SearchedNetwork
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
-from pocketvision.searching.narrowing import narrowing_seconds
 from pocketvision.searching.search_config import Finalist
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_networks import PLAIN
@@ -184,7 +183,7 @@ def _ran(searching: Searching, name: str, work: Work, command: str) -> Arm:
         latency=record.budgeted,
         size_bytes=record.shipped.size_bytes,
         accuracy=_on_val(record),
-        seconds=round(before_s + narrowing_seconds(folder) + record.spent_s, 1),
+        seconds=round(before_s + record.spent_s, 1),
         shipped=False,
     )
 

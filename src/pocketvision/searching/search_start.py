@@ -182,8 +182,8 @@ def _spent_s(state: SearchState, arms: Path) -> float:
     spent_s = 0.0
     for folder in arms.glob("*"):
         if folder.name not in done:
-            spent_s += narrowing_seconds(folder)
-            spent_s += read_state(folder).spent_s if (folder / RUN).exists() else 0.0
+            begun = (folder / RUN).exists()  # what was narrowed before is on its clock
+            spent_s += read_state(folder).spent_s if begun else narrowing_seconds(folder)
     return max(state.spent_s, state.arm_begun_s + spent_s)
 
 

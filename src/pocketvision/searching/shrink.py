@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pocketvision.budget import format_latency
-from pocketvision.compress.netadapt import STEP, Proposal, Tried, best, next_target, propose
+from pocketvision.compress.netadapt import STEP, Proposal, Tried, best, proposals_of_a_step
 from pocketvision.data.transforms import Augmentation
-from pocketvision.errors import BudgetError
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import check_writable, storage_told
@@ -36,7 +35,6 @@ from pocketvision.storage import to_json, write_into
 from pocketvision.train.allocator import keep_freed_memory
 
 KEYS_A_STEP = 1000  # no network has so many widths
-SMALLEST_STEP = 0.001  # of the seed's latency
 
 
 def shrink(
@@ -107,7 +105,8 @@ def run_shrink(
             ):
                 _adapt(adapting, pool)
                 _leave_record(adapting)
-    return run_fit(_fit_config(adapting), out, reporter, command=command)
+    spent_s = adapting.state.narrowed_s
+    return run_fit(_fit_config(adapting), out, reporter, command=command, spent_s=spent_s)
 
 
 def _adapt(adapting: Adapting, pool: Pool) -> None:
@@ -133,14 +132,12 @@ def _leave_record(adapting: Adapting) -> None:
 def _measure(adapting: Adapting, last: ShrinkStep) -> None:
     """Time the network behind the last step; it is done where that is fast enough."""
     state, latency = adapting.state, adapting.table.timed_whole(last.network)
-    left_s = adapting.clock.remaining_s
     adapting.save(
         replace(
             state,
             steps=(*state.steps[:-1], replace(last, latency=latency)),
             done=latency.median_ms <= adapting.target_ms,
-            # Kept, so that a run that is interrupted later is asked for the same.
-            left_s=None if left_s is None else max(1.0, round(left_s)),
+            narrowed_s=round(adapting.clock.spent_s, 1),
         )
     )
     adapting.reporter.say(
@@ -151,10 +148,17 @@ def _measure(adapting: Adapting, last: ShrinkStep) -> None:
 
 
 def _step(adapting: Adapting, pool: Pool) -> None:
-    """Propose, score every proposal, and take the best. Raises: as `_proposals`."""
-    state, table = adapting.state, adapting.table
-    latency_ms = table.latency_ms(adapting.network.spec)
-    proposals = _proposals(adapting, latency_ms)
+    """Propose, score every proposal, and take the best. Raises: as `proposals_of_a_step`."""
+    state, table, spec = adapting.state, adapting.table, adapting.network.spec
+    latency_ms = table.latency_ms(spec)
+    proposals = proposals_of_a_step(
+        spec,
+        table,
+        seed_ms=adapting.seed_latency.median_ms,
+        budget_ms=adapting.target_ms,
+        step=state.step,
+        multiple=adapting.config.multiple,
+    )
     tried = _score(adapting, proposals, latency_ms, pool)
     chosen = best(tried, state.steps[-1].accuracy, latency_ms)
     work = _work(adapting)
@@ -174,26 +178,6 @@ def _step(adapting: Adapting, pool: Pool) -> None:
         preprocessing=adapting.lessons.preprocessing,
     )
     adapting.save(state)
-
-
-def _proposals(adapting: Adapting, latency_ms: float) -> list[Proposal[AnySpec]]:
-    """Those that cut a whole step; where no width alone can, half a step, and so on.
-
-    Raises: BudgetError: no width can be narrowed any more.
-    """
-    state, spec = adapting.state, adapting.network.spec
-    step = state.step
-    while step >= SMALLEST_STEP:
-        seed_ms = adapting.seed_latency.median_ms
-        target_ms = next_target(latency_ms, seed_ms, adapting.target_ms, step)
-        found = propose(spec, adapting.table, target_ms, adapting.config.multiple)
-        if found:
-            return found
-        step /= 2
-    raise BudgetError(
-        f"{spec.label} takes {format_latency(latency_ms)} and cannot be narrowed further in "
-        f"multiples of {adapting.config.multiple}. Ask for --latency {1.1 * latency_ms:.2g}ms."
-    )
 
 
 def _score(
@@ -245,7 +229,7 @@ def _fit_config(adapting: Adapting) -> FitConfig:
     return FitConfig(
         data=config.images,
         task=adapting.task.name,
-        budget=replace(config.budget, time_s=state.left_s),
+        budget=config.budget,
         resolutions=(adapting.network.spec.resolution,),
         runtimes=() if config.runtime is None else (config.runtime,),
         precisions=() if config.precision is None else (config.precision,),

@@ -131,7 +131,7 @@ class ShrinkState:
     steps: tuple[ShrinkStep, ...]
     pending: tuple[ScoredProposal, ...] = ()
     spent_s: float = 0.0
-    left_s: float | None = None  # of the time, for the long fine-tuning and shipping
+    narrowed_s: float = 0.0  # all that was spent until it was done
     score_s: float = 0.0  # of one proposal, as it was timed when the run began
     done: bool = False
     target_sha256: str = ""  # of the content of config.target

@@ -4,7 +4,6 @@ the steps are, which images judge."""
 from __future__ import annotations
 
 import copy
-import math
 import time
 from dataclasses import replace
 from functools import cache
@@ -14,11 +13,11 @@ import torch
 
 from pocketvision.budget import format_latency, format_time
 from pocketvision.compress.netadapt import check_reachable, next_target, propose
-from pocketvision.compress.pace import TIMING_S, Costs, pace_for
+from pocketvision.compress.pace import TIMING_S, Costs, check_held, pace_for
 from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
-from pocketvision.errors import ArtefactError, BudgetError, ConfigError
+from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.earlier_runs import usual_ratios
 from pocketvision.fitting.folder import PREPARED, make_folder, read_unfinished, taken
@@ -249,13 +248,12 @@ def _settle(adapting: Adapting) -> None:
             share_s=adapting.share_s,
             crew=config.workers if isinstance(config.workers, int) else 1,
         )
-    if adapting.share_s is not None and pace.seconds > adapting.share_s:
-        needed_s = adapting.clock.spent_s + adapting.finish_s + pace.seconds / config.adapting_share
-        raise BudgetError(
-            f"The time is too short: even {pace.count} steps of {pace.step:.1%} with "
-            f"{pace.proposals} proposals each take about {format_time(pace.seconds)}. Ask for "
-            f"--time {math.ceil(needed_s / 60)}m, or for a less ambitious --latency."
-        )
+    check_held(
+        pace,
+        adapting.share_s,
+        fixed_s=adapting.clock.spent_s + adapting.finish_s,
+        adapting_share=config.adapting_share,
+    )
     adapting.reporter.say(
         f"{seed.spec.label} takes {format_latency(seed_latency.median_ms)} as "
         f"{state.precision} on {state.runtime}{_by_what(table)}; "
