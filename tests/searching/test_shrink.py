@@ -253,7 +253,7 @@ def test_finished_narrowing_is_not_done_again(
     def refuse(*arguments: Any, **named: Any) -> None:
         raise AssertionError("narrowed again")
 
-    monkeypatch.setattr(shrink, "propose", refuse)
+    monkeypatch.setattr(shrink, "proposals_of_a_step", refuse)
     assert isinstance(run_shrink(config, narrowed), FitConfig)
 
 

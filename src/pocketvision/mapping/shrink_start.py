@@ -113,8 +113,17 @@ def open_scene_shrink(config: SceneShrinkConfig, out: Path, reporter: Reporter) 
         remove_parts(out)
         clock.earlier_s = earlier.spent_s
         work.network = load_patch_network(network_folder(earlier, folder))[0]
-        work.table = LayerTable(earlier.precision, fitting.threads)
+        work.table = _table_of(earlier, fitting.threads)
     return work
+
+
+def _table_of(state: SceneShrinkState, threads: int) -> LayerTable:
+    """Layers to be timed anew, and the scale that the last whole file sets."""
+    table = LayerTable(state.precision, threads)
+    network, latency = [(s.network, s.latency) for s in state.steps if s.latency is not None][-1]
+    assert latency is not None
+    table.meet(network, latency)
+    return table
 
 
 def _earlier(config: SceneShrinkConfig, out: Path) -> SceneShrinkState | None:
@@ -142,6 +151,7 @@ def _fitting(config: SceneShrinkConfig, source: SceneArtefact) -> SceneConfig:
         repeats=1,
         steps=config.steps,
         weights=config.source,
+        narrowed=None,
         max_drop_points=config.max_drop_points,
     )
 
