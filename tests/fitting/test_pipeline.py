@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -508,6 +509,40 @@ def test_what_was_too_noisy_is_measured_again_in_a_while(
     short = replace(config, budget=replace(config.budget, time_s=600.0))
     with pytest.raises(GateError, match=NOISY):
         run_fit(short, tmp_path / "short")
+    assert slept == [15.0, 30.0]
+
+
+def much_slower(*args: Any, **named: Any) -> dict[str, Latency]:
+    """What measuring says in slow minutes, which are quiet all the same."""
+    found = latency.measure_latency(*args, **named)
+    return {
+        name: replace(one, low_ms=900.0, median_ms=910.0, high_ms=920.0, noise="")
+        for name, one in found.items()
+    }
+
+
+def test_what_is_slower_than_it_was_planned_to_be_is_measured_again_in_a_while(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And believed, where it stays so."""
+    turns: list[Any] = [much_slower, latency.measure_latency]
+    slept: list[float] = []
+    monkeypatch.setattr(
+        variants, "measure_latency", lambda *args, **named: turns.pop(0)(*args, **named)
+    )
+    monkeypatch.setattr(pipeline, "PAUSES_S", (15.0, 30.0))
+    monkeypatch.setattr(pipeline, "sleep", slept.append)
+    told, config = Told(), replace(QUICK, data=str(photos), epochs=1)
+    assert run_fit(config, tmp_path / "out", told).record.verdict.met
+    assert slept == [15.0]
+    said = next(sentence for sentence in told.sentences if "slower for a while" in sentence)
+    assert re.search(r"x0\.25 @32 takes up to 920 ms now, and took .* when it was chosen", said)
+    turns += [much_slower] * 3
+    slept.clear()
+    with pytest.raises(
+        GateError, match=r"is trained but cannot be shipped .* measures up to 920 m"
+    ):
+        run_fit(config, tmp_path / "missed")
     assert slept == [15.0, 30.0]
 
 

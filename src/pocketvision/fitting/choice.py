@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketvision.budget import Budget, format_latency, format_size
 from pocketvision.fitting.ranking import fits
 from pocketvision.measure.accuracy import loses_at_most
-from pocketvision.record import Comparison, Latency, Precision, Variant
+from pocketvision.record import Comparison, Latency, Precision, Tried, Variant
 
 FLOAT_AGREEMENT = 0.995  # of an exported float file with the float network
 TWINS = ("f32", "w8")  # differ in how weights are stored, not in what is computed
@@ -65,15 +65,36 @@ def nearest_variant(built: list[Built]) -> Built:
 
 def undecided(built: list[Built], budget: Budget) -> Latency | None:
     """A latency too noisy to say whether the budget is met, of a file that is fine otherwise."""
-    for variant in (entry.variant for entry in built if entry.variant.passed_gate):
-        latency, limit = variant.budgeted, budget.latency_ms
-        if latency.is_by_table:
-            continue  # measuring again would not change it
-        rest = replace(budget, latency_ms=None)
-        light = fits(latency, variant.size_bytes, rest, peak_bytes=variant.peak_bytes)
-        if limit and light and latency.noise and latency.low_ms <= limit < latency.high_ms:
+    limit_ms = budget.latency_ms
+    for latency in (variant.budgeted for variant in _too_slow_alone(built, budget)):
+        if limit_ms and latency.noise and latency.low_ms <= limit_ms < latency.high_ms:
             return latency
     return None
+
+
+def slower_than_planned(
+    built: list[Built], label: str, tried: Sequence[Tried], budget: Budget
+) -> tuple[Latency, Latency] | None:
+    """A latency beyond the budget, and that of the plan, which was within: of a file of the network
+    that is fine otherwise. One of the two is of another machine, as it were.
+    """
+    planned = {(one.runtime, one.precision): one for one in tried if one.network == label}
+    for variant in _too_slow_alone(built, budget):
+        plan = planned.get((variant.runtime, variant.precision))
+        if plan is not None and plan.fits:
+            return variant.budgeted, plan.latency
+    return None
+
+
+def _too_slow_alone(built: list[Built], budget: Budget) -> Iterator[Variant]:
+    """Files that only their latency, as it was measured, keeps from being shipped."""
+    rest = replace(budget, latency_ms=None)
+    for variant in (entry.variant for entry in built if entry.variant.passed_gate):
+        latency = variant.budgeted
+        if latency.is_by_table or variant.within_budget:
+            continue  # measuring again would not change it
+        if fits(latency, variant.size_bytes, rest, peak_bytes=variant.peak_bytes):
+            yield variant
 
 
 def missed_sentence(

@@ -22,7 +22,12 @@ from pocketvision.budget import (
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import BudgetError, GateError, NoisyError
 from pocketvision.fitting.artefact import RUN, Artefact
-from pocketvision.fitting.choice import choose_variant, missed_sentence, undecided
+from pocketvision.fitting.choice import (
+    choose_variant,
+    missed_sentence,
+    slower_than_planned,
+    undecided,
+)
 from pocketvision.fitting.config import FitConfig, HeadName
 from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.following import follow, leading
@@ -42,7 +47,7 @@ from pocketvision.fitting.variants import build_variants, forget_latencies
 from pocketvision.record import Latency, TaskName
 from pocketvision.train.nodes import this_node
 
-PAUSES_S = (15.0, 30.0, 60.0)  # before what was too noisy is measured again
+PAUSES_S = (15.0, 30.0, 60.0)  # before what was noisy, or unlike the plan, is measured again
 LATE = 1.1  # of the time given: how far such a pause may lead
 
 
@@ -162,8 +167,15 @@ def _work(run: Run) -> Artefact:
         table = "" if run.target is None else run.target.described
         reason = missed_sentence(run.spec.label, built, budget, run.config.max_drop_points, table)
         if noisy := undecided(built, budget):
-            forget_latencies(run)
-            _wait_for_quiet(run, noisy, next(pauses, None))
+            said = _noisy_sentence(run, noisy)
+            if _measures_again(run, said, next(pauses, None)):
+                continue
+            forget_latencies(run)  # for when it goes on
+            raise NoisyError(
+                f"{said} Stop other programs and run the same command again; it goes on from here."
+            )
+        slower = slower_than_planned(built, run.spec.label, run.state.tried, budget)
+        if slower and _measures_again(run, _slower_sentence(run, *slower), next(pauses, None)):
             continue
         if not _next_candidate(run):
             finish_missed(run, network, built, reason)
@@ -175,23 +187,33 @@ def _work(run: Run) -> Artefact:
         run.reporter.say(f"{reason} Going on with {run.spec.label}.")
 
 
-def _wait_for_quiet(run: Run, noisy: Latency, pause_s: float | None) -> None:
-    """Sleep before the files are measured again.
-
-    Raises: NoisyError: pause_s is None, or the pause would lead too far beyond the time.
-    """
-    sentence = (
+def _noisy_sentence(run: Run, noisy: Latency) -> str:
+    return (
         f"The machine is too noisy to say whether {run.spec.label} meets {run.config.budget}: "
         f"between {format_latency(noisy.low_ms)} and {format_latency(noisy.high_ms)}."
     )
+
+
+def _slower_sentence(run: Run, now: Latency, planned: Latency) -> str:
+    return (
+        f"{run.spec.label} takes up to {format_latency(now.high_ms)} now, and took "
+        f"{format_latency(planned.high_ms)} when it was chosen: the machine may be slower for a "
+        "while."
+    )
+
+
+def _measures_again(run: Run, why: str, pause_s: float | None) -> bool:
+    """Forget what was measured, and sleep; False: `pause_s` is None, or would lead too far beyond
+    the time.
+    """
     measuring_s = [step.seconds for step in run.state.steps if step.name == "measure"][-1]
     limit_s = math.inf if run.clock.limit_s is None else LATE * run.clock.limit_s
     if pause_s is None or run.clock.spent_s + pause_s + measuring_s > limit_s:
-        raise NoisyError(
-            f"{sentence} Stop other programs and run the same command again; it goes on from here."
-        )
-    run.reporter.say(f"{sentence} Measuring again in {format_time(pause_s)}.")
+        return False
+    forget_latencies(run)
+    run.reporter.say(f"{why} Measuring again in {format_time(pause_s)}.")
     sleep(pause_s)
+    return True
 
 
 def _next_candidate(run: Run) -> bool:
