@@ -305,7 +305,7 @@ def test_a_layer_is_timed_once_and_a_whole_file_sets_the_scale(counted: list[int
     assert counted == [7, 2]
 
 
-def test_gates_of_attention_are_left_to_the_scale(counted: list[int]) -> None:
+def test_gates_of_attention_are_left_to_the_scale() -> None:
     spec = hybridsn(
         bands=15, window=11, num_classes=5, attention=SqueezeExciteSpec(squeezed=6, gate="sigmoid")
     )

@@ -123,10 +123,7 @@ def fit(
     artefact = display.carried_out(
         lambda reporter, command: run_scene_fit(config, out, reporter, command=command)
     )
-    if json:
-        display.print_record(artefact.folder)
-    else:
-        print_summary(artefact)
+    _show(artefact, json)
 
 
 def shrink(
@@ -162,7 +159,11 @@ def shrink(
     artefact = display.carried_out(
         lambda reporter, command: run_scene_shrink(config, out, reporter, command=command)
     )
-    if json:
+    _show(artefact, json)
+
+
+def _show(artefact: SceneArtefact, as_json: bool) -> None:
+    if as_json:
         display.print_record(artefact.folder)
     else:
         print_summary(artefact)

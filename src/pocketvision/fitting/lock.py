@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pocketvision.errors import ConfigError
+from pocketvision.fitting.folder import check_writable, storage_told
 
 try:
     import fcntl as _fcntl
@@ -25,6 +26,19 @@ else:
     fcntl = _fcntl
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+@contextlib.contextmanager
+def working_in(out: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Have `out` alone during the block, and tell what goes wrong with its disk as a sentence.
+
+    Raises: ConfigError: it cannot be written, or another process has it. StorageError: in place of
+    an OSError.
+    """
+    with storage_told(out):
+        check_writable(out)
+        with locked(out, say):
+            yield
 
 
 @contextlib.contextmanager

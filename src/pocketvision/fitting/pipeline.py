@@ -29,9 +29,8 @@ from pocketvision.fitting.choice import (
     undecided,
 )
 from pocketvision.fitting.config import FitConfig, HeadName
-from pocketvision.fitting.folder import check_writable, storage_told
 from pocketvision.fitting.following import follow, leading
-from pocketvision.fitting.lock import locked
+from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import Run, keeping_the_clock
 from pocketvision.fitting.ship import finish, finish_missed
@@ -144,14 +143,12 @@ def run_fit(
     reporter = reporter or Silent()
     if config.nodes > 1 and this_node(config.nodes).rank > 0:
         return follow(config, out, reporter)
-    with storage_told(out):
-        check_writable(out)
-        with locked(out, reporter.say), leading(config.nodes, out, reporter) as lead:
-            run = open_run(config, out, reporter, asked, spent_s)
-            if lead is not None:
-                run.together = lead.training
-            with keeping_the_clock(run.out / RUN, lambda: run.save(run.state)):
-                return _work(run)
+    with working_in(out, reporter.say), leading(config.nodes, out, reporter) as lead:
+        run = open_run(config, out, reporter, asked, spent_s)
+        if lead is not None:
+            run.together = lead.training
+        with keeping_the_clock(run.out / RUN, lambda: run.save(run.state)):
+            return _work(run)
 
 
 def _work(run: Run) -> Artefact:

@@ -17,8 +17,7 @@ from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, GateError, choice, in_range
 from pocketvision.fitting.artefact import MODEL
 from pocketvision.fitting.choice import position_of_fastest
-from pocketvision.fitting.folder import check_writable, storage_told
-from pocketvision.fitting.lock import locked
+from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.quantize_files import (
     QuantizedFile,
     ladder_files,
@@ -123,12 +122,10 @@ def run_quantize(
     lies beside it.
     """
     began, reporter = time.monotonic(), reporter or Silent()
-    with storage_told(out):
-        check_writable(out)
-        with locked(out, reporter.say):
-            if out.exists():
-                raise ArtefactError(f"{out} exists already; give another --out, or remove it.")
-            return _quantize(config, out, reporter, command, began)
+    with working_in(out, reporter.say):
+        if out.exists():
+            raise ArtefactError(f"{out} exists already; give another --out, or remove it.")
+        return _quantize(config, out, reporter, command, began)
 
 
 def _quantize(

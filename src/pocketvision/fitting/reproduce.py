@@ -20,9 +20,9 @@ from pocketvision.fitting.checks import (
     versions_check,
 )
 from pocketvision.fitting.config import FitConfig, RunState
-from pocketvision.fitting.folder import check_writable, make_folder, storage_told, taken
+from pocketvision.fitting.folder import make_folder, taken
 from pocketvision.fitting.from_files import run_on_files
-from pocketvision.fitting.lock import locked
+from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.recorded import recorded_images
 from pocketvision.fitting.reporter import Reporter, Silent
@@ -73,10 +73,8 @@ def reproduce(
         weights=config.weights if weights is None else weights,
     )
     plan = _plan(first, config, command or f"pocketvision.reproduce({str(folder)!r}, {str(out)!r})")
-    with storage_told(out):
-        check_writable(out)
-        with locked(out, reporter.say):
-            _begin(plan, out, first.folder)
+    with working_in(out, reporter.say):
+        _begin(plan, out, first.folder)
     again = run_fit(plan.config, out, reporter, command=plan.command)
     same = on_recorded_machine(first.record.machine)
     return Verification(checks=tuple(_checks(first, again, config, reporter)), same_machine=same)

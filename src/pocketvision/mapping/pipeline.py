@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pocketvision.fitting.artefact import RUN
-from pocketvision.fitting.folder import check_writable, storage_told
-from pocketvision.fitting.lock import locked
+from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.pipeline import parse_budget
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock
@@ -82,10 +81,8 @@ def run_scene_fit(
     """
     asked = command or f"run_scene_fit({config!r}, {str(out)!r})"
     reporter = reporter or Silent()
-    with storage_told(out):
-        check_writable(out)
-        with locked(out, reporter.say):
-            run = open_run(config, out, reporter, asked, spent_s)
-            with keeping_the_clock(run.out / RUN, lambda: run.save(run.state)):
-                run_methods(run)
-                return finish(run)
+    with working_in(out, reporter.say):
+        run = open_run(config, out, reporter, asked, spent_s)
+        with keeping_the_clock(run.out / RUN, lambda: run.save(run.state)):
+            run_methods(run)
+            return finish(run)

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from pocketvision.budget import format_latency
 from pocketvision.compress.netadapt import STEP, Proposal, Tried, best, proposals_of_a_step
-from pocketvision.fitting.folder import check_writable, storage_told
-from pocketvision.fitting.lock import locked
-from pocketvision.fitting.narrowing import NARROWING
+from pocketvision.fitting.lock import working_in
+from pocketvision.fitting.narrowing import NARROWING, steps_told
 from pocketvision.fitting.pipeline import parse_budget
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock
@@ -24,7 +23,7 @@ from pocketvision.mapping.pipeline import run_scene_fit
 from pocketvision.mapping.shrink_config import STATE, SceneShrinkConfig, SceneShrinkStep
 from pocketvision.mapping.shrink_start import open_scene_shrink
 from pocketvision.models.patch import PatchSpec
-from pocketvision.record import Narrowing, NarrowingProposal, NarrowingStep
+from pocketvision.record import Narrowing, NarrowingProposal
 from pocketvision.storage import to_json, write_into
 
 
@@ -72,14 +71,12 @@ def run_scene_shrink(
     BudgetError: the latency cannot be reached by narrowing. GateError: as `fit_scene`.
     """
     reporter = reporter or Silent()
-    with storage_told(out):
-        check_writable(out)
-        with locked(out, reporter.say):
-            work = open_scene_shrink(config, out, reporter)
-            with keeping_the_clock(work.folder / STATE, lambda: work.save(work.state)):
-                while not work.state.done:
-                    _advance(work)
-                write_into(work.folder / NARROWING, to_json(_narrowing(work)))
+    with working_in(out, reporter.say):
+        work = open_scene_shrink(config, out, reporter)
+        with keeping_the_clock(work.folder / STATE, lambda: work.save(work.state)):
+            while not work.state.done:
+                _advance(work)
+            write_into(work.folder / NARROWING, to_json(_narrowing(work)))
     narrowed = str(network_folder(work.state, work.folder))
     return run_scene_fit(
         replace(work.fitting, narrowed=narrowed),
@@ -181,14 +178,5 @@ def _narrowing(work: SceneNarrowing) -> Narrowing:
         precision=state.precision,
         threads=work.fitting.threads,
         target_ms=work.config.latency_ms,
-        steps=tuple(
-            NarrowingStep(
-                chosen=step.chosen,
-                latency_ms=step.latency.median_ms,
-                accuracy=step.accuracy,
-                proposals=step.proposals,
-            )
-            for step in state.steps
-            if step.latency is not None
-        ),
+        steps=steps_told(state.steps),
     )

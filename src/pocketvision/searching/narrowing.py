@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pocketvision.fitting.folder import PREPARED
-from pocketvision.record import Metric, Narrowing, NarrowingProposal, NarrowingStep
+from pocketvision.fitting.narrowing import steps_told
+from pocketvision.record import Metric, Narrowing
 from pocketvision.searching.shrink_config import ShrinkState
 from pocketvision.storage import from_json
 
@@ -20,24 +21,7 @@ def narrowing_of(state: ShrinkState, target: str, metric: Metric) -> Narrowing:
         precision=state.precision,
         threads=state.config.threads,
         target_ms=state.config.latency_ms,
-        steps=tuple(
-            NarrowingStep(
-                chosen=step.chosen,
-                latency_ms=step.latency.median_ms,
-                accuracy=step.accuracy,
-                proposals=tuple(
-                    NarrowingProposal(
-                        group=one.group,
-                        width=one.width,
-                        latency_ms=one.latency_ms,
-                        accuracy=one.accuracy,
-                    )
-                    for one in step.proposals
-                ),
-            )
-            for step in state.steps
-            if step.latency is not None
-        ),
+        steps=steps_told(state.steps),
         target=target,
         metric=metric,
     )

@@ -18,8 +18,7 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import Artefact
-from pocketvision.fitting.folder import check_writable, storage_told
-from pocketvision.fitting.lock import locked
+from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.pipeline import parse_budget
 from pocketvision.fitting.ranking import Measured, may_fit
 from pocketvision.fitting.reporter import Reporter, Silent
@@ -111,16 +110,14 @@ def run_search(
     """
     reporter = reporter or Silent()
     asked = command or f"run_search({config!r}, {str(out)!r})"
-    with storage_told(out):
-        check_writable(out)
-        with locked(out, reporter.say):
-            searching = open_search(config, out, reporter)
-            state_file = searching.folder / STATE
-            with keeping_the_clock(state_file, lambda: searching.save(searching.state)):
-                if searching.state.found is None:
-                    _search(searching)
-                run_arms(searching, asked)
-                return ship_best(searching, asked)
+    with working_in(out, reporter.say):
+        searching = open_search(config, out, reporter)
+        state_file = searching.folder / STATE
+        with keeping_the_clock(state_file, lambda: searching.save(searching.state)):
+            if searching.state.found is None:
+                _search(searching)
+            run_arms(searching, asked)
+            return ship_best(searching, asked)
 
 
 def _search(searching: Searching) -> None:

@@ -15,8 +15,7 @@ from pocketvision.compress.netadapt import STEP, Proposal, Tried, best, proposal
 from pocketvision.data.transforms import Augmentation
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.config import FitConfig
-from pocketvision.fitting.folder import check_writable, storage_told
-from pocketvision.fitting.lock import locked
+from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.narrowing import NARROWING
 from pocketvision.fitting.pipeline import parse_budget, run_fit
 from pocketvision.fitting.reporter import Reporter, Silent
@@ -24,10 +23,10 @@ from pocketvision.fitting.run import keeping_the_clock
 from pocketvision.fitting.target_table import TargetTable, threads_asked
 from pocketvision.models.networks import AnySpec
 from pocketvision.models.weights import save as save_network
-from pocketvision.record import Precision
+from pocketvision.record import NarrowingProposal, Precision
 from pocketvision.searching.adapting import Adapting, network_folder
 from pocketvision.searching.narrowing import STATE, narrowing_of
-from pocketvision.searching.shrink_config import ScoredProposal, ShrinkConfig, ShrinkStep
+from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkStep
 from pocketvision.searching.shrink_start import open_shrink
 from pocketvision.searching.shrink_work import ShrinkWork
 from pocketvision.searching.workers import Pool, hanging_s, open_pool
@@ -95,16 +94,14 @@ def run_shrink(
     BudgetError: the latency cannot be reached by narrowing. GateError: as `fit`.
     """
     reporter = reporter or Silent()
-    with storage_told(out):
-        check_writable(out)
-        with locked(out, reporter.say):
-            adapting = open_shrink(config, out, reporter)
-            with (
-                open_pool(config.workers, hang_s=hanging_s(adapting.state.score_s)) as pool,
-                keeping_the_clock(adapting.folder / STATE, lambda: adapting.save(adapting.state)),
-            ):
-                _adapt(adapting, pool)
-                _leave_record(adapting)
+    with working_in(out, reporter.say):
+        adapting = open_shrink(config, out, reporter)
+        with (
+            open_pool(config.workers, hang_s=hanging_s(adapting.state.score_s)) as pool,
+            keeping_the_clock(adapting.folder / STATE, lambda: adapting.save(adapting.state)),
+        ):
+            _adapt(adapting, pool)
+            _leave_record(adapting)
     spent_s = adapting.state.narrowed_s
     return run_fit(_fit_config(adapting), out, reporter, command=command, spent_s=spent_s)
 
@@ -195,7 +192,7 @@ def _score(
 
         def known(place: int, accuracy: float) -> None:
             proposal = proposals[first + place]
-            found = ScoredProposal(
+            found = NarrowingProposal(
                 group=proposal.group,
                 width=proposal.width,
                 latency_ms=proposal.latency_ms,

@@ -10,7 +10,7 @@ from pocketvision.compress.netadapt import MULTIPLE, STEP
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError, choice, in_range, is_text
 from pocketvision.models.networks import AnySpec
-from pocketvision.record import Latency, Precision
+from pocketvision.record import Latency, NarrowingProposal, Precision
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.searching.workers import Workers
@@ -91,16 +91,6 @@ class ShrinkConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScoredProposal:
-    """One proposal of a step. accuracy: expected, 0..1, of the images held out."""
-
-    group: str
-    width: int
-    latency_ms: float  # by the table
-    accuracy: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ShrinkStep:
     """One step of NetAdapt. chosen: the group that was narrowed; empty for the seed itself.
 
@@ -111,7 +101,7 @@ class ShrinkStep:
     latency: Latency | None
     accuracy: float
     chosen: str = ""
-    proposals: tuple[ScoredProposal, ...] = ()
+    proposals: tuple[NarrowingProposal, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +119,7 @@ class ShrinkState:
     brief_steps: int
     threads: int  # of training, on which the bits of the weights depend
     steps: tuple[ShrinkStep, ...]
-    pending: tuple[ScoredProposal, ...] = ()
+    pending: tuple[NarrowingProposal, ...] = ()
     spent_s: float = 0.0
     narrowed_s: float = 0.0  # all that was spent until it was done
     score_s: float = 0.0  # of one proposal, as it was timed when the run began
