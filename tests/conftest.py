@@ -27,12 +27,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _brief_timing() -> Iterator[None]:
-    """Timing that what ships deserves takes seconds a file, and budgets here are generous."""
+    """Timing that what ships deserves takes seconds a file, and budgets here are generous; where it
+    is noisy all the same, nobody waits.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for module in ("fitting.variants", "fitting.verify", "mapping.files", "mapping.verify"):
             patch.setattr(f"pocketvision.{module}.FINAL", BRIEF)
         for module in ("fitting.plan", "mapping.files"):
             patch.setattr(f"pocketvision.{module}.PLANNING", BRIEF)
+        patch.setattr("pocketvision.fitting.waiting.PAUSES_S", ())
         # What such runs took would spoil the forecasts of those after them.
         patch.setattr("pocketvision.fitting.ship.learn", lambda *_: None)
         patch.setattr("pocketvision.measure.throughput.FINAL", BRIEF)

@@ -20,7 +20,7 @@ from small_runs import LEARNED, QUICK, Told, write_photos
 from pocketvision.budget import Budget
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, DataError, GateError
-from pocketvision.fitting import choice, pipeline, plan, ranking, start, variants
+from pocketvision.fitting import choice, pipeline, plan, ranking, start, variants, waiting
 from pocketvision.fitting.artefact import Artefact, load, read_state
 from pocketvision.fitting.candidates import Candidate
 from pocketvision.fitting.config import FitConfig
@@ -494,8 +494,8 @@ def test_what_was_too_noisy_is_measured_again_in_a_while(
     monkeypatch.setattr(
         variants, "measure_latency", lambda *args, **named: next(turns)(*args, **named)
     )
-    monkeypatch.setattr(pipeline, "PAUSES_S", (15.0, 30.0))
-    monkeypatch.setattr(pipeline, "sleep", slept.append)
+    monkeypatch.setattr(waiting, "PAUSES_S", (15.0, 30.0))
+    monkeypatch.setattr(waiting, "sleep", slept.append)
     told, config = Told(), replace(QUICK, data=str(photos), epochs=1)
     assert run_fit(config, tmp_path / "out", told).record.verdict.met
     assert slept == [15.0, 30.0]
@@ -505,7 +505,7 @@ def test_what_was_too_noisy_is_measured_again_in_a_while(
         "again in 30 s.",
     ]
     monkeypatch.setattr(variants, "measure_latency", too_noisy)
-    monkeypatch.setattr(pipeline, "PAUSES_S", (3600.0,))
+    monkeypatch.setattr(waiting, "PAUSES_S", (3600.0,))
     short = replace(config, budget=replace(config.budget, time_s=600.0))
     with pytest.raises(GateError, match=NOISY):
         run_fit(short, tmp_path / "short")
@@ -530,8 +530,8 @@ def test_what_is_slower_than_it_was_planned_to_be_is_measured_again_in_a_while(
     monkeypatch.setattr(
         variants, "measure_latency", lambda *args, **named: turns.pop(0)(*args, **named)
     )
-    monkeypatch.setattr(pipeline, "PAUSES_S", (15.0, 30.0))
-    monkeypatch.setattr(pipeline, "sleep", slept.append)
+    monkeypatch.setattr(waiting, "PAUSES_S", (15.0, 30.0))
+    monkeypatch.setattr(waiting, "sleep", slept.append)
     told, config = Told(), replace(QUICK, data=str(photos), epochs=1)
     assert run_fit(config, tmp_path / "out", told).record.verdict.met
     assert slept == [15.0]

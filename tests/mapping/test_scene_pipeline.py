@@ -7,12 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_scenes import BANDS, HOLE, IDS, QUICK, WHOLE
+from small_scenes import BANDS, HOLE, IDS, QUICK, WHOLE, Told
 
 from pocketvision.budget import Budget, format_latency
 from pocketvision.data.scene.bands import reduce_scene
@@ -20,6 +21,7 @@ from pocketvision.data.scene.leakage import leakage
 from pocketvision.data.scene.reading import open_scene
 from pocketvision.data.scene.splits import blocks_split
 from pocketvision.errors import ArtefactError, ConfigError, GateError
+from pocketvision.fitting import waiting
 from pocketvision.fitting.artefact import load
 from pocketvision.mapping import files, finish, gates, methods, pipeline
 from pocketvision.mapping.artefact import SceneArtefact, read_scene_state
@@ -302,6 +304,39 @@ def test_file_over_the_budget_is_told_by_the_pixel(fitted: SceneArtefact, scene:
     sentence = files.missed_sentence(Stub, [built])  # type: ignore[arg-type]
     assert "f32 measures 7 ms a pixel and " in sentence
     assert files.choose_file([built]) is None
+
+
+def test_what_is_slower_than_it_was_planned_to_be_is_measured_again_in_a_while(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And believed, where it stays so."""
+    measured, slow, slept = files.measure_files, [True, False], list[float]()
+
+    def measure(*args: Any) -> Any:
+        found = measured(*args)
+        if not slow.pop(0):
+            return found
+        return {
+            key: (tile, replace(pixel, median_ms=1900.0, high_ms=2000.0))
+            for key, (tile, pixel) in found.items()
+        }
+
+    monkeypatch.setattr(files, "measure_files", measure)
+    monkeypatch.setattr(waiting, "PAUSES_S", (15.0, 30.0))
+    monkeypatch.setattr(waiting, "sleep", slept.append)
+    config = replace(
+        QUICK, data=str(scene), budget=Budget(latency_ms=1000.0), precisions=("f32",), steps=2
+    )
+    found = run_scene_fit(config, tmp_path / "out", told := Told())
+    assert found.record.budget.latency_ms == 1000.0
+    assert all(file.within_budget for file in found.record.files)
+    assert slept == [15.0]
+    assert any("takes up to 2 s a pixel now, and was within" in said for said in told.sentences)
+    slow += [True] * 3
+    slept.clear()
+    with pytest.raises(GateError, match=r"within 1 s .*: f32 measures 2 s a pixel and"):
+        run_scene_fit(config, tmp_path / "missed")
+    assert slept == [15.0, 30.0]
 
 
 def test_diverged_training_is_a_failed_run_without_a_checkpoint(

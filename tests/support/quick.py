@@ -33,13 +33,10 @@ def export_quickly(network: nn.Module, path: Path, card: FileCard) -> None:
 
 @contextmanager
 def quick_files() -> Iterator[None]:
-    """Files without the exporter, INT8 without the search for ranges, memory of one process, and
-    no waiting where it is noisy.
-    """
+    """Files without the exporter, INT8 without the search for ranges, memory of one process."""
     with pytest.MonkeyPatch.context() as patch:
         for module in EXPORTING:
             patch.setattr(f"pocketvision.fitting.{module}.export_onnx", export_quickly)
         patch.setattr("pocketvision.compress.ladder.Int8Config", lambda: PLAIN_INT8)
         patch.setattr("pocketvision.fitting.variants.REPEATS", 1)
-        patch.setattr("pocketvision.fitting.pipeline.PAUSES_S", ())
         yield

@@ -5,15 +5,12 @@ No step goes back up, each writes its result atomically, and run.json says how f
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from time import sleep
 from typing import Literal
 
 from pocketvision.budget import (
     Budget,
     format_latency,
-    format_time,
     parse_latency,
     parse_memory,
     parse_size,
@@ -43,11 +40,9 @@ from pocketvision.fitting.training import (
     time_for_another,
 )
 from pocketvision.fitting.variants import build_variants, forget_latencies
+from pocketvision.fitting.waiting import Patience
 from pocketvision.record import Latency, TaskName
 from pocketvision.train.nodes import this_node
-
-PAUSES_S = (15.0, 30.0, 60.0)  # before what was noisy, or unlike the plan, is measured again
-LATE = 1.1  # of the time given: how far such a pause may lead
 
 
 def fit(
@@ -153,7 +148,7 @@ def run_fit(
 
 def _work(run: Run) -> Artefact:
     """Train, gate and ship the ranked networks in turn until one holds."""
-    pauses = iter(PAUSES_S)
+    patience = Patience(run.clock, run.reporter)
     while True:
         network = run_training(run)
         built = build_variants(run, network)
@@ -165,14 +160,14 @@ def _work(run: Run) -> Artefact:
         reason = missed_sentence(run.spec.label, built, budget, run.config.max_drop_points, table)
         if noisy := undecided(built, budget):
             said = _noisy_sentence(run, noisy)
-            if _measures_again(run, said, next(pauses, None)):
+            if _measures_again(run, patience, said):
                 continue
             forget_latencies(run)  # for when it goes on
             raise NoisyError(
                 f"{said} Stop other programs and run the same command again; it goes on from here."
             )
         slower = slower_than_planned(built, run.spec.label, run.state.tried, budget)
-        if slower and _measures_again(run, _slower_sentence(run, *slower), next(pauses, None)):
+        if slower and _measures_again(run, patience, _slower_sentence(run, *slower)):
             continue
         if not _next_candidate(run):
             finish_missed(run, network, built, reason)
@@ -199,17 +194,12 @@ def _slower_sentence(run: Run, now: Latency, planned: Latency) -> str:
     )
 
 
-def _measures_again(run: Run, why: str, pause_s: float | None) -> bool:
-    """Forget what was measured, and sleep; False: `pause_s` is None, or would lead too far beyond
-    the time.
-    """
+def _measures_again(run: Run, patience: Patience, why: str) -> bool:
+    """Wait, and forget what was measured; False: there is no more time for that."""
     measuring_s = [step.seconds for step in run.state.steps if step.name == "measure"][-1]
-    limit_s = math.inf if run.clock.limit_s is None else LATE * run.clock.limit_s
-    if pause_s is None or run.clock.spent_s + pause_s + measuring_s > limit_s:
+    if not patience.waits(why, measuring_s):
         return False
     forget_latencies(run)
-    run.reporter.say(f"{why} Measuring again in {format_time(pause_s)}.")
-    sleep(pause_s)
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -150,6 +150,30 @@ def build_files(run: SceneRun, network: PatchNetwork, reduction: BandReduction) 
     return built
 
 
+def timed_again(run: SceneRun, built: list[Built]) -> list[Built]:
+    """The same files with what they take now."""
+    config = run.config
+    sessions = {
+        (one.figures.form, one.figures.precision): open_scene_session(
+            one.path, one.figures.precision, config.threads
+        )
+        for one in built
+    }
+    with stopwatch() as seconds, run.reporter.progress("Measuring"):
+        latencies = measure_files(sessions, FINAL, config.threads)
+    run.add_step(Step(name="measure", seconds=seconds[0]))
+    again = []
+    for one in built:
+        figures = one.figures
+        latency, pixel_latency = latencies[figures.form, figures.precision]
+        within = fits(pixel_latency, figures.size_bytes, config.budget)
+        figures = replace(
+            figures, latency=latency, pixel_latency=pixel_latency, within_budget=within
+        )
+        again.append(replace(one, figures=figures))
+    return again
+
+
 def measure_files(
     sessions: dict[FileKey, SceneSession], protocol: LatencyProtocol, threads: int
 ) -> dict[FileKey, tuple[Latency, Latency]]:
@@ -179,6 +203,18 @@ def choose_file(built: list[Built]) -> Built | None:
         if b.figures.form == SHIPPED_FORM and b.figures.passed_gate and b.figures.within_budget
     ]
     return min(passing, key=lambda b: b.figures.latency.median_ms) if passing else None
+
+
+def too_slow_alone(built: list[Built], budget: Budget) -> Built | None:
+    """One that could ship but for its latency, which the plan had within the budget; None: none."""
+    rest = replace(budget, latency_ms=None)
+    for one in built:
+        figures = one.figures
+        if figures.form != SHIPPED_FORM or not figures.passed_gate or figures.within_budget:
+            continue
+        if fits(figures.pixel_latency, figures.size_bytes, rest):
+            return one
+    return None
 
 
 def missed_sentence(run: SceneRun, built: list[Built]) -> str:
