@@ -38,8 +38,7 @@ from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import RUN, Artefact, load
 from pocketvision.record import Sampling
 from pocketvision.searching.search import run_search
-from pocketvision.searching.search_arms import MULTIPLIERS, SEARCH
-from pocketvision.searching.search_config import SearchConfig, SearchState
+from pocketvision.searching.search_config import MULTIPLIERS, SEARCH, SearchConfig, SearchState
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_plan import arms_of
 from pocketvision.searching.search_start import ARMS, SEARCHING, STATE
@@ -93,7 +92,7 @@ def search(asked: SearchConfig, out: Path) -> None:
     try:
         run_search(asked, out, TerminalReporter())
     except GateError:
-        if not (out / SEARCHING / STATE).exists() or len(state_of(out).arms) < arms_of(asked):
+        if not (out / SEARCHING / STATE).exists() or len(state_of(out).arms) < len(arms_of(asked)):
             raise
 
 

@@ -31,8 +31,7 @@ from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import fastest, search_networks, search_start, shrink_start
 from pocketvision.searching.narrowing import STATE as SHRINK_STATE
 from pocketvision.searching.search import run_search
-from pocketvision.searching.search_arms import SEARCH
-from pocketvision.searching.search_config import SearchConfig, SearchState
+from pocketvision.searching.search_config import SEARCH, SearchConfig, SearchState
 from pocketvision.searching.search_log import LOG
 from pocketvision.searching.search_start import ARMS, SEARCHING, STATE
 from pocketvision.storage import from_json, sha256_file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -30,20 +29,21 @@ from pocketvision.errors import (
     NoisyError,
 )
 from pocketvision.fitting.artefact import Artefact, load
+from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.target_table import open_target
 from pocketvision.fitting.verify import verify
-from pocketvision.intervals import wilson
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import Member
 from pocketvision.models.spaces import find_space
 from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import load_classifier, save
-from pocketvision.record import Arm, Latency, Precision, Score
+from pocketvision.record import Latency, Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import (
     fastest,
+    finalists,
     search,
     search_arms,
     search_networks,
@@ -52,7 +52,6 @@ from pocketvision.searching import (
     shrink_start,
 )
 from pocketvision.searching.search import run_search
-from pocketvision.searching.search_arms import best_of, by_chance, sentence_of
 from pocketvision.searching.search_config import SearchConfig, SearchState
 from pocketvision.searching.search_log import LOG, ScoreLog
 from pocketvision.searching.search_networks import Planner
@@ -65,6 +64,7 @@ from pocketvision.searching.search_plan import (
 )
 from pocketvision.searching.search_scoring import score_members
 from pocketvision.searching.search_start import Searching
+from pocketvision.searching.search_verdict import best_of
 from pocketvision.searching.search_work import warm_start
 from pocketvision.storage import from_json, sha256_file, to_json
 from pocketvision.train.alarms import Diverged
@@ -190,7 +190,7 @@ def test_found_is_the_busiest_of_the_best_finalists_within_the_limit(searched: P
     work = {
         count(state.space.spec(one.member, 2)).macs: one
         for one in state.finalists
-        if one.accuracy >= best - search.CHANCE
+        if one.accuracy >= best - finalists.CHANCE
     }
     assert state.found == work[max(work)]
     network, file = load_classifier(searched / "searching" / "found")
@@ -269,7 +269,9 @@ def test_finalists_are_within_all_limits(
     found = state_of(tmp_path / "out").found
     assert found is not None
     assert (found.size_bytes or 0) <= limit
-    assert search_arms._shrink_config(handed[0], 60.0).budget == replace(asked.budget, time_s=60.0)
+    assert search_arms._shrink_config(handed[0], tmp_path, 60.0).budget == replace(
+        asked.budget, time_s=60.0
+    )
 
 
 @pytest.mark.usefixtures("alone")
@@ -414,12 +416,52 @@ def test_what_ships_is_a_fitted_network_with_a_record_of_its_search(
     assert record.search is not None
     assert [(arm.name, arm.shipped) for arm in record.search.arms] == [("search", True)]
     assert record.network.label == record.search.arms[0].network
-    assert record.search.sentence.startswith(sentence_of(record.search.arms))
+    assert record.search.sentence.startswith("Nothing that needs no search was trained beside it")
     assert {one.origin for one in record.search.scored} == {"evolution", "random"}
     assert 'id="search"' in (shipped.folder / "report.html").read_text()
     image = next(Path(shipped.state.config.data).rglob("*.png"))
     assert load(shipped.folder).predict(image).classes
     assert verify(shipped.folder, shipped.state.config.data).passed
+
+
+def test_random_search_has_an_arm_of_its_own_with_the_same_time(
+    config: SearchConfig, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends as that of the search does, from its own network, taught by the same."""
+    asked: dict[str, FitConfig] = {}
+
+    def refuse(config: FitConfig, folder: Path, *rest: Any, **named: Any) -> None:
+        asked[folder.name] = config
+        raise GateError("It is too slow.")
+
+    def without(*arguments: object, **named: object) -> None:
+        raise BudgetError("No network meets 200 ms.")
+
+    def scored(searching: Searching, log: ScoreLog, deadline: float | None) -> None:
+        score_members(searching, log, deadline)
+        better = {"evolution": 0.5, "random": 0.0}
+        log.entries = [replace(e, accuracy=e.accuracy + better[e.origin]) for e in log.entries]
+
+    monkeypatch.setattr(Planner, "among", without)
+    monkeypatch.setattr(search, "score_members", scored)
+    monkeypatch.setattr(search_arms, "run_fit", refuse)
+    out = tmp_path / "out"
+    everything = replace(config, baselines="all", budget=Budget(latency_ms=200.0, time_s=3600.0))
+    with pytest.raises(GateError, match=r"random: It is too slow\."):
+        run_search(everything, out, told := Told())
+    state = state_of(out)
+    assert state.found is not None
+    assert state.drawn is not None
+    assert state.found.member != state.drawn.member
+    assert any("2 arms" in one and "search, random." in one for one in told.sentences)
+    assert list(asked) == ["search", "random"]
+    for name, one in (("found", state.found), ("drawn", state.drawn)):
+        network, _ = load_classifier(out / "searching" / name)
+        assert network.spec == state.space.spec(one.member, 2)
+    assert Path(asked["search"].weights or "").name == "found"
+    assert replace(asked["random"], weights=asked["search"].weights) == asked["search"]
+    assert [arm.name for arm in state.arms] == ["search", "random"]
+    assert all(arm.seconds >= state.search_s for arm in state.arms)
 
 
 @pytest.mark.slow
@@ -476,64 +518,6 @@ def test_arm_that_ended_just_before_the_search_died_is_not_made_again(
     assert again is not None
     assert shipped.record.search is not None
     assert again.arms == shipped.record.search.arms
-
-
-def accuracy(correct: int) -> Score:
-    low, high = wilson(correct, 100)
-    return Score(value=correct / 100, low=low, high=high, correct=correct, n=100)
-
-
-def arm(name: str, correct: int | None, ms: float = 1.0) -> Arm:
-    latency = Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=1)
-    return Arm(
-        name=name,
-        network=f"network of {name}",
-        latency=None if correct is None else latency,
-        size_bytes=None if correct is None else 1,
-        accuracy=None if correct is None else accuracy(correct),
-        seconds=1.0,
-        shipped=False,
-        note="" if correct is not None else "too slow",
-    )
-
-
-@pytest.mark.parametrize(
-    ("arms", "best", "sentence"),
-    [
-        (
-            (arm("search", 90), arm("multipliers", 50)),
-            "search",
-            r"worth its time: 90\.0%",
-        ),
-        ((arm("search", 52), arm("multipliers", 50)), "search", "so this may be chance"),
-        (
-            (arm("search", 50), arm("multipliers", 52)),
-            "multipliers",
-            "did not beat",
-        ),
-        ((arm("search", 50), arm("multipliers", 50, ms=0.9)), "multipliers", "did not beat"),
-        ((arm("search", None), arm("multipliers", 50)), "multipliers", "to nothing: too slow"),
-        ((arm("search", 50), arm("multipliers", None)), "search", "Nothing but the search"),
-        ((arm("search", 50),), "search", "Nothing was trained beside the search"),
-    ],
-)
-def test_the_best_ships_and_it_is_said_whether_searching_was_worth_it(
-    arms: tuple[Arm, ...], best: str, sentence: str
-) -> None:
-    found = best_of(arms)
-    assert found is not None
-    assert found.name == best
-    assert re.search(sentence, sentence_of(arms))
-
-
-def test_what_random_search_found_is_not_told_as_the_method_s(searched: Path) -> None:
-    found = state_of(searched).found
-    assert found is not None
-    assert by_chance(replace(found, origin="evolution"), "evolution") == []
-    assert by_chance(replace(found, origin="random"), "rl") == [
-        "The network of the search was found by random search, which scored as many members as "
-        "the controller."
-    ]
 
 
 def test_arm_that_comes_to_nothing_says_why_and_all_of_them_end_with_an_error(

@@ -413,6 +413,15 @@ def test_schedule_brought_forward_has_no_jump_and_reaches_zero(now: int) -> None
     assert falling == sorted(falling, reverse=True)
 
 
+def test_schedule_that_is_moved_every_step_falls_as_one_that_never_was() -> None:
+    planned = moved = Schedule.for_steps(1000, warmup=10)
+    for now in range(10, 500):
+        moved = moved.ending_at(1000, now)
+    assert [moved(s) for s in range(499, 1001)] == pytest.approx(
+        [planned(s) for s in range(499, 1001)], abs=1e-9
+    )
+
+
 def test_epochs_are_cut_to_the_time_left_but_never_added() -> None:
     assert epochs_in_all(5, 40, seconds_per_epoch=10, left_s=1000) == 40
     assert epochs_in_all(5, 40, seconds_per_epoch=10, left_s=101) == 15

@@ -20,19 +20,19 @@ from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.pipeline import parse_budget
-from pocketvision.fitting.ranking import Measured, may_fit
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock, saving
 from pocketvision.fitting.target_table import threads_asked
-from pocketvision.measure.count import count
 from pocketvision.models.space import Member
 from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import save as save_network
-from pocketvision.searching.search_arms import FOUND, LARGEST, run_arms, ship_best
+from pocketvision.record import Sampling
+from pocketvision.searching.finalists import best_finalist
+from pocketvision.searching.search_arms import DRAWN, FOUND, LARGEST, run_arms, ship_best
 from pocketvision.searching.search_config import Baselines, Finalist, Method, SearchConfig
 from pocketvision.searching.search_log import ScoreLog
-from pocketvision.searching.search_plan import SUPERNET_RATE, supernet_config
-from pocketvision.searching.search_scoring import MeasuredLimit, score_members, time_whole
+from pocketvision.searching.search_plan import SUPERNET_RATE, evened_out, supernet_config
+from pocketvision.searching.search_scoring import MeasuredLimit, score_members
 from pocketvision.searching.search_start import STATE, Searching, open_search
 from pocketvision.searching.search_work import (
     WEIGHTS,
@@ -45,8 +45,6 @@ from pocketvision.train.alarms import Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.supernet import CHECKPOINT, calibrated, train_supernet
 
-FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
-CHANCE = 0.005  # of accuracy; scores of a thousand images do not tell less apart
 DRAWS = 10  # for the training, until one is within the limit
 
 
@@ -131,11 +129,15 @@ def _search(searching: Searching) -> None:
     late = searching.deadline(begun, plan.supernet_s + plan.scoring_s)
     score_members(searching, log, late)
     _pause(searching, begun)
-    found = _chosen(searching, log)
-    for name, member in ((FOUND, found.member), (LARGEST, supernet.space.largest())):
+    found, drawn = _chosen(searching, log)
+    kept = {FOUND: found.member, LARGEST: supernet.space.largest()}
+    if drawn is not None:
+        kept[DRAWN] = drawn.member
+    for name, member in kept.items():
         _keep(searching, supernet, member, searching.folder / name)
-    searching.save(replace(searching.state, found=found))
     _pause(searching, begun)
+    state = replace(searching.state, found=found, drawn=drawn)
+    searching.save(replace(state, plan=evened_out(state, searching.clock.remaining_s)))
 
 
 def _pause(searching: Searching, begun: float) -> None:
@@ -204,52 +206,28 @@ def _lower(searching: Searching, error: Diverged) -> None:
     searching.save(replace(searching.state, lowered=True))
 
 
-def _chosen(searching: Searching, log: ScoreLog) -> Finalist:
-    """The best of the finalists, which are timed whole; the sum is not trusted.
-
-    Where none of them is within the limits, the next are timed; in the end, the fastest is taken.
+def _chosen(searching: Searching, log: ScoreLog) -> tuple[Finalist, Finalist | None]:
+    """The best of all that was scored; and of what was drawn at random, where random search is to
+    have an arm of its own: if that is another network.
     """
-    measured, generations = MeasuredLimit(searching), searching.state.plan.generations
-    measured.correct(before=generations)
-    # Of one that two ways asked for, the first line counts.
-    entries = reversed(log.entries)
-    scored = {one.member: one for one in entries if measured.limit.holds(one.member)}
-    ranking = sorted(scored.values(), key=lambda one: (-one.accuracy, one.latency_ms))
-    with searching.reporter.progress("Timing finalists") as advance:
-        for number, one in enumerate(ranking[:MOST_FINALISTS]):
-            if number >= FINALISTS and _able(searching):
-                break
-            advance(number, FINALISTS, "")
-            time_whole(searching, one, behind=generations)
-    if not (able := _able(searching)):
-        return min(searching.state.finalists, key=lambda one: one.latency.median_ms)
-    found = _busiest_of_the_best(searching, able)
+    ways: set[Sampling] = {one.origin for one in log.entries}
+    found = best_finalist(searching, log, ways)
+    _say_found(searching, "Found", found)
+    if searching.config.baselines != "all":
+        return found, None
+    if any(one.member == found.member for one in log.entries if one.origin == "random"):
+        searching.reporter.say("Random search scored it, so it has no arm of its own.")
+        return found, None
+    drawn = best_finalist(searching, log, {"random"})
+    _say_found(searching, "Random search found", drawn)
+    return found, drawn
+
+
+def _say_found(searching: Searching, how: str, one: Finalist) -> None:
     searching.reporter.say(
-        f"Found {found.member.described}: {format_latency(found.latency.median_ms)}, "
-        f"{found.accuracy:.1%} expected accuracy with shared weights."
+        f"{how} {one.member.described}: {format_latency(one.latency.median_ms)}, "
+        f"{one.accuracy:.1%} expected accuracy with shared weights."
     )
-    return found
-
-
-def _busiest_of_the_best(searching: Searching, able: list[Finalist]) -> Finalist:
-    """The finalist that does most work, of those whose scores differ by no more than chance."""
-    space, classes = searching.state.space, len(searching.samples.classes)
-    best = max(one.accuracy for one in able)
-    equal = [one for one in able if one.accuracy >= best - CHANCE]
-    return max(equal, key=lambda one: count(space.spec(one.member, classes)).macs)
-
-
-def _able(searching: Searching) -> list[Finalist]:
-    """Finalists within the limit of latency, whose trained files may be within size and memory."""
-    state, rest = searching.state, replace(searching.config.budget, latency_ms=None)
-
-    def may_ship(one: Finalist) -> bool:
-        size, peak = one.size_bytes or 0, one.peak_bytes
-        return may_fit(Measured(size_bytes=size, latency=one.latency, peak_bytes=peak), rest)
-
-    return [
-        one for one in state.finalists if one.latency.median_ms <= state.limit_ms and may_ship(one)
-    ]
 
 
 def _keep(searching: Searching, supernet: Supernet, member: Member, folder: Path) -> None:

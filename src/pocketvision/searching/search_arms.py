@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pocketvision.budget import format_latency
 from pocketvision.errors import BudgetError, GateError, NoisyError
 from pocketvision.fitting.artefact import (
     CANDIDATES,
@@ -27,21 +26,28 @@ from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import PREPARED
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.seal import seal_of
-from pocketvision.record import Arm, Record, Sampling, Score, Search, SearchedNetwork
+from pocketvision.record import Arm, Record, Score, Search, SearchedNetwork
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
-from pocketvision.searching.search_config import Finalist
+from pocketvision.searching.search_config import (
+    MULTIPLIERS,
+    PUBLISHED,
+    RANDOM,
+    SEARCH,
+    SHARING,
+    Finalist,
+)
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_networks import PLAIN
 from pocketvision.searching.search_start import ARMS, Searching
+from pocketvision.searching.search_verdict import best_of, verdict
 from pocketvision.searching.shrink import run_shrink
 from pocketvision.searching.shrink_config import ShrinkConfig
 from pocketvision.searching.shrink_start import AlreadyFast
 from pocketvision.storage import to_json, write_into
 from pocketvision.train.config import TrainConfig
 
-SEARCH, MULTIPLIERS, PUBLISHED = "search", "multipliers", "published"
-FOUND, LARGEST = "found", "largest"  # folders of networks
+FOUND, DRAWN, LARGEST = "found", "drawn", "largest"  # folders of networks
 LONG_RATE = TrainConfig().learning_rate  # shared weights are a beginning, and no more
 NETADAPT_STEP, NETADAPT_BATCHES = 0.03, 10  # of a search, which leaves little to cut
 NETADAPT_SHARE = 0.2  # of what is left of the arm; the rest trains what comes of it
@@ -66,21 +72,25 @@ Work = Callable[[Path, str], Artefact]
 
 def _works(searching: Searching) -> dict[str, Work]:
     """What each arm does, given its folder and the command."""
-    config, state = searching.config, searching.state
-    works: dict[str, Work] = {SEARCH: lambda folder, command: _search(searching, folder, command)}
-    if config.baselines != "none" and state.has_multipliers:
-        plain = replace(_fit_config(searching, state.plan.arm_s), models=PLAIN)
-        works[MULTIPLIERS] = _fitting(searching, plain)
-    if state.published is not None:
-        spec = state.published
+    state = searching.state
+    assert state.found is not None
+    plain = _fit_config(searching, state.plan.arm_s)
+    works = {SEARCH: _tuning(searching, state.found, FOUND)}
+    if state.drawn is not None:
+        works[RANDOM] = _tuning(searching, state.drawn, DRAWN)
+    if MULTIPLIERS in state.arm_names:
+        works[MULTIPLIERS] = _fitting(searching, replace(plain, models=PLAIN))
+    if (spec := state.published) is not None:
         named = replace(
-            _fit_config(searching, state.plan.arm_s),
-            models=(spec.name,),
-            widths=(spec.width,),
-            resolutions=(spec.resolution,),
+            plain, models=(spec.name,), widths=(spec.width,), resolutions=(spec.resolution,)
         )
         works[PUBLISHED] = _fitting(searching, named)
     return works
+
+
+def _tuning(searching: Searching, found: Finalist, name: str) -> Work:
+    """name: of the folder that holds the network."""
+    return lambda folder, command: _tune(searching, found, searching.folder / name, folder, command)
 
 
 def _fitting(searching: Searching, config: FitConfig) -> Work:
@@ -106,32 +116,35 @@ def _fit_config(searching: Searching, time_s: float | None) -> FitConfig:
     )
 
 
-def _search(searching: Searching, folder: Path, command: str) -> Artefact:
-    """NetAdapt where what was found is still too slow, and the fine-tuning."""
-    state = searching.state
-    assert state.found is not None
-    plan = state.plan
+def _tune(
+    searching: Searching, found: Finalist, source: Path, folder: Path, command: str
+) -> Artefact:
+    """NetAdapt where what was found is still too slow, and the fine-tuning.
+
+    source: the folder that holds it. folder: of the arm.
+    """
+    state, plan = searching.state, searching.state.plan
     left_s = None if plan.arm_s is None else max(1.0, plan.arm_s - state.search_s)
-    is_fast = state.found.latency.median_ms <= searching.target_ms
+    is_fast = found.latency.median_ms <= searching.target_ms
     goes_on = (folder / RUN).exists() and not (folder / PREPARED).exists()  # without NetAdapt
     if plan.netadapt and not is_fast and not goes_on:
         with contextlib.suppress(AlreadyFast):  # in another precision
-            shrinking = _shrink_config(searching, left_s)
+            shrinking = _shrink_config(searching, source, left_s)
             return run_shrink(shrinking, folder, searching.reporter, command=command)
     fitting = replace(
         _fit_config(searching, left_s),
-        weights=str(searching.folder / FOUND),
+        weights=str(source),
         teacher=str(searching.folder / LARGEST),
-        resolutions=(state.found.member.resolution,),
+        resolutions=(found.member.resolution,),
         learning_rate=LONG_RATE,
     )
     return run_fit(fitting, folder, searching.reporter, command=command)
 
 
-def _shrink_config(searching: Searching, time_s: float | None) -> ShrinkConfig:
+def _shrink_config(searching: Searching, source: Path, time_s: float | None) -> ShrinkConfig:
     config = searching.config
     return ShrinkConfig(
-        source=str(searching.folder / FOUND),
+        source=str(source),
         teacher=str(searching.folder / LARGEST),
         images=config.data,
         budget=replace(config.budget, time_s=time_s),
@@ -160,7 +173,7 @@ def _ran(searching: Searching, name: str, work: Work, command: str) -> Arm:
     Raises: NoisyError: it cannot be told on a machine that is so busy.
     """
     folder, begun = searching.folder / ARMS / name, time.monotonic()
-    before_s = searching.state.search_s if name == SEARCH else 0.0
+    before_s = searching.state.search_s if name in SHARING else 0.0
     try:
         record = _finished(folder) or work(folder, command).record
     except NoisyError:
@@ -207,18 +220,6 @@ def _on_val(record: Record) -> Score | None:
     return record.val_score if shipped.comparison is None else shipped.comparison.accuracy
 
 
-def best_of(arms: tuple[Arm, ...]) -> Arm | None:
-    """The most accurate on val, the faster of two that are equal; None: all came to nothing."""
-    able = [arm for arm in arms if arm.accuracy is not None and arm.latency is not None]
-    return max(able, key=_merit, default=None)
-
-
-def _merit(arm: Arm) -> tuple[float, float]:
-    assert arm.accuracy is not None
-    assert arm.latency is not None
-    return arm.accuracy.value, -arm.latency.median_ms
-
-
 def ship_best(searching: Searching, command: str) -> Artefact:
     """Copy the best arm's folder to where the search was asked to write; run.json comes last.
 
@@ -258,7 +259,8 @@ def ship_best(searching: Searching, command: str) -> Artefact:
 
 
 def _summary(searching: Searching, arms: tuple[Arm, ...]) -> Search:
-    state, config = searching.state, searching.config
+    state, config, log = searching.state, searching.config, ScoreLog(searching.folder)
+    drawn = {entry.member for entry in log.entries if entry.origin == "random"}
     return Search(
         space=state.space.name,
         members=state.space.members,
@@ -278,43 +280,8 @@ def _summary(searching: Searching, arms: tuple[Arm, ...]) -> Search:
                 size_bytes=entry.size_bytes,
                 accuracy=entry.accuracy,
             )
-            for entry in ScoreLog(searching.folder).entries
+            for entry in log.entries
         ),
         arms=arms,
-        sentence=" ".join([sentence_of(arms), *by_chance(state.found, config.method)]),
+        sentence=verdict(arms, state.found, config.method, drawn),
     )
-
-
-def by_chance(found: Finalist | None, method: Sampling) -> list[str]:
-    """A sentence, where what was found is not what the way to search asked for."""
-    if found is None or found.origin == method:
-        return []
-    ways = {"random": "random search", "evolution": "evolution", "rl": "the controller"}
-    return [
-        f"The network of the search was found by {ways[found.origin]}, which scored as many "
-        f"members as {ways[method]}."
-    ]
-
-
-def sentence_of(arms: tuple[Arm, ...]) -> str:
-    """Whether the search was worth its time, with the figures."""
-    found = next(arm for arm in arms if arm.name == SEARCH)
-    others = tuple(arm for arm in arms if arm.name != SEARCH)
-    rival = best_of(others)
-    if not others:
-        return "Nothing was trained beside the search, so what it gained is not known."
-    if found.accuracy is None or found.latency is None:
-        return f"The search came to nothing: {found.note}"
-    if rival is None or rival.accuracy is None or rival.latency is None:
-        return "Nothing but the search came to a network within the budget."
-    ours, theirs = found.accuracy, rival.accuracy
-    figures = (
-        f"{ours.value:.1%} of {ours.n} images of val at {format_latency(found.latency.median_ms)}, "
-        f"against {theirs.value:.1%} at {format_latency(rival.latency.median_ms)} of {rival.name} "
-        f"({rival.network}), which had the same time"
-    )
-    if _merit(found) <= _merit(rival):
-        return f"The search did not beat what needs none: {figures}. That is what ships."
-    unsure = ours.low <= theirs.value
-    remark = "; their intervals overlap, so this may be chance" if unsure else ""
-    return f"The search was worth its time: {figures}{remark}."

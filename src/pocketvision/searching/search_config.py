@@ -21,6 +21,10 @@ from pocketvision.searching.workers import Workers
 Method = Literal["evolution", "rl"]
 Baselines = Literal["all", "multipliers", "none"]
 
+# The arms of a search, in their order.
+SEARCH, RANDOM, MULTIPLIERS, PUBLISHED = "search", "random", "multipliers", "published"
+SHARING = (SEARCH, RANDOM)  # one supernet and its scores, which each counts as its own time
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchConfig:
@@ -107,7 +111,8 @@ class SearchPlan:
 
     before_s: of the search's arm, spent before it. supernet_s, scoring_s: that both will take.
     judging_s: of one score, with all workers at work.
-    evaluations: of each way to search. arm_s: for each arm; None: without a limit.
+    evaluations: of each way to search. arm_s: for each arm, made even when what was found is known;
+    None: without a limit.
     """
 
     before_s: float
@@ -163,7 +168,8 @@ class SearchState:
     runtime, precision: what the latency is of. scale: of the table. limit_ms: of members by the
     table. threads: of training and scoring, on which the bits of the weights depend.
     has_multipliers: there are networks with plain multipliers to compare with. published: the
-    network of the arm of that name; None: there is none, or it is that of the multipliers.
+    network of the arm of that name; None: there is none, or it is that of the multipliers. drawn:
+    what random search found, with an arm of its own; None: not known yet, or it has none.
     """
 
     config: SearchConfig
@@ -182,7 +188,19 @@ class SearchState:
     search_s: float = 0.0  # spent on the arm of the search before its fine-tuning
     finalists: tuple[Finalist, ...] = ()
     found: Finalist | None = None
+    drawn: Finalist | None = None
     arms: tuple[Arm, ...] = ()
     arm_begun_s: float = 0.0  # what was spent when the arm under way began
     spent_s: float = 0.0
     target_sha256: str = ""  # of the content of config.target
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """The arms there are, as far as is known, in their order."""
+        there = {
+            SEARCH: True,
+            RANDOM: self.drawn is not None,
+            MULTIPLIERS: self.config.baselines != "none" and self.has_multipliers,
+            PUBLISHED: self.published is not None,
+        }
+        return tuple(name for name, is_there in there.items() if is_there)

@@ -40,6 +40,7 @@ from pocketvision.searching.search_plan import (
     SUPERNET_SHARE,
     arms_of,
     noise_source,
+    seconds_of_an_arm,
     seconds_per_step,
 )
 from pocketvision.train.batches import num_batches
@@ -187,7 +188,7 @@ def _by_merit(planner: Planner, ranking: list[Candidate]) -> list[tuple[SearchSp
     if planner.clock.remaining_s is None or config.supernet_steps is not None:
         return options
     per_epoch = num_batches(len(planner.samples.indices("train")), config.batch_size)
-    arm_s = planner.clock.remaining_s / arms_of(config)
+    arm_s = seconds_of_an_arm(planner.clock.remaining_s, arms_of(config))
     supernet_s = SUPERNET_SHARE * max(0.0, arm_s - RESERVE_S)
     with planner.reporter.progress("Timing training steps"):
         step_s = _step_seconds(planner, [space for space, _ in options])

@@ -7,7 +7,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +18,20 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import Batch, Rows
 from pocketvision.errors import BudgetError
 from pocketvision.models.supernet import Supernet
-from pocketvision.searching.search_config import SearchConfig, SearchPlan
+from pocketvision.searching.search_config import (
+    MULTIPLIERS,
+    PUBLISHED,
+    RANDOM,
+    SEARCH,
+    SHARING,
+    SearchConfig,
+    SearchPlan,
+    SearchState,
+)
 from pocketvision.train.batches import PixelSource, num_batches
 from pocketvision.train.supernet import SupernetConfig, judge, train_supernet
 
+SHIPPING_SHARE = 0.98  # of the time; the best arm is then copied, and the report is written
 SUPERNET_SHARE, SCORING_SHARE = 0.35, 0.1  # of the arm's training; then NetAdapt, fit
 MOST_ASKED = 0.8  # of it, for steps and evaluations whose number is asked for
 LEAST_EPOCHS = 2  # of the supernet; below, its members tell nothing
@@ -212,6 +222,29 @@ def _more(arm_s: float, arms: int) -> str:
     return f"{math.ceil(arm_s * arms / 60)}m"
 
 
-def arms_of(config: SearchConfig) -> int:
-    """How many arms share the time."""
-    return {"all": 3, "multipliers": 2, "none": 1}[config.baselines]
+def arms_of(config: SearchConfig) -> tuple[str, ...]:
+    """The arms that may share the time, by their names."""
+    plain = () if config.baselines == "none" else (MULTIPLIERS,)
+    return (SEARCH, RANDOM, *plain, PUBLISHED) if config.baselines == "all" else (SEARCH, *plain)
+
+
+def seconds_of_an_arm(left_s: float, arms: Collection[str]) -> float:
+    """What each arm has of the time left, the same for all, before the search begins.
+
+    Where random search has an arm of its own, its supernet and scores are those of the search.
+    """
+    shared = SUPERNET_SHARE + SCORING_SHARE
+    return SHIPPING_SHARE * left_s / (len(arms) - shared * (RANDOM in arms))
+
+
+def evened_out(state: SearchState, left_s: float | None) -> SearchPlan:
+    """The plan, when the search has found what it trains: its phases took more or less than was
+    planned, and random search may have no arm.
+
+    left_s: of the time; None: no limit.
+    """
+    if left_s is None:
+        return state.plan
+    arms = state.arm_names
+    spent_s = state.search_s * len(set(SHARING) & set(arms))
+    return replace(state.plan, arm_s=max(1, round((SHIPPING_SHARE * left_s + spent_s) / len(arms))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,13 @@ from pocketvision.searching.fastest import fastest_file
 from pocketvision.searching.held_out import parts_of
 from pocketvision.searching.narrowing import narrowing_seconds
 from pocketvision.searching.scaled_table import ScaledTable
-from pocketvision.searching.search_config import SearchConfig, SearchPlan, SearchState
+from pocketvision.searching.search_config import (
+    MULTIPLIERS,
+    PUBLISHED,
+    SearchConfig,
+    SearchPlan,
+    SearchState,
+)
 from pocketvision.searching.search_networks import (
     Planned,
     Planner,
@@ -45,7 +52,9 @@ from pocketvision.searching.search_networks import (
 )
 from pocketvision.searching.search_plan import (
     SearchPace,
+    arms_of,
     plan_of,
+    seconds_of_an_arm,
     seconds_per_judging,
     seconds_per_step,
 )
@@ -59,7 +68,6 @@ ARMS = "arms"  # in it
 STATE = "search.json"
 SLACK = 1.12  # over the latency asked for, where NetAdapt comes behind
 LATE = 1.1  # of the time planned; then supernet and scoring end sooner than planned
-SHIPPING_SHARE = 0.98  # of the time; the best arm is then copied, and the report is written
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,13 +259,14 @@ def _begin(planner: Planner, out: Path) -> Searching:
         batch_size=config.batch_size,
         ratios=usual_ratios("classify"),
     ).finish_s
-    arms = 1 + (config.baselines != "none" and plain is not None) + (published is not None)
+    there = {MULTIPLIERS: plain is not None, PUBLISHED: published is not None}
+    arms = tuple(name for name in arms_of(config) if there.get(name, True))
 
     # What is common to all arms is done; the blocks of the space are timed for the search alone.
     left_s = planner.clock.remaining_s
-    arm_s = None if left_s is None else SHIPPING_SHARE * left_s / arms
+    arm_s = None if left_s is None else seconds_of_an_arm(left_s, arms)
     # A time that is too short is told before blocks are timed, which takes minutes.
-    plan_of(config, len(images.train), pace, arms=arms, arm_s=arm_s, finish_s=finish_s)
+    plan_of(config, len(images.train), pace, arms=len(arms), arm_s=arm_s, finish_s=finish_s)
     with stopwatch() as seconds:
         time_blocks(config, space, classes, table, reporter)
     if idle := idle_limit(config, space, classes, table):
@@ -266,7 +275,7 @@ def _begin(planner: Planner, out: Path) -> Searching:
         config,
         len(images.train),
         pace,
-        arms=arms,
+        arms=len(arms),
         arm_s=arm_s,
         finish_s=finish_s,
         spent_s=seconds[0],
@@ -331,11 +340,11 @@ def _pace(
     return SearchPace(step_s=steps_s[threads], judging_s=judging_s / crew, threads=threads)
 
 
-def _say_plan(plan: SearchPlan, pace: SearchPace, arms: int, reporter: Reporter) -> None:
+def _say_plan(plan: SearchPlan, pace: SearchPace, arms: Sequence[str], reporter: Reporter) -> None:
     limit = "" if plan.arm_s is None else f" of {format_time(plan.arm_s)}"
     reporter.say(
         f"{plan.supernet_steps} steps of the supernet, about {format_time(plan.supernet_s)}; "
         f"{plan.evaluations} members scored by each way to search, about {pace.judging_s:.2g} s "
         f"each; then {'NetAdapt and ' if plan.netadapt else ''}fine-tuning. "
-        f"{count_of(arms, 'arm')}{limit}."
+        f"{count_of(len(arms), 'arm')}{limit}: {', '.join(arms)}."
     )

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 class Schedule:
     """Factor 0..1 of the learning rate at each optimizer step.
 
-    Rises over `warmup` steps; from `start` on it falls from `top` to zero at step `steps`.
+    Rises over `warmup` steps; from `start` on, where `phase` of the cosine (0..1) lies behind, it
+    goes through the rest of it until step `steps`.
     """
 
     steps: int
     warmup: int
     start: int
-    top: float = 1.0
+    phase: float = 0.0
 
     @classmethod
     def for_steps(cls, steps: int, warmup: int) -> Schedule:
@@ -26,14 +27,21 @@ class Schedule:
     def __call__(self, step: int) -> float:
         if step < self.warmup:
             return (step + 1) / (self.warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * self._phase(step)))
+
+    def _phase(self, step: int) -> float:
         share = (step - self.start) / max(1, self.steps - self.start)
-        return self.top * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        return self.phase + (1 - self.phase) * min(1.0, share)
 
     def ending_at(self, steps: int, now: int) -> Schedule:
-        """The same up to step `now`, then falling to zero at `steps` instead, without a jump."""
+        """The same up to step `now`, then the rest of the cosine until `steps` instead.
+
+        Not a cosine of its own: each begins flat, and an end that is moved again and again would
+        keep the rate high until the last.
+        """
         if now <= self.warmup:
             return replace(self, steps=steps)
-        return replace(self, steps=steps, start=now, top=self(now))
+        return replace(self, steps=steps, start=now, phase=self._phase(now))
 
 
 def epochs_in_all(done: int, planned: int, seconds_per_epoch: float, left_s: float) -> int:

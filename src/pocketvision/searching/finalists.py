@@ -1,0 +1,70 @@
+"""Which of the members that were scored is the best: the sum over the table is not trusted, so the
+best by it are timed whole."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from pocketvision.fitting.ranking import Measured, may_fit
+from pocketvision.measure.count import count
+from pocketvision.models.space import Member
+from pocketvision.record import Sampling
+from pocketvision.searching.search_config import Finalist
+from pocketvision.searching.search_log import ScoreLog
+from pocketvision.searching.search_scoring import MeasuredLimit, time_whole
+from pocketvision.searching.search_start import Searching
+
+FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
+CHANCE = 0.005  # of accuracy; scores of a thousand images do not tell less apart
+
+
+def best_finalist(searching: Searching, log: ScoreLog, ways: Collection[Sampling]) -> Finalist:
+    """The best of all members that these ways to search scored, of those timed whole.
+
+    Where none of them is within the limits, the next are timed; in the end, the fastest is taken.
+    """
+    measured, generations = MeasuredLimit(searching), searching.state.plan.generations
+    measured.correct(before=generations)
+    # Of one that two ways asked for, the first line counts.
+    scored = {one.member: one for one in reversed(log.entries) if one.origin in ways}
+    within = [one for one in scored.values() if measured.limit.holds(one.member)]
+    ranking = sorted(within, key=lambda one: (-one.accuracy, one.latency_ms))
+    if not ranking and not _timed(searching, scored):  # a correction left none
+        ranking = sorted(scored.values(), key=lambda one: one.latency_ms)[:1]
+    with searching.reporter.progress("Timing finalists") as advance:
+        for number, one in enumerate(ranking[:MOST_FINALISTS]):
+            if number >= FINALISTS and _able(searching, scored):
+                break
+            advance(number, FINALISTS, "")
+            time_whole(searching, one, behind=generations)
+    if able := _able(searching, scored):
+        return _busiest_of_the_best(searching, able)
+    return min(_timed(searching, scored), key=lambda one: one.latency.median_ms)
+
+
+def _busiest_of_the_best(searching: Searching, able: list[Finalist]) -> Finalist:
+    """The finalist that does most work, of those whose scores differ by no more than chance."""
+    space, classes = searching.state.space, len(searching.samples.classes)
+    best = max(one.accuracy for one in able)
+    equal = [one for one in able if one.accuracy >= best - CHANCE]
+    return max(equal, key=lambda one: count(space.spec(one.member, classes)).macs)
+
+
+def _timed(searching: Searching, members: Collection[Member]) -> list[Finalist]:
+    return [one for one in searching.state.finalists if one.member in members]
+
+
+def _able(searching: Searching, members: Collection[Member]) -> list[Finalist]:
+    """Those within the limit of latency, whose trained files may be within size and memory."""
+    rest, limit_ms = replace(searching.config.budget, latency_ms=None), searching.state.limit_ms
+
+    def may_ship(one: Finalist) -> bool:
+        size, peak = one.size_bytes or 0, one.peak_bytes
+        return may_fit(Measured(size_bytes=size, latency=one.latency, peak_bytes=peak), rest)
+
+    return [
+        one
+        for one in _timed(searching, members)
+        if one.latency.median_ms <= limit_ms and may_ship(one)
+    ]
