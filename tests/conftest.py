@@ -33,7 +33,7 @@ def _brief_timing() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in ("fitting.variants", "fitting.verify", "mapping.files", "mapping.verify"):
             patch.setattr(f"pocketvision.{module}.FINAL", BRIEF)
-        for module in ("fitting.plan", "mapping.files"):
+        for module in ("fitting.plan", "mapping.untrained", "mapping.scene_profile"):
             patch.setattr(f"pocketvision.{module}.PLANNING", BRIEF)
         patch.setattr("pocketvision.fitting.waiting.PAUSES_S", ())
         # What such runs took would spoil the forecasts of those after them.

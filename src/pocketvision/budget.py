@@ -43,6 +43,14 @@ class Budget:
         """True when neither latency nor size nor memory is limited."""
         return self.latency_ms is None and self.size_bytes is None and self.memory_bytes is None
 
+    def check_target(self, target: str | None) -> None:
+        """Raises: ConfigError: there is a table of a device, and no latency to hold against it."""
+        if target is not None and self.latency_ms is None:
+            raise ConfigError(
+                f"target={target!r} is a table of latencies, and no latency is asked for; "
+                "give --latency, or leave --target away."
+            )
+
 
 def parse_latency(text: str) -> float:
     """'5ms' -> 5.0 milliseconds. Raises: ConfigError."""

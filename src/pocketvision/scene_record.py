@@ -16,12 +16,13 @@ from pocketvision.record import (
     Latency,
     Machine,
     Narrowing,
+    OnTarget,
     Precision,
     Step,
     Verdict,
 )
 
-SCENE_SCHEMA_VERSION = 2
+SCENE_SCHEMA_VERSION = 3  # each added what has a default; all are read
 
 Form = Literal["dense", "patch"]
 
@@ -116,7 +117,8 @@ class FileFigures:
     agreement, drop, largest_difference: against the float network in PyTorch; agreement over
     `compared` pixels that are not test pixels, drop in OA on the training pixels.
     unlabelled_agreement: on those of them without a label; tile_agreement: on a whole tile, of the
-    dense form; None where there is none.
+    dense form; None where there is none. target: of one pixel by the table of a device, of which
+    the budget is then.
     """
 
     form: Form
@@ -134,6 +136,12 @@ class FileFigures:
     passed_gate: bool
     within_budget: bool
     shipped: bool = False
+    target: Latency | None = None
+
+    @property
+    def budgeted(self) -> Latency:
+        """What a budget of latency is held against."""
+        return self.target or self.pixel_latency
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,3 +236,4 @@ class SceneRecord:
     machine: Machine
     spent_s: float
     narrowing: Narrowing | None = None  # where NetAdapt made the network
+    target: OnTarget | None = None  # one pixel, on the device whose table the budget is for

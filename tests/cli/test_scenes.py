@@ -248,6 +248,39 @@ def test_bad_option_is_answered_with_exit_code_2(
     assert not list(tmp_path.iterdir())
 
 
+def test_profile_of_a_scene_is_what_fit_takes(run: Run, scene: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.json"
+    of = ("--scene", scene, *QUICK[:6], "--precision", "f32")
+    done = run("profile", *of, "--out", table)
+    assert done.code == 0
+    assert "Timed whole, so that nothing is summed: 1 network." in done.out
+    words = ("--task", "hyperspectral", *QUICK, "--latency", "0.000001ms", "--target", table)
+    done = run("fit", scene, "--out", tmp_path / "out", *words)
+    assert done.code == 3
+    assert "by the table of onnxruntime f32, 1 thread, on" in done.err
+    assert run("profile", *of, "--bundle", tmp_path / "bundle").code == 0
+    assert (tmp_path / "bundle" / "measure.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--scene", "s", "--space", "v3_small"), "--space is an option for photos; leave it away"),
+        (("--scene", "s", "--classes", "4"), "--classes is an option for photos; leave it away be"),
+        (("--window", "9"), "--window is an option for scenes; leave it away without --scene"),
+        (("--scene", "s", "--precision", "bf16"), "precision='bf16' is unknown"),
+        (("--scene", "nowhere"), "nowhere"),
+    ],
+)
+def test_bad_option_of_profile_is_answered_with_exit_code_2(
+    run: Run, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    done = run("profile", *words, "--out", tmp_path / "table.json")
+    assert done.code == 2
+    assert message in done.err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

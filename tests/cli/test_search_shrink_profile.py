@@ -188,7 +188,10 @@ def test_target_that_is_no_table_is_a_sentence(run: Run, tmp_path: Path) -> None
     assert "is a table of latencies, and no latency is asked for; give --latency" in done.err
     done = run("fit", "cube.mat", "--task", "hyperspectral", *words)
     assert done.code == 2
-    assert "--target is an option for photos" in done.err
+    assert "table.json is not a valid DeviceTable" in done.err
+    done = run("fit", "cube.mat", "--task", "hyperspectral", *words, "--threads", "1")
+    assert done.code == 2
+    assert "is a table of latencies, and no latency is asked for; give --latency" in done.err
 
 
 def test_shrink_of_nothing_is_a_sentence(run: Run, tmp_path: Path) -> None:

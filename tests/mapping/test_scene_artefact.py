@@ -59,7 +59,7 @@ def test_folder_that_vanished_is_not_made_anew(fitted: SceneArtefact, tmp_path: 
         (
             "record.json",
             '{"schema_version": 99, "task": "hyperspectral"}',
-            "has schema version 99; this pocketvision reads up to 2: update pocketvision",
+            "has schema version 99; this pocketvision reads up to 3: update pocketvision",
         ),
         ("network.json", "[]", "network.json is not a valid PatchDescription"),
         ("network.safetensors", "no tensors", "network.safetensors is damaged"),

@@ -19,12 +19,12 @@ from pocketvision.mapping.files import (
     choose_file,
     timed_pixels,
     timed_spectra,
-    untrained_files,
 )
 from pocketvision.mapping.gates import Agreement, FileKey, compare_files, sample_places
 from pocketvision.mapping.networks import network_spec
 from pocketvision.mapping.reading import read_scene, split_scene
 from pocketvision.mapping.tiles import windows_at
+from pocketvision.mapping.untrained import untrained_files
 from pocketvision.runtimes.scene_onnx import SceneSession, open_scene_session
 
 

@@ -232,7 +232,7 @@ def test_weights_that_are_no_fitted_folder_are_refused(tmp_path: Path) -> None:
 def test_weights_over_the_budget_are_told(
     fitted: SceneArtefact, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def untrained(_: object, __: object, ___: object, spec: PatchSpec, ____: object) -> list[Any]:
+    def untrained(_: object, __: object, ___: object, spec: PatchSpec, *____: object) -> list[Any]:
         return [SimpleNamespace(excess=2.0 if spec.name == "hybridsn" else 0.5)]
 
     monkeypatch.setattr(plan, "untrained_files", untrained)

@@ -299,7 +299,7 @@ def test_file_over_the_budget_is_told_by_the_pixel(fitted: SceneArtefact, scene:
     built = files.Built(figures=late, path=fitted.model_file, card=fitted.session().card)
 
     class Stub:
-        state, config, out = fitted.state, fitted.state.config, fitted.folder
+        state, config, out, target = fitted.state, fitted.state.config, fitted.folder, None
 
     sentence = files.missed_sentence(Stub, [built])  # type: ignore[arg-type]
     assert "f32 measures 7 ms a pixel and " in sentence
@@ -371,6 +371,7 @@ def verdict_of(fitted: SceneArtefact, budget: Budget, spent_s: float, steps: int
         config=replace(fitted.state.config, budget=budget),
         clock=SimpleNamespace(spent_s=spent_s),
         state=replace(fitted.state, runs=runs),
+        target=None,
     )
     shipped = next(file for file in record.files if file.shipped)
     leaks = record.splits[0].leakage

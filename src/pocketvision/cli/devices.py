@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from pocketvision.budget import count_of
-from pocketvision.cli import display, options
+from pocketvision.cli import display, options, scenes
 
 if TYPE_CHECKING:
     from pocketvision.measure.table import DeviceTable, TableCheck
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def profile(
+    context: typer.Context,
     out: Annotated[
         Path | None, typer.Option(help="File to write, such as my-device.json; must not exist.")
     ] = None,
@@ -33,8 +34,8 @@ def profile(
     models: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name or pattern of networks, for `fit --target` and `shrink --target`; may be "
-            "repeated."
+            help="Name or pattern of networks, for `fit --target` and `shrink --target`; beside "
+            "--scene, hybridsn or mobile_patch. May be repeated."
         ),
     ] = None,
     task: Annotated[
@@ -59,6 +60,20 @@ def profile(
     precision: Annotated[str, typer.Option(help="f32, bf16, int8 or w8.")] = "int8",
     threads: options.Threads = 1,
     seed: Annotated[int, typer.Option(help="Of the networks that check the table.")] = 0,
+    scene: Annotated[
+        Path | None,
+        typer.Option(
+            help="A hyperspectral scene, for `fit --task hyperspectral --target`: the networks "
+            "for its bands and classes, timed whole.",
+            rich_help_panel=options.SCENES,
+        ),
+    ] = None,
+    labels: options.Labels = None,
+    no_data: options.NoData = None,
+    window: options.Window = None,
+    bands: options.Bands = "pca",
+    components: options.Components = None,
+    attention: options.Attention = None,
 ) -> None:
     """Time every block of a search space, or of networks: the latency table of this machine, or of
     another.
@@ -69,6 +84,23 @@ def profile(
 
     if (out is None) == (bundle is None):
         raise ConfigError("give one of --out FILE, to time this machine, and --bundle FOLDER.")
+    scenes.refuse_options_of_other_profile(context, scene is not None)
+    if scene is not None and (place := out or bundle) is not None:
+        scenes.profile(
+            scene,
+            place,
+            bundle=bundle is not None,
+            labels=labels,
+            no_data=no_data,
+            methods=tuple(models or ()),
+            window=window,
+            bands=bands,
+            components=components,
+            attention=attention,
+            precision=precision,
+            threads=threads,
+        )
+        return
     blocks_alone = task == "classify" and not models
     config = ProfileConfig(
         task=cast("TaskName", task),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from pocketvision.budget import format_time
+from pocketvision.budget import count_of, format_time
 from pocketvision.cli import display, options
 from pocketvision.errors import ConfigError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OF_PHOTOS = (
     *("memory", "width", "resolution", "runtime", "epochs", "batch_size", "flip", "mixup"),
     *("cutmix", "min_scale", "class_weights", "tensorboard", "devices", "skip_bad", "only"),
-    *("target", "nodes", "search", "head", "void", "nms"),
+    *("nodes", "search", "head", "void", "nms"),
 )
 OF_SCENES = (
     *("labels", "no_data", "split", "guard", "train_share", "train_per_class", "mask", "repeats"),
@@ -33,6 +33,8 @@ OF_PHOTOS_SHRUNK = (  # of `shrink`; its seed is that of the run on the scene
     *("skip_bad", "void", "seed"),
 )
 OF_SCENES_SHRUNK = ("labels", "steps")
+OF_PHOTOS_PROFILED = ("space", "task", "classes", "head", "resolution", "runtime", "seed")
+OF_SCENES_PROFILED = ("labels", "no_data", "window", "bands", "components", "attention")
 
 
 def refuse_options_of_other_task(context: typer.Context, task: options.Task) -> None:
@@ -47,6 +49,54 @@ def refuse_options_of_other_network(context: typer.Context, is_scene: bool) -> N
     names = OF_PHOTOS_SHRUNK if is_scene else OF_SCENES_SHRUNK
     other, this = ("photos", "a scene") if is_scene else ("scenes", "photos")
     _refuse(context, names, f"networks for {other}", f"for one that was fitted to {this}")
+
+
+def refuse_options_of_other_profile(context: typer.Context, is_scene: bool) -> None:
+    """As `refuse_options_of_other_task`, for `profile`, where --scene says what it is of."""
+    names = OF_PHOTOS_PROFILED if is_scene else OF_SCENES_PROFILED
+    other, this = ("photos", "beside --scene") if is_scene else ("scenes", "without --scene")
+    _refuse(context, names, other, this)
+
+
+def profile(
+    data: Path,
+    out: Path,
+    *,
+    bundle: bool,
+    labels: str | None,
+    no_data: float | None,
+    methods: tuple[str, ...],
+    window: int | None,
+    bands: options.BandsName,
+    components: int | None,
+    attention: options.AttentionName | None,
+    precision: str,
+    threads: int,
+) -> None:
+    """The latency table of the networks for a scene. bundle: as files for another device."""
+    from pocketvision.mapping.config import SceneConfig
+    from pocketvision.mapping.scene_profile import run_scene_profile, write_scene_bundle
+
+    config = SceneConfig(
+        data=str(data),
+        labels=labels,
+        no_data=no_data,
+        methods=methods,
+        window=window,
+        bands=bands,
+        components=components,
+        attention=attention,
+        precisions=(precision,),
+        threads=threads,
+    )
+    reporter = display.TerminalReporter()
+    if bundle:
+        write_scene_bundle(config, out, reporter)
+        return
+    table = run_scene_profile(config, out, reporter)
+    count = count_of(len(table.scenes), "network")
+    display.tell(f"Timed whole, so that nothing is summed: {count}.")
+    display.tell(f"Wrote {out}")
 
 
 def _refuse(context: typer.Context, names: tuple[str, ...], other: str, here: str) -> None:
@@ -82,7 +132,8 @@ def fit(
     learning_rate: float | None,
     weights: str | None,
     precisions: tuple[str, ...],
-    threads: int,
+    threads: int | None,
+    target: str | None,
     max_drop: float,
     device: options.Device,
     seed: int,
@@ -90,7 +141,8 @@ def fit(
 ) -> None:
     """Fit a network to a scene and a budget, and print what came out."""
     from pocketvision.fitting.pipeline import parse_budget
-    from pocketvision.mapping.config import SceneConfig
+    from pocketvision.fitting.target_table import threads_asked
+    from pocketvision.mapping.config import PRECISIONS, SceneConfig
     from pocketvision.mapping.pipeline import run_scene_fit
 
     config = SceneConfig(
@@ -114,8 +166,9 @@ def fit(
         steps=steps,
         learning_rate=learning_rate,
         weights=weights,
-        precisions=precisions or ("f32", "int8"),
-        threads=threads,
+        precisions=precisions or PRECISIONS,
+        threads=threads_asked(threads, target),
+        target=target,
         max_drop_points=max_drop,
         accelerator=device,
         seed=seed,

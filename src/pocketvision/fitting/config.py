@@ -68,11 +68,7 @@ class FitConfig:
     def __post_init__(self) -> None:
         for name in ("data", "weights", "teacher", "only", "target"):
             is_text(name, getattr(self, name))
-        if self.target is not None and self.budget.latency_ms is None:
-            raise ConfigError(
-                f"target={self.target!r} is a table of latencies, and no latency is asked for; "
-                "give --latency, or leave --target away."
-            )
+        self.budget.check_target(self.target)
         self._check_task()
         for pattern in self.models:
             find_models(pattern)
@@ -146,6 +142,11 @@ class FileState:
     latency: Latency | None = None
     peak_bytes: int | None = None
 
+    @property
+    def named(self) -> str:
+        """'int8 on onnxruntime'."""
+        return f"{self.precision} on {self.runtime}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunState:
@@ -177,6 +178,7 @@ class RunState:
     runtimes: tuple[str, ...] = ()  # names of those that are used, asked for or installed then
     seal: dict[str, str] = field(default_factory=dict)  # name -> SHA-256, when the run was done
     target_sha256: str = ""  # of the content of config.target
+    too_slow: bool = False  # it failed by a latency alone, and the plan's was within the budget
 
 
 def fit_augmentation(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,7 @@ from pocketvision.measure.table import (
 )
 from pocketvision.measure.untrained import build_files, write_untrained
 from pocketvision.models.networks import AnySpec
+from pocketvision.models.patch import PatchSpec
 from pocketvision.progress import Advance, counted
 from pocketvision.record import Precision
 from pocketvision.runtimes.registry import get_runtime
@@ -54,13 +55,24 @@ class BundleFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SceneBundleFile:
+    """One that takes raw spectra. bands, shape: of these; a window around one pixel."""
+
+    file: str
+    network: PatchSpec
+    bands: int
+    shape: tuple[int, int, int, int]
+    kind: Literal["scenes"] = "scenes"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
     """bundle.json, which the script reads."""
 
     schema_version: int = SCHEMA_VERSION
     precision: Precision
     threads: int
-    files: tuple[BundleFile, ...]
+    files: tuple[BundleFile | SceneBundleFile, ...]
 
 
 def run_profile(
@@ -75,7 +87,7 @@ def run_profile(
     folder that vanished. MissingExtraError: an absent runtime.
     """
     reporter = reporter or Silent()
-    _check_free(out)
+    check_free(out)
     runtime = get_runtime(config.runtime)
     runtime.check()
     with storage_told(out):
@@ -130,18 +142,29 @@ def write_bundle(config: ProfileConfig, out: Path, reporter: Reporter | None = N
             f"runtime={config.runtime!r} cannot be bundled: the script needs onnxruntime alone; "
             "leave --runtime away."
         )
-    _check_free(out)
+    check_free(out)
     networks, runtime = networks_of(config), get_runtime(config.runtime)
     reporter.say(f"Writing {counted_networks(config, networks)}.")
+
+    def write(folder: Path) -> Bundle:
+        with reporter.progress("Writing files") as advance:
+            rows = _write_files(networks, runtime, config.precision, folder, advance)
+        return Bundle(precision=config.precision, threads=config.threads, files=tuple(rows))
+
+    return make_bundle(out, write, reporter)
+
+
+def make_bundle(out: Path, write: Callable[[Path], Bundle], reporter: Reporter) -> Path:
+    """The folder of a bundle, whole or not at all. write: its files into a folder.
+
+    Raises: StorageError: as `run_profile`.
+    """
     with storage_told(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bundle.") as part:
             folder = Path(part) / "bundle"
             folder.mkdir()
-            with reporter.progress("Writing files") as advance:
-                rows = _write_files(networks, runtime, config.precision, folder, advance)
-            bundle = Bundle(precision=config.precision, threads=config.threads, files=tuple(rows))
-            write_into(folder / "bundle.json", to_json(bundle, indent=None))
+            write_into(folder / "bundle.json", to_json(write(folder), indent=None))
             shutil.copyfile(on_device.__file__, folder / SCRIPT)
             folder.rename(out)
     size = sum(path.stat().st_size for path in out.iterdir())
@@ -189,7 +212,8 @@ def _write_files(
     return rows
 
 
-def _check_free(out: Path) -> None:
+def check_free(out: Path) -> None:
+    """Raises: ConfigError: `out` exists, or cannot be written."""
     if out.exists():
         raise ConfigError(f"{out} exists already; give another --out, or remove it.")
     check_writable(out)

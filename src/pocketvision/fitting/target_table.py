@@ -26,38 +26,90 @@ from pocketvision.storage import sha256_file
 SPREAD_UNCHECKED = 0.1  # of a sum, where too few whole networks say how far sums are off
 
 
-class TargetTable:
-    """Latencies of networks on the device of a table; nothing is ever timed.
+class Target:
+    """A table of a device that is not here, and where it came from.
 
-    path: the file, for messages. sha256: of its content. spread: share of a sum that sums over this
-    table are off, as a rule.
+    path: the file, for messages. sha256: of its content.
 
-    Raises: ConfigError: the table holds neither blocks nor segmenters or detectors, not the blocks
-    of its own whole networks, or latencies that are no times.
+    Raises: ConfigError: it holds latencies that are no times.
     """
 
     def __init__(self, table: DeviceTable, path: str, sha256: str = "") -> None:
-        if not (table.carriers or table.dense):
-            raise ConfigError(
-                f"target={path!r} ({table.described}) holds no blocks; profile the device again."
-            )
-        times_ms = [timed.latency.median_ms for timed in (*table.carriers, *table.wholes)]
-        times_ms += [timed.latency.median_ms for timed in table.dense]
-        if not all(0 < time_ms < math.inf for time_ms in times_ms):
+        self.table, self.path, self.sha256 = table, path, sha256
+        latencies = [one.latency for one in (*table.carriers, *table.wholes)]
+        latencies += [one.latency for one in table.dense]
+        latencies += [one.latency for one in table.scenes]
+        if not all(0 < latency.median_ms < math.inf for latency in latencies):
             raise ConfigError(
                 f"target={path!r} ({table.described}) holds latencies that are no times; profile "
                 "the device again."
             )
-        self.table, self.path, self.sha256 = table, path, sha256
-        self.sums = LatencyTable(table)
-        self.dense = {dense_form(timed.network): timed.latency for timed in table.dense}
-        checkable = len(table.wholes) >= CHECKING
-        self.spread = check_table(table).median_error if checkable else SPREAD_UNCHECKED
 
     @property
     def described(self) -> str:
         """'onnxruntime int8, 1 thread, on Cortex-A76'."""
         return self.table.described
+
+    def refuse_other(
+        self, runtimes: tuple[str, ...], precisions: tuple[str, ...], threads: int
+    ) -> None:
+        """Raises: ConfigError: asked for is something else than the table is of.
+
+        runtimes, precisions: empty: as the table has it.
+        """
+        table = self.table
+        asked = [
+            *(f"--runtime {name}" for name in runtimes if name != table.runtime),
+            *(f"--precision {name}" for name in precisions if name != table.precision),
+            *([f"--threads {threads}"] if threads != table.threads else []),
+        ]
+        if asked:
+            raise ConfigError(
+                f"target={self.path!r} is of {self.described}, and {' '.join(asked)} was asked "
+                f"for; ask for --runtime {table.runtime} --precision {table.precision} --threads "
+                f"{table.threads}, or give a table of what you want."
+            )
+
+    def refuse_another(self, runtime: str | None, precision: str | None, threads: int) -> None:
+        """As `refuse_other`, for one of each; None: as the table has it."""
+        self.refuse_other(
+            () if runtime is None else (runtime,),
+            () if precision is None else (precision,),
+            threads,
+        )
+
+    def refuse_changed(self, sha256: str, path: str | None, out: Path) -> None:
+        """Raises: ConfigError: the unfinished run in `out` began with another content of the table.
+
+        sha256, path: of the table that it began with; at another path it is another run.
+        """
+        if path == self.path and sha256 != self.sha256:
+            raise ConfigError(
+                f"{out} holds an unfinished run, and {self.path} has changed since it began; put "
+                "the table back, give another --out, or remove the folder."
+            )
+
+
+class TargetTable(Target):
+    """Latencies of networks on the device of a table; nothing is ever timed.
+
+    spread: share of a sum that sums over this table are off, as a rule.
+
+    Raises: as `Target`; ConfigError: the table holds neither blocks nor segmenters or detectors, or
+    not the blocks of its own whole networks.
+    """
+
+    def __init__(self, table: DeviceTable, path: str, sha256: str = "") -> None:
+        if not (table.carriers or table.dense):
+            what = "networks for scenes alone" if table.scenes else "no blocks"
+            raise ConfigError(
+                f"target={path!r} ({table.described}) holds {what}; profile the device again."
+            )
+        super().__init__(table, path, sha256)
+        self.sums = LatencyTable(table)
+        self.dense = {dense_form(timed.network): timed.latency for timed in table.dense}
+        checkable = len(table.wholes) >= CHECKING
+        self.spread = check_table(table).median_error if checkable else SPREAD_UNCHECKED
 
     @property
     def runtime(self) -> Runtime:
@@ -119,45 +171,6 @@ class TargetTable:
             return False
         return True
 
-    def refuse_other(
-        self, runtimes: tuple[str, ...], precisions: tuple[str, ...], threads: int
-    ) -> None:
-        """Raises: ConfigError: asked for is something else than the table is of.
-
-        runtimes, precisions: empty: as the table has it.
-        """
-        table = self.table
-        asked = [
-            *(f"--runtime {name}" for name in runtimes if name != table.runtime),
-            *(f"--precision {name}" for name in precisions if name != table.precision),
-            *([f"--threads {threads}"] if threads != table.threads else []),
-        ]
-        if asked:
-            raise ConfigError(
-                f"target={self.path!r} is of {self.described}, and {' '.join(asked)} was asked "
-                f"for; ask for --runtime {table.runtime} --precision {table.precision} --threads "
-                f"{table.threads}, or give a table of what you want."
-            )
-
-    def refuse_another(self, runtime: str | None, precision: str | None, threads: int) -> None:
-        """As `refuse_other`, for one of each; None: as the table has it."""
-        self.refuse_other(
-            () if runtime is None else (runtime,),
-            () if precision is None else (precision,),
-            threads,
-        )
-
-    def refuse_changed(self, sha256: str, path: str | None, out: Path) -> None:
-        """Raises: ConfigError: the unfinished run in `out` began with another content of the table.
-
-        sha256, path: of the table that it began with; at another path it is another run.
-        """
-        if path == self.path and sha256 != self.sha256:
-            raise ConfigError(
-                f"{out} holds an unfinished run, and {self.path} has changed since it began; put "
-                "the table back, give another --out, or remove the folder."
-            )
-
 
 def open_target(path: str | None) -> TargetTable | None:
     """The table at `path`, whose files can be made and run here; None without a path.
@@ -168,26 +181,35 @@ def open_target(path: str | None) -> TargetTable | None:
     """
     if path is None:
         return None
+    table, sha256 = usable_table(path)
+    return TargetTable(table, path, sha256)
+
+
+def usable_table(path: str) -> tuple[DeviceTable, str]:
+    """The table at `path`, whose files can be made and run here, and the SHA-256 of its content.
+
+    Raises: as `open_target`.
+    """
     table = read_table(Path(path))
-    found = TargetTable(table, path, sha256_file(Path(path)))
     if table.runtime not in RUNTIMES:
         raise ConfigError(
             f"target={path!r} is of {table.described}, and {table.runtime!r} is no runtime of "
             f"this pocketvision; expected one of {', '.join(RUNTIMES)}."
         )
+    runtime = get_runtime(table.runtime)
     try:
-        found.runtime.check()
+        runtime.check()
     except MissingExtraError as error:
         raise MissingExtraError(
             f"target={path!r} is of {table.described}, whose files cannot be made here. {error}"
         ) from error
-    if table.precision not in found.runtime.precisions:
+    if table.precision not in runtime.precisions:
         raise ConfigError(
             f"target={path!r} is of {table.described}, and this machine cannot run "
             f"{table.precision} on {table.runtime} to judge the file; give a table of one of "
-            f"{', '.join(found.runtime.precisions)}."
+            f"{', '.join(runtime.precisions)}."
         )
-    return found
+    return table, sha256_file(Path(path))
 
 
 def threads_asked(threads: int | None, target: str | None) -> int:

@@ -21,6 +21,7 @@ AttentionName = Literal["se", "cbam"]
 
 NETWORKS = ("hybridsn", "mobile_patch")
 METHODS = (*NETWORKS, "svm")
+PRECISIONS = ("f32", "int8")
 COMPONENTS = 30  # of PCA, where the scene has as many bands
 
 
@@ -34,7 +35,8 @@ class SceneConfig:
     train_share, or train_per_class: of the labelled pixels; neither for a given split, whose `mask`
     names a file of 1 train, 2 test, 0 neither. repeats: splits and trainings, with seeds seed, seed
     + 1, ... steps: of each training; None: what the time allows. narrowed: a folder with a narrower
-    form of the network of `weights`, to train in its place; that one is its teacher.
+    form of the network of `weights`, to train in its place; that one is its teacher. target: the
+    latency table of a device, which the budget is held against, in its precision and threads.
 
     Raises: ConfigError: a field outside its range.
     """
@@ -60,15 +62,17 @@ class SceneConfig:
     learning_rate: float | None = None
     weights: str | None = None  # a folder that `fit` wrote for another scene
     narrowed: str | None = None
-    precisions: tuple[str, ...] = ("f32", "int8")
+    precisions: tuple[str, ...] = PRECISIONS
     threads: int = 1
+    target: str | None = None
     max_drop_points: float = 1.0  # of OA on training pixels, float network to exported file
     accelerator: Accelerator = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("data", "labels", "mask", "weights", "narrowed"):
+        for name in ("data", "labels", "mask", "weights", "narrowed", "target"):
             is_text(name, getattr(self, name))
+        self.budget.check_target(self.target)
         for method in self.methods:
             choice("model", method, METHODS)
         if len(set(self.methods)) < len(self.methods):
@@ -114,7 +118,7 @@ class SceneConfig:
         if not self.precisions:
             raise ConfigError("precisions is empty; expected f32, int8 or both.")
         for precision in self.precisions:
-            choice("precision", precision, ("f32", "int8"))
+            choice("precision", precision, PRECISIONS)
         in_range("threads", self.threads, 1, MAX_THREADS)
         in_range("max-drop", self.max_drop_points, 0.0, 100.0)
         in_range("seed", self.seed, 0, 2**31 - 1)
@@ -177,3 +181,4 @@ class SceneState:
     steps: tuple[Step, ...] = ()
     spent_s: float = 0.0
     seal: dict[str, str] = field(default_factory=dict)  # name -> SHA-256, when the run was done
+    target_sha256: str = ""  # of the content of config.target

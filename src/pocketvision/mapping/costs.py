@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from pocketvision.data.scene.scene import Scene
 from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.mapping.config import SceneConfig
-from pocketvision.mapping.files import CALIBRATION_WINDOWS, FORMS
+from pocketvision.mapping.files import CALIBRATION_WINDOWS
 from pocketvision.mapping.gates import COMPARED
+from pocketvision.mapping.making import FORMS
 from pocketvision.mapping.svm import svm_seconds
 from pocketvision.measure.latency import FINAL
 from pocketvision.models.dense import DenseTwin

@@ -9,40 +9,29 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from pocketvision.budget import Budget, format_latency, format_size
 from pocketvision.data.scene.bands import BandReduction
-from pocketvision.data.scene.scene import Scene
-from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.fitting.artefact import CANDIDATES
-from pocketvision.fitting.ranking import HEADROOM, SIZE_HEADROOM, fits
+from pocketvision.fitting.ranking import fits
 from pocketvision.fitting.run import stopwatch
-from pocketvision.mapping.config import SceneConfig
 from pocketvision.mapping.gates import FileKey, compare_files, sample_places
-from pocketvision.mapping.networks import fit_reduction
+from pocketvision.mapping.making import FORMS, SHIPPED_FORM, export_files, noise, shipped_bytes
 from pocketvision.mapping.run import SceneRun
-from pocketvision.mapping.standalone import scene_script
 from pocketvision.mapping.tiles import windows_at
-from pocketvision.measure.latency import FINAL, PLANNING, LatencyProtocol, measure_latency
-from pocketvision.models.patch import PatchNetwork, PatchSpec
-from pocketvision.record import Latency, Precision, Step
-from pocketvision.runtimes.runtime import PLAIN_INT8
-from pocketvision.runtimes.scene_export import SceneCard, export_scene
+from pocketvision.measure.latency import FINAL, LatencyProtocol, measure_latency
+from pocketvision.models.patch import PatchNetwork
+from pocketvision.record import Latency, Step
+from pocketvision.runtimes.scene_export import SceneCard
 from pocketvision.runtimes.scene_onnx import (
     SceneCalibration,
     SceneSession,
     open_scene_session,
-    quantize_scene,
 )
 from pocketvision.scene_record import FileFigures, Form
 
 CALIBRATION_WINDOWS = 96  # of training pixels
-
-FORMS: tuple[Form, ...] = ("dense", "patch")
-SHIPPED_FORM: Form = "dense"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,54 +43,6 @@ class Built:
     card: SceneCard
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UntrainedFile:
-    """What one file needs, whatever its weights are, with room for what training changes.
-
-    latency: of one pixel; latency_ms: the most to expect. excess: over the budget, as a factor; up
-    to 1 it fits.
-    """
-
-    precision: Precision
-    size_bytes: int
-    latency: Latency
-    latency_ms: float
-    excess: float
-
-
-def untrained_files(
-    config: SceneConfig, scene: Scene, split: SceneSplit, spec: PatchSpec, folder: Path
-) -> list[UntrainedFile]:
-    """Size and latency of one pixel of the form to ship, untrained, by precision."""
-    reduction = fit_reduction(config, scene, split)
-    network = _as_if_trained(spec.build(config.seed).eval())
-    window = noise(spec.window, reduction.bands)
-    calibration = SceneCalibration(spectra=window, config=PLAIN_INT8)
-    forms = (SHIPPED_FORM,)
-    files = _export(config, scene, network, reduction, folder, calibration, forms)
-    sessions = {
-        precision: open_scene_session(path, precision, config.threads)
-        for (_, precision), path in files.items()
-    }
-    timed = {str(precision): partial(s.run, window) for precision, s in sessions.items()}
-    latencies = measure_latency(timed, PLANNING, config.threads)
-    found = []
-    for (_, precision), path in files.items():
-        size = _shipped_bytes(path, sessions[precision].card, config.threads)
-        size_bytes = round(SIZE_HEADROOM * size)
-        latency_ms = HEADROOM * latencies[precision].high_ms
-        found.append(
-            UntrainedFile(
-                precision=precision,
-                size_bytes=size_bytes,
-                latency=latencies[precision],
-                latency_ms=latency_ms,
-                excess=_excess(latency_ms, size_bytes, config.budget),
-            )
-        )
-    return found
-
-
 def build_files(run: SceneRun, network: PatchNetwork, reduction: BandReduction) -> list[Built]:
     """Export, quantize, gate and time the trained network in every form and precision."""
     config = run.config
@@ -111,7 +52,7 @@ def build_files(run: SceneRun, network: PatchNetwork, reduction: BandReduction) 
     with stopwatch() as seconds, run.reporter.progress("Exporting and quantizing"):
         spectra = windows_at(run.scene, train, network.spec.window, reduction.mean)
         calibration = SceneCalibration(spectra=spectra)
-        files = _export(config, run.scene, network, reduction, folder, calibration, FORMS)
+        files = export_files(config, run.scene, network, reduction, folder, calibration, FORMS)
     run.add_step(Step(name="export", seconds=seconds[0], note=f"{len(files)} files"))
     sessions = {
         (form, precision): open_scene_session(path, precision, config.threads)
@@ -128,8 +69,9 @@ def build_files(run: SceneRun, network: PatchNetwork, reduction: BandReduction) 
     built = []
     for (form, precision), path in files.items():
         card, one = sessions[form, precision].card, compared[form, precision]
-        size = _shipped_bytes(path, card, config.threads)
+        size = shipped_bytes(path, card, config.threads)
         latency, pixel_latency = latencies[form, precision]
+        there = _on_target(run, form)
         figures = FileFigures(
             form=form,
             precision=precision,
@@ -144,10 +86,26 @@ def build_files(run: SceneRun, network: PatchNetwork, reduction: BandReduction) 
             drop=one.drop,
             largest_difference=one.largest_difference,
             passed_gate=one.passes(precision, config.max_drop_points),
-            within_budget=fits(pixel_latency, size, config.budget),
+            within_budget=_is_within(run, there or pixel_latency, form, size),
+            target=there,
         )
         built.append(Built(figures=figures, path=path, card=card))
     return built
+
+
+def _on_target(run: SceneRun, form: Form) -> Latency | None:
+    """Of one pixel, by the table, which is of the form to ship; None: there is none."""
+    if run.target is None or form != SHIPPED_FORM:
+        return None
+    return run.target.latency_of(run.state.spec, run.scene.cube.shape[2])
+
+
+def _is_within(run: SceneRun, latency: Latency, form: Form, size_bytes: int) -> bool:
+    """Of a form that the table of a target has not, the size alone is known."""
+    budget = run.config.budget
+    if run.target is not None and form != SHIPPED_FORM:
+        budget = replace(budget, latency_ms=None)
+    return fits(latency, size_bytes, budget)
 
 
 def timed_again(run: SceneRun, built: list[Built]) -> list[Built]:
@@ -166,7 +124,8 @@ def timed_again(run: SceneRun, built: list[Built]) -> list[Built]:
     for one in built:
         figures = one.figures
         latency, pixel_latency = latencies[figures.form, figures.precision]
-        within = fits(pixel_latency, figures.size_bytes, config.budget)
+        there = figures.target or pixel_latency
+        within = _is_within(run, there, figures.form, figures.size_bytes)
         figures = replace(
             figures, latency=latency, pixel_latency=pixel_latency, within_budget=within
         )
@@ -229,7 +188,8 @@ def missed_sentence(run: SceneRun, built: list[Built]) -> str:
             )
         if not figures.within_budget:
             reasons.append(
-                f"measures {format_latency(figures.pixel_latency.high_ms)} a pixel and "
+                f"{'measures' if run.target is None else 'takes by the table'} "
+                f"{format_latency(figures.budgeted.high_ms)} a pixel and "
                 f"{format_size(figures.size_bytes)}"
             )
         if figures.form == SHIPPED_FORM and reasons:
@@ -251,55 +211,6 @@ def timed_spectra(card: SceneCard) -> NDArray[np.float32]:
     return noise(card.window + (card.tile - 1 if card.form == "dense" else 0), card.bands)
 
 
-def noise(side: int, bands: int) -> NDArray[np.float32]:
-    """Seeded spectra (1, side, side, bands): timing does not see content."""
-    shape = (1, side, side, bands)
-    return np.random.default_rng(0).uniform(0, 10_000, shape).astype(np.float32)
-
-
-def _export(
-    config: SceneConfig,
-    scene: Scene,
-    network: PatchNetwork,
-    reduction: BandReduction,
-    folder: Path,
-    calibration: SceneCalibration,
-    forms: tuple[Form, ...],
-) -> dict[FileKey, Path]:
-    files: dict[FileKey, Path] = {}
-    folder.mkdir(exist_ok=True)
-    for form in forms:
-        card = SceneCard.for_scene(
-            scene,
-            name=network.spec.label,
-            form=form,
-            window=network.spec.window,
-            reduction=reduction,
-        )
-        exported = folder / f"{form}_float.onnx"
-        export_scene(network, reduction, exported, card)
-        if "f32" in config.precisions:
-            files[form, "f32"] = exported
-        if "int8" in config.precisions:
-            files[form, "int8"] = folder / f"{form}_int8.onnx"
-            quantize_scene(exported, files[form, "int8"], calibration)
-    return files
-
-
-def _as_if_trained(network: PatchNetwork) -> PatchNetwork:
-    """With biases that differ: those of a new network are zero, and equal ones are stored once."""
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in network.named_parameters():
-        if name.endswith("bias"):
-            nn.init.normal_(parameter, std=0.1, generator=generator)
-    return network
-
-
-def _shipped_bytes(path: Path, card: SceneCard, threads: int) -> int:
-    """Bytes of everything that ships with one file: all that lies in model/."""
-    return path.stat().st_size + len(scene_script(card, threads).encode())
-
-
 def _elsewhere(figures: FileFigures) -> str:
     """Agreement where nothing was learned, in brackets."""
     parts = {
@@ -308,12 +219,3 @@ def _elsewhere(figures: FileFigures) -> str:
     }
     said = [f"{share:.1%} of {where}" for where, share in parts.items() if share is not None]
     return f" ({', '.join(said)})" if said else ""
-
-
-def _excess(latency_ms: float, size_bytes: float, budget: Budget) -> float:
-    parts = [0.0]
-    if budget.latency_ms is not None:
-        parts.append(latency_ms / budget.latency_ms)
-    if budget.size_bytes is not None:
-        parts.append(size_bytes / budget.size_bytes)
-    return max(parts)

@@ -21,11 +21,11 @@ from pocketvision.fitting.ranking import HEADROOM
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
 from pocketvision.mapping.config import SceneConfig
-from pocketvision.mapping.files import untrained_files
 from pocketvision.mapping.gates import sample_places
 from pocketvision.mapping.layer_table import LayerTable
 from pocketvision.mapping.plan import LEARNING_RATES
 from pocketvision.mapping.shrink_config import STATE, SceneShrinkConfig, SceneShrinkState
+from pocketvision.mapping.untrained import untrained_files
 from pocketvision.measure.latency import middle_of_few
 from pocketvision.models.patch import PatchNetwork, PatchSpec
 from pocketvision.models.patch_narrow import narrow_patch

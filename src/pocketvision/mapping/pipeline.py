@@ -10,6 +10,7 @@ from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.pipeline import parse_budget
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import keeping_the_clock
+from pocketvision.fitting.target_table import threads_asked
 from pocketvision.mapping.artefact import SceneArtefact
 from pocketvision.mapping.config import Guard, SceneConfig, SplitKind
 from pocketvision.mapping.finish import finish
@@ -34,13 +35,14 @@ def fit_scene(
     training: Literal["dense", "patches"] = "dense",
     steps: int | None = None,
     weights: str | None = None,
+    target: str | Path | None = None,
     seed: int = 0,
 ) -> SceneArtefact:
     """Fit a network to a hyperspectral scene; the Python face of `fit --task hyperspectral`.
 
     data: a folder with a cube and its labels, or a cube file. out: the folder to write.
-    latency "5ms" for one pixel from its window, size "6MB", time "15m". `SceneConfig` has every
-    option.
+    latency "5ms" for one pixel from its window, size "6MB", time "15m"; target: the table of the
+    device that the latency is of. `SceneConfig` has every option.
 
     Raises: ConfigError, DataError: unusable input. BudgetError: nothing meets the budget.
     GateError: the training diverged, or no file of the trained network passes.
@@ -58,6 +60,8 @@ def fit_scene(
         training=training,
         steps=steps,
         weights=weights,
+        threads=threads_asked(None, None if target is None else str(target)),
+        target=None if target is None else str(target),
         seed=seed,
     )
     command = f"pocketvision.fit_scene({str(data)!r}, {str(out)!r}, ...)  # options: run.json"

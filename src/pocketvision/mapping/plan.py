@@ -22,7 +22,6 @@ from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
 from pocketvision.mapping.config import Costs, SceneConfig
 from pocketvision.mapping.costs import other_seconds
-from pocketvision.mapping.files import UntrainedFile, untrained_files
 from pocketvision.mapping.networks import (
     fit_reduction,
     network_spec,
@@ -30,6 +29,8 @@ from pocketvision.mapping.networks import (
     teacher_of,
 )
 from pocketvision.mapping.reading import labels_of
+from pocketvision.mapping.scene_target import SceneTarget
+from pocketvision.mapping.untrained import UntrainedFile, untrained_files
 from pocketvision.models.patch import PatchSpec
 from pocketvision.train.crops import SceneSource
 from pocketvision.train.scene import settled
@@ -43,11 +44,17 @@ MAIN_SHARE = 3  # parts of the training time for the network to ship, one for ea
 
 
 def choose_network(
-    config: SceneConfig, scene: Scene, split: SceneSplit, reporter: Reporter
+    config: SceneConfig,
+    scene: Scene,
+    split: SceneSplit,
+    reporter: Reporter,
+    target: SceneTarget | None = None,
 ) -> PatchSpec:
     """The first network asked for that the budget allows, its untrained files measured.
 
-    Raises: BudgetError: none; the message names the nearest.
+    target: by whose table latencies are.
+
+    Raises: BudgetError: none; the message names the nearest. ConfigError: the table lacks one.
     """
     specs = [
         network_spec(config, method, scene.cube.shape[2], len(scene.classes))
@@ -60,16 +67,17 @@ def choose_network(
     tried: list[tuple[PatchSpec, UntrainedFile]] = []
     with reporter.progress("Measuring untrained files"), tempfile.TemporaryDirectory() as folder:
         for spec in specs:
-            found = untrained_files(config, scene, split, spec, Path(folder) / spec.name)
+            found = untrained_files(config, scene, split, spec, Path(folder) / spec.name, target)
             if any(file.excess <= 1 for file in found):
                 return spec
             tried += [(spec, file) for file in found]
     nearest, file = min(tried, key=lambda pair: pair[1].excess)
+    where = "" if target is None else f" by the table of {target.described}"
     raise BudgetError(
         f"No network fits {config.budget}; the nearest is {nearest.label} as {file.precision}, "
         f"which needs {format_latency(file.latency_ms)} a pixel and "
-        f"{format_size(file.size_bytes)}. Ask for that much, for a smaller --window, or for other "
-        "--models."
+        f"{format_size(file.size_bytes)}{where}. Ask for that much, for a smaller --window, or for "
+        "other --models."
     )
 
 

@@ -11,6 +11,7 @@ from pocketvision.fitting.artefact import RUN
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
 from pocketvision.mapping.config import SceneConfig, SceneState
+from pocketvision.mapping.scene_target import SceneTarget
 from pocketvision.record import Step
 from pocketvision.storage import to_json, write_into
 
@@ -29,6 +30,7 @@ class SceneRun:
     reporter: Reporter
     clock: Clock
     state: SceneState
+    target: SceneTarget | None = None  # of the device that the latency of the budget is of
 
     def save(self, state: SceneState) -> None:
         """Make `state` the current one and write run.json."""

@@ -152,6 +152,7 @@ def _fitting(config: SceneShrinkConfig, source: SceneArtefact) -> SceneConfig:
         steps=config.steps,
         weights=config.source,
         narrowed=None,
+        target=None,
         max_drop_points=config.max_drop_points,
     )
 

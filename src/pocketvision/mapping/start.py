@@ -34,6 +34,7 @@ from pocketvision.mapping.reading import (
     split_sha256,
 )
 from pocketvision.mapping.run import SceneRun
+from pocketvision.mapping.scene_target import SceneTarget, open_scene_target
 from pocketvision.measure.device import machine
 from pocketvision.record import Step
 from pocketvision.storage import remove_parts, to_json
@@ -51,7 +52,10 @@ def open_run(
     """
     clock = Clock(config.budget.time_s)
     clock.earlier_s = spent_s
-    state = _unfinished_state(out, config)
+    target = open_scene_target(config.target)
+    if target is not None:
+        config = target.settled(config)
+    state = _unfinished_state(out, config, target)
     window = window_of(config) if state is None else state.spec.window
     with reporter.progress("Reading the scene"):
         scene = read_scene(config, config.data)
@@ -61,7 +65,8 @@ def open_run(
     if state is None:
         if left_out:
             reporter.say(left_out)
-        state = replace(_begin(settled, scene, splits, reporter, clock, command), config=config)
+        begun = _begin(settled, scene, splits, reporter, clock, command, target)
+        state = replace(begun, config=config)
         make_folder(out, RUN, to_json(state))
     else:
         _check_unchanged(state, out, scene, splits)
@@ -76,10 +81,13 @@ def open_run(
         reporter=reporter,
         clock=clock,
         state=state,
+        target=target,
     )
 
 
-def _unfinished_state(out: Path, config: SceneConfig) -> SceneState | None:
+def _unfinished_state(
+    out: Path, config: SceneConfig, target: SceneTarget | None
+) -> SceneState | None:
     """The state to go on from, None where `out` is free. Raises: ConfigError: it is taken."""
     if is_free(out):
         return None
@@ -87,6 +95,8 @@ def _unfinished_state(out: Path, config: SceneConfig) -> SceneState | None:
         state = read_scene_state(out)
     except (OSError, ArtefactError):
         state = None
+    if state is not None and state.status == "unfinished" and target is not None:
+        target.refuse_changed(state.target_sha256, state.config.target, out)
     # As text: a no-data value may be NaN, which does not equal itself.
     if state is None or state.status != "unfinished" or to_json(state.config) != to_json(config):
         raise taken(out, state.status if state else None)
@@ -115,13 +125,18 @@ def _begin(
     reporter: Reporter,
     clock: Clock,
     command: str,
+    target: SceneTarget | None,
 ) -> SceneState:
     """The frozen plan, before the first training step."""
     _say_scene(scene, splits, reporter)
+    if target is not None:
+        reporter.say(
+            f"Latencies are by the table of {target.described}, each timed there untrained."
+        )
     cube = cube_sha256(scene)
     seen = check_weights(config, cube, splits)
     with stopwatch() as seconds:
-        spec = choose_network(config, scene, splits[0], reporter)
+        spec = choose_network(config, scene, splits[0], reporter, target)
         _, start = new_network(config, spec, scene.classes, config.seed)
         if config.weights is not None and start == FROM_SCRATCH:
             reporter.say(
@@ -152,6 +167,7 @@ def _begin(
         start=start,
         steps=(Step(name="plan", seconds=seconds[0], note=f"{spec.label} {start}"),),
         spent_s=round(clock.spent_s, 3),
+        target_sha256="" if target is None else target.sha256,
     )
 
 

@@ -21,6 +21,7 @@ from pocketvision.fitting.checks import (
     on_recorded_machine,
     seal_check,
     size_check,
+    target_check,
     versions_check,
 )
 from pocketvision.fitting.reporter import Reporter, Silent
@@ -75,6 +76,8 @@ def verify_scene(
         scene, split = _recorded_scene(artefact, data, labels, mask, reporter)
         checks.append(_accuracy_check(artefact, _scores(artefact, scene, split, reporter)))
     checks += _latency_checks(artefact, same, limit_ms)
+    if artefact.record.target is not None:
+        checks.append(target_check(artefact.record.target))
     checks.append(versions_check(artefact.record.machine.versions))
     return Verification(checks=tuple(checks), same_machine=same)
 

@@ -14,7 +14,7 @@ import platform
 import random
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy
 import onnxruntime
@@ -25,6 +25,7 @@ Run = Callable[[], Any]
 HERE = Path(__file__).resolve().parent
 CHUNK = 40  # files of blocks that are open, and timed in turns, at once
 WHOLE_CHUNK = 4  # of whole networks, which are larger
+WHOLE = ("dense", "scenes")
 ROUNDS = 20
 ANCHOR_MS = "anchor_ms"  # in timed.json, beside the files
 SECONDS = 0.2  # of counted runs, for each file
@@ -37,9 +38,14 @@ def main() -> None:
     missing = [entry for entry in bundle["files"] if entry["file"] not in known]
     anchor, size = anchor_of(bundle["files"]), chunk_size(bundle["files"])
     print(f"{len(missing)} files to time, {size} at once.")
+    shapes = {entry["file"]: entry.get("shape") for entry in bundle["files"]}
     for start in range(0, len(missing), size):
         chunk = missing[start : start + size]
-        time_in_turns([entry["file"] for entry in chunk], anchor, bundle["threads"], known)
+        names = [entry["file"] for entry in chunk]
+        runs = {
+            name: opened(HERE / name, bundle["threads"], shapes[name]) for name in {*names, anchor}
+        }
+        time_in_turns(names, runs, anchor, bundle["threads"], known)
         write(HERE / "timed.json", known)
         print(f"{start + len(chunk)} of {len(missing)}", flush=True)
     write(HERE / "table.json", table(bundle, known))
@@ -55,23 +61,24 @@ def read_known() -> Json:
 
 def chunk_size(files: List[Json]) -> int:
     """How many files are opened at once."""
-    return WHOLE_CHUNK if any(entry["kind"] == "dense" for entry in files) else CHUNK
+    return WHOLE_CHUNK if any(entry["kind"] in WHOLE for entry in files) else CHUNK
 
 
 def anchor_of(files: List[Json]) -> str:
     """The file that all others are timed beside: a whole network, if there is one."""
-    order = ("wholes", "dense", "carriers")
+    order = ("wholes", *WHOLE, "carriers")
     name: str = min(files, key=lambda entry: order.index(entry["kind"]))["file"]
     return name
 
 
-def time_in_turns(names: List[str], anchor: str, threads: int, known: Json) -> None:
+def time_in_turns(
+    names: List[str], runs: Dict[str, Run], anchor: str, threads: int, known: Json
+) -> None:
     """Add the figures of single runs to `known`, by file, in milliseconds.
 
     Every round takes the files in another order, and the anchor with them: what the others take is
     told for a device as fast as it was at first, however warm or busy it became.
     """
-    runs = {name: opened(HERE / name, threads) for name in {*names, anchor}}
     counts = {name: runs_per_round(run) for name, run in runs.items()}
     times: Json = {name: [] for name in runs}
     order = list(runs)
@@ -87,16 +94,20 @@ def time_in_turns(names: List[str], anchor: str, threads: int, known: Json) -> N
         known[name] = figures(scaled, threads)
 
 
-def opened(path: Path, threads: int) -> Run:
-    """As pocketvision opens it."""
+def opened(path: Path, threads: int, shape: Optional[List[int]]) -> Run:
+    """As pocketvision opens it. shape: of the raw spectra it takes; None: one image."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     (wanted,) = session.get_inputs()
-    shape = [1 if isinstance(axis, str) else axis for axis in wanted.shape]
-    pixels = numpy.random.default_rng(0).integers(0, 256, shape, dtype=numpy.uint8)
+    generator = numpy.random.default_rng(0)
+    if shape is None:
+        sides = [1 if isinstance(axis, str) else axis for axis in wanted.shape]
+        pixels = generator.integers(0, 256, sides, dtype=numpy.uint8)
+    else:
+        pixels = generator.uniform(0, 10_000, shape).astype(numpy.float32)
     return lambda: session.run(None, {wanted.name: pixels})
 
 
@@ -132,9 +143,11 @@ def figures(times: Any, threads: int) -> Json:
 
 def table(bundle: Json, known: Json) -> Json:
     """What `--target` takes."""
-    timed: Json = {"carriers": [], "wholes": [], "dense": []}
+    timed: Json = {"carriers": [], "wholes": [], "dense": [], "scenes": []}
     for entry in bundle["files"]:
         row = {"network": entry["network"], "latency": known[entry["file"]]}
+        if "bands" in entry:
+            row["bands"] = entry["bands"]
         timed[entry["kind"]].append(row)
     return {
         "schema_version": bundle["schema_version"],

@@ -28,13 +28,14 @@ from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec, BlockSpec
 from pocketvision.models.detector import DetectorSpec
 from pocketvision.models.networks import AnySpec, DenseSpec
+from pocketvision.models.patch import PatchSpec
 from pocketvision.models.taps import Tap, channels_at, stride_at
 from pocketvision.nn.blocks import InvertedResidualSpec, SeparableSpec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.heads import ClassifierSpec
 from pocketvision.record import Latency, Machine, Precision
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3  # 3 added `scenes`; 2 is still read
 CHECKING = 3  # whole networks, from which on they check a table
 CARRIER = "carrier"
 LOGITS = 2  # of a carrier: a head that costs nothing
@@ -63,12 +64,24 @@ class TimedDense:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TimedScene:
+    """A network for scenes as a file, and its latency for one pixel from its window.
+
+    bands: of the raw spectra that the file takes; those of the network are fewer.
+    """
+
+    network: PatchSpec
+    bands: int
+    latency: Latency
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceTable:
     """table.json: what was timed on one device with one runtime, precision and number of threads.
 
     carriers: of the blocks, and on this machine of heads. wholes: whole networks, which set the
-    scale and check the sums. dense: whole segmenters and detectors; for another device, no sums
-    are made of them.
+    scale and check the sums. dense, scenes: whole segmenters and detectors, and networks for
+    hyperspectral scenes; for another device, no sums are made of them.
     anchor_ms: what the network took that all of them were timed beside; None: none was.
     """
 
@@ -80,6 +93,7 @@ class DeviceTable:
     carriers: tuple[Timed, ...]
     wholes: tuple[Timed, ...] = ()
     dense: tuple[TimedDense, ...] = ()
+    scenes: tuple[TimedScene, ...] = ()
     anchor_ms: float | None = None
 
     @property

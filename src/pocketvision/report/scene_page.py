@@ -123,7 +123,7 @@ def budget_bars(record: SceneRecord) -> list[Bar]:
         return []
     latency, *others = measured_bars(
         record.budget,
-        latency=shipped.pixel_latency,
+        latency=shipped.budgeted,
         size_bytes=record.shipped.size_bytes,
         peak_bytes=None,
         spent_s=record.spent_s,
