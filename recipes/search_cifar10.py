@@ -41,7 +41,7 @@ from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import MULTIPLIERS, SEARCH, SearchConfig, SearchState
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_plan import arms_of
-from pocketvision.searching.search_start import ARMS, SEARCHING, STATE
+from pocketvision.searching.search_run import ARMS, SEARCHING, STATE
 from pocketvision.storage import from_json
 
 OURS, RIVAL = "The searched network", "the best with plain multipliers"

@@ -15,8 +15,8 @@ from pocketvision.fitting.folder import PREPARED
 from pocketvision.record import Record
 from pocketvision.searching.narrowing import STATE as SHRINK_STATE
 from pocketvision.searching.search_config import SearchState
-from pocketvision.searching.search_start import SEARCHING
-from pocketvision.searching.search_start import STATE as SEARCH_STATE
+from pocketvision.searching.search_run import SEARCHING
+from pocketvision.searching.search_run import STATE as SEARCH_STATE
 from pocketvision.searching.shrink_config import ShrinkState
 from pocketvision.storage import from_json
 

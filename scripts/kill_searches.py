@@ -33,7 +33,7 @@ from pocketvision.searching.narrowing import STATE as SHRINK_STATE
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import SEARCH, SearchConfig, SearchState
 from pocketvision.searching.search_log import LOG
-from pocketvision.searching.search_start import ARMS, SEARCHING, STATE
+from pocketvision.searching.search_run import ARMS, SEARCHING, STATE
 from pocketvision.storage import from_json, sha256_file
 
 SPACE = """

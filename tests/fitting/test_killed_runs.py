@@ -16,7 +16,7 @@ from quick import export_quickly
 from small_runs import QUICK, Told, write_photos
 
 from pocketvision.errors import ArtefactError, ConfigError
-from pocketvision.fitting import ship, start, training, variants
+from pocketvision.fitting import gating, making, ship, start, training, variants
 from pocketvision.fitting.artefact import RUN, Artefact, load, read_state
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
@@ -70,7 +70,7 @@ class Counted:
 @pytest.fixture
 def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counted:
     stand_in = Counted(tmp_path)
-    monkeypatch.setattr(variants, "export_onnx", stand_in.export)
+    monkeypatch.setattr(making, "export_onnx", stand_in.export)
     monkeypatch.setattr(variants, "measure_latency", stand_in.latencies)
     monkeypatch.setattr(variants, "can_measure_memory", lambda: False)
     monkeypatch.setattr(ship, "shipped_throughput", lambda *_: None)
@@ -155,8 +155,10 @@ def test_what_was_measured_before_the_death_is_not_measured_again(
     files = read_state(out).files
     assert all(file.comparison and file.latency for file in files)
     with monkeypatch.context() as patch:
-        for name in ("measure_latency", "network_answers", "build_files", "export_onnx"):
-            patch.setattr(variants, name, die)
+        patch.setattr(variants, "measure_latency", die)
+        patch.setattr(gating, "network_answers", die)
+        for name in ("build_files", "export_onnx"):
+            patch.setattr(making, name, die)
         artefact = run_fit(config, out)
     assert tuple(v.latency for v in artefact.record.variants) == tuple(f.latency for f in files)
 

@@ -20,7 +20,7 @@ from small_runs import LEARNED, QUICK, Told, write_photos
 from pocketvision.budget import Budget
 from pocketvision.data.stream import open_pixels
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, DataError, GateError
-from pocketvision.fitting import choice, pipeline, plan, ranking, start, variants, waiting
+from pocketvision.fitting import choice, pipeline, plan, planning, ranking, variants, waiting
 from pocketvision.fitting.artefact import Artefact, load, read_state
 from pocketvision.fitting.candidates import Candidate
 from pocketvision.fitting.config import FitConfig
@@ -218,7 +218,7 @@ def test_interrupted_run_goes_on_and_reuses_what_it_has(
         run_fit(replace(config, data=str(other)), out)
     told = Told()
     with monkeypatch.context() as patch:
-        patch.setattr(start, "measure_candidates", interrupt)  # the plan is not made again
+        patch.setattr(planning, "measure_candidates", interrupt)  # the plan is not made again
         artefact = run_fit(config, out, told)
     assert told.sentences[1] == f"Going on with the unfinished run in {out}."
     assert "Training" not in told.sentences
@@ -280,7 +280,7 @@ def test_the_first_of_the_ranking_is_measured_again_where_its_figures_are_noisy(
             found.append(replace(one, latency=quiet, fits=quiet.high_ms < 1e6))
         return tuple(found)
 
-    monkeypatch.setattr(start, "measure_candidates", measure)
+    monkeypatch.setattr(planning, "measure_candidates", measure)
     config = replace(QUICK, data=str(photos), widths=(0.25, 0.5))
     run = open_run(config, tmp_path / "out", Told(), "")
     assert asked[1:] == [["mobilenet_v1 x0.5 @32"]]
@@ -540,10 +540,16 @@ def test_what_is_slower_than_it_was_planned_to_be_is_measured_again_in_a_while(
     turns += [much_slower] * 3
     slept.clear()
     with pytest.raises(
-        GateError, match=r"is trained but cannot be shipped .* measures up to 920 m"
+        GateError, match=r"cannot be shipped .* measures up to 920 m.* same command measures it aga"
     ):
         run_fit(config, tmp_path / "missed")
     assert slept == [15.0, 30.0]
+    assert read_state(tmp_path / "missed").too_slow
+    turns.append(latency.measure_latency)
+    again = run_fit(config, tmp_path / "missed", told := Told())
+    assert again.record.verdict.met
+    assert not again.state.too_slow
+    assert "Training" not in told.sentences, "the trained network is kept"
 
 
 def test_fine_tuning_replaces_the_head_and_says_so(fitted: Artefact, tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from pocketvision.fitting.candidates import (
 )
 from pocketvision.fitting.choice import Built, choose_variant, position_of_fastest
 from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.planning import planned_budget
 from pocketvision.fitting.ranking import HEADROOM
 from pocketvision.fitting.reporter import Silent
-from pocketvision.fitting.start import planned_budget
 from pocketvision.measure import conditions
 from pocketvision.models import registry
 from pocketvision.record import Latency, Precision, Tried, Variant

@@ -16,7 +16,7 @@ import pytest
 from small_runs import QUICK, Told, write_photos
 
 from pocketvision.errors import StorageError
-from pocketvision.fitting import folder, ship, training, variants
+from pocketvision.fitting import folder, making, ship, training, variants
 from pocketvision.fitting.artefact import read_state
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
@@ -127,7 +127,7 @@ def test_folder_that_vanishes_is_said_and_not_made_anew(config: FitConfig, tmp_p
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(training, "save_network"), (variants, "export_onnx"), (variants, "build_files")],
+    [(training, "save_network"), (making, "export_onnx"), (making, "build_files")],
 )
 def test_folder_that_vanishes_before_a_file_is_written_is_not_made_anew(
     config: FitConfig,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pocketvision.fitting import ship
 from pocketvision.fitting.artefact import TRAINING, Artefact
+from pocketvision.fitting.summing_up import verdict_of
 from pocketvision.record import Epoch
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.watch import METRICS, write_metrics
@@ -46,7 +46,7 @@ def sentence_of(fitted: Artefact, out: Path, epochs: list[Epoch], label: str) ->
     )
     record = fitted.record
     shipped = next(variant for variant in record.variants if variant.shipped)
-    verdict = ship._verdict(run, shipped, record.shipped, record.headline, "")
+    verdict = verdict_of(run, shipped, record.shipped, record.headline, "")
     return verdict.sentence
 
 

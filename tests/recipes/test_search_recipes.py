@@ -415,7 +415,7 @@ class TableOfWork(ScaledTable):
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few candidates, of 32 px; no blocks timed, files briefly; INT8 without its search."""
-    for module in ("searching.search_networks", "fitting.start"):
+    for module in ("searching.search_networks", "fitting.planning"):
         monkeypatch.setattr(f"pocketvision.{module}.MAX_CANDIDATES", 2)
     for module in ("search_start", "shrink_start", "fastest"):
         monkeypatch.setattr(f"pocketvision.searching.{module}.ScaledTable", TableOfWork)

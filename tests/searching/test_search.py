@@ -28,7 +28,7 @@ from pocketvision.errors import (
     MissingExtraError,
     NoisyError,
 )
-from pocketvision.fitting.artefact import Artefact, load
+from pocketvision.fitting.artefact import Artefact, load, read_state
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.target_table import open_target
@@ -62,11 +62,11 @@ from pocketvision.searching.search_plan import (
     SearchPace,
     plan_of,
 )
+from pocketvision.searching.search_run import Searching
 from pocketvision.searching.search_scoring import score_members
-from pocketvision.searching.search_start import Searching
 from pocketvision.searching.search_verdict import best_of
 from pocketvision.searching.search_work import warm_start
-from pocketvision.storage import from_json, sha256_file, to_json
+from pocketvision.storage import from_json, sha256_file, to_json, write_into
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.supernet import CHECKPOINT, train_supernet
 
@@ -518,6 +518,40 @@ def test_arm_that_ended_just_before_the_search_died_is_not_made_again(
     assert again is not None
     assert shipped.record.search is not None
     assert again.arms == shipped.record.search.arms
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_arm_that_was_too_slow_in_its_minutes_is_measured_again(
+    shipped: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    out, told = tmp_path / "out", Told()
+    shutil.copytree(shipped.folder, out)
+    (out / "run.json").unlink()
+    folder = out / "searching" / "arms" / "search"
+    done = read_state(folder)
+    write_into(folder / "run.json", to_json(replace(done, status="failed", too_slow=True)))
+    before = shipped.record.search
+    assert before is not None
+    state, arm = state_of(out), before.arms[0]
+    missed = replace(arm, accuracy=None, latency=None, note="It takes up to 920 ms.")
+    write_into(out / "searching" / "search.json", to_json(replace(state, arms=(missed,))))
+
+    def measured(config: FitConfig, out: Path, *rest: Any, **named: Any) -> Artefact:
+        if not quick:
+            raise GateError("It takes up to 930 ms.")
+        write_into(out / "run.json", to_json(done))
+        return load(out)
+
+    monkeypatch.setattr(search_arms, "run_fit", measured)
+    if quick:
+        found = run_search(state.config, out, told).record.search
+        assert found is not None
+        assert [one.note for one in found.arms] == [""]
+        assert found.arms[0].accuracy == arm.accuracy
+    else:
+        with pytest.raises(GateError, match=r"search: It takes up to 920 ms\."):
+            run_search(state.config, out, told)
+    assert "Measuring arm 'search' again." in told.sentences
 
 
 def test_arm_that_comes_to_nothing_says_why_and_all_of_them_end_with_an_error(

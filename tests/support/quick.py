@@ -17,7 +17,7 @@ from pocketvision.runtimes.export import frozen_copy
 from pocketvision.runtimes.onnxfile import read_model, write_model
 from pocketvision.runtimes.runtime import PLAIN_INT8, FileCard
 
-EXPORTING = ("variants", "quantize", "quantize_source", "int8_rungs")
+EXPORTING = ("making", "quantize", "quantize_source", "int8_rungs")
 
 
 def export_quickly(network: nn.Module, path: Path, card: FileCard) -> None:

@@ -146,6 +146,9 @@ def run_fit(
             return _work(run)
 
 
+MEASURES_AGAIN = "It was fast enough when it was chosen: the same command measures it again."
+
+
 def _work(run: Run) -> Artefact:
     """Train, gate and ship the ranked networks in turn until one holds."""
     patience = Patience(run.clock, run.reporter)
@@ -170,11 +173,12 @@ def _work(run: Run) -> Artefact:
         if slower and _measures_again(run, patience, _slower_sentence(run, *slower)):
             continue
         if not _next_candidate(run):
-            finish_missed(run, network, built, reason)
+            finish_missed(run, network, built, reason, too_slow=slower is not None)
+            again = "" if slower is None else f" {MEASURES_AGAIN}"
             raise GateError(
                 f"{reason} The trained network stays in {run.out}, and report.html there shows "
-                f"what was found; ask for more in another --out, and begin with --weights "
-                f"{run.out} to keep what it learned."
+                f"what was found.{again} Otherwise ask for more in another --out, and begin with "
+                f"--weights {run.out} to keep what it learned."
             )
         run.reporter.say(f"{reason} Going on with {run.spec.label}.")
 

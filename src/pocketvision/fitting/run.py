@@ -12,7 +12,7 @@ from pathlib import Path
 from pocketvision.data.images import Samples
 from pocketvision.errors import StorageError
 from pocketvision.fitting.artefact import RUN
-from pocketvision.fitting.config import FitConfig, RunState
+from pocketvision.fitting.config import FileState, FitConfig, RunState
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.target_table import TargetTable
 from pocketvision.fitting.tasks.registry import TASKS
@@ -86,6 +86,11 @@ class Run:
         """
         self.state = replace(state, spent_s=round(self.clock.spent_s, 3))
         write_into(self.out / RUN, to_json(self.state))
+
+    def update_file(self, old: FileState, new: FileState | None) -> None:
+        """Save what became known of one file; None: it is left out."""
+        files = [new if file == old else file for file in self.state.files]
+        self.save(replace(self.state, files=tuple(file for file in files if file is not None)))
 
     def add_steps(self, *steps: Step) -> None:
         """Append finished steps to the state and save it."""

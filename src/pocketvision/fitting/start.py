@@ -6,48 +6,28 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pocketvision.budget import Budget, format_time
 from pocketvision.data.images import Samples
-from pocketvision.errors import ArtefactError, BudgetError, ConfigError
+from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting import forecast
-from pocketvision.fitting.artefact import RUN, read_state, refuse_scenes
-from pocketvision.fitting.candidates import (
-    MAX_CANDIDATES,
-    Candidate,
-    as_candidate,
-    candidates_on,
-    list_backbones,
-    resolutions_for,
-    select_names,
-    thin,
-)
+from pocketvision.fitting.artefact import RUN, read_state
 from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.data_findings import find_faults
 from pocketvision.fitting.folder import check_room, is_free, make_folder, taken
-from pocketvision.fitting.plan import MeasuredCache, measure_candidates
-from pocketvision.fitting.ranking import HEADROOM, rank
+from pocketvision.fitting.foretelling import say_forecast
+from pocketvision.fitting.planning import candidates_of, ranked, refuse_too_short
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock, Run, stopwatch
-from pocketvision.fitting.target_plan import covered, weigh_candidates
 from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.fitting.tasks.registry import TASKS
-from pocketvision.fitting.tasks.task import Task
 from pocketvision.fitting.training import base_config, settle
-from pocketvision.fitting.workload import workload_of
-from pocketvision.intervals import wilson
 from pocketvision.measure.device import machine
 from pocketvision.models.pretrained import is_published
 from pocketvision.progress import counted
-from pocketvision.record import Step, Tried
+from pocketvision.record import Step
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import remove_parts, to_json
 from pocketvision.train.devices import check_devices
-
-PLANNING_SHARE = 0.15  # of the time asked for; fewer candidates are measured when it is short
-MIN_CANDIDATES = 6
-MEASURED_AGAIN = 3  # times at most, whichever network is first then
-FEW_HEADLINE_IMAGES = 100
 
 
 def open_run(
@@ -109,9 +89,17 @@ def _unfinished_state(out: Path, config: FitConfig, target: TargetTable | None) 
     unfinished = state is not None and state.status == "unfinished"
     if state is not None and unfinished and target is not None:
         target.refuse_changed(state.target_sha256, state.config.target, out)
+    if state is not None and state.too_slow and state.config == config:
+        return measured_anew(state)
     if state is None or state.status != "unfinished" or state.config != config:
         raise taken(out, state.status if state else None)
     return state
+
+
+def measured_anew(state: RunState) -> RunState:
+    """That of a run which failed by a latency alone, to go on with its trained network."""
+    files = tuple(replace(file, latency=None) for file in state.files)
+    return replace(state, status="unfinished", too_slow=False, files=files)
 
 
 def _scan(config: FitConfig, reporter: Reporter) -> Samples:
@@ -154,7 +142,7 @@ def _begin(
     target: TargetTable | None,
 ) -> Run:
     findings = find_faults(samples, reporter)
-    candidates = _candidates(config, samples, runtimes, reporter, target)
+    candidates = candidates_of(config, samples, runtimes, reporter, target)
     if config.weights is not None and not is_published(config.weights):
         # Weights of another network are refused now, not after the measurements. (Published ones
         # fit, and are downloaded for the chosen network alone.)
@@ -176,11 +164,11 @@ def _begin(
         ),
         target=target,
     )
-    _say_forecast(run, candidates)
+    say_forecast(run, candidates)
     check_room(out, forecast.out_bytes([c.count.parameters for c in candidates], len(runtimes)))
-    _refuse_too_short(run, candidates)
+    refuse_too_short(run, candidates)
     with stopwatch() as seconds:
-        tried, ranking = _ranked(run, candidates)
+        tried, ranking = ranked(run, candidates)
     reporter.say(
         f"{len(ranking)} of {len(candidates)} candidates fit {config.budget}; best by published "
         f"accuracy: {ranking[0].spec.label}."
@@ -195,98 +183,6 @@ def _begin(
     return run
 
 
-def _ranked(run: Run, candidates: list[Candidate]) -> tuple[tuple[Tried, ...], list[Candidate]]:
-    """What the candidates measure, and those within the budget, best prior first.
-
-    The first of them is what the time is spent on: where its figures are noisy, it is measured
-    again.
-
-    Raises: as `rank`.
-    """
-    config, budget = run.config, planned_budget(run.config)
-    deadline = run.clock.deadline((1 - 2 * PLANNING_SHARE) * (config.budget.time_s or 0))
-    if run.target is not None:
-        tried = weigh_candidates(candidates, run.target, budget, run.reporter, deadline)
-        return tried, rank(candidates, tried, budget, f"by the table of {run.target.described}")
-
-    def measured(some: list[Candidate]) -> tuple[Tried, ...]:
-        return measure_candidates(
-            some, run.runtimes, config.precisions, budget, config.threads, run.reporter, deadline
-        )
-
-    tried = measured(candidates)
-    ranking = rank(candidates, tried, budget)
-    for _ in range(MEASURED_AGAIN):
-        label = ranking[0].spec.label
-        if not any(one.latency.noise for one in tried if one.network == label):
-            break
-        others = tuple(one for one in tried if one.network != label)
-        tried = (*others, *measured(ranking[:1]))
-        ranking = rank(candidates, tried, budget)
-    return tried, ranking
-
-
-def planned_budget(config: FitConfig) -> Budget:
-    """What candidates are held against.
-
-    A network with a teacher was made for the latency and measured whole: there is no other to rank
-    before it, so that the headroom for what the final measurement may add is left to the gate.
-    """
-    budget = config.budget
-    if config.teacher is None or budget.latency_ms is None:
-        return budget
-    return replace(budget, latency_ms=HEADROOM * budget.latency_ms)
-
-
-def _refuse_too_short(run: Run, candidates: list[Candidate]) -> None:
-    """Raises: BudgetError: the time does not even hold what comes after the training."""
-    remaining = run.clock.remaining_s
-    work = workload_of(run, min(c.spec.resolution for c in candidates))
-    needed = work.finish_s + work.decode_s
-    if remaining is not None and remaining <= needed:
-        raise BudgetError(
-            f"The time is too short: decoding, quantizing, verifying and measuring take about "
-            f"{format_time(needed)}, and training comes on top. Ask for "
-            f"{format_time(max(1.0, needed - remaining))} more, and for as long as it is to train."
-        )
-
-
-def _candidates(
-    config: FitConfig,
-    samples: Samples,
-    runtimes: list[Runtime],
-    reporter: Reporter,
-    target: TargetTable | None,
-) -> list[Candidate]:
-    """What to measure: the weights' own networks, or names x widths, at every resolution.
-
-    Of these, those whose blocks are in the table of a target. Raises: ConfigError: none is.
-    """
-    task, classes = TASKS[config.task], len(samples.classes)
-    resolutions = resolutions_for(samples.shorter_side, config.resolutions, task.resolutions)
-    if config.weights is not None:
-        refuse_scenes(Path(config.weights))
-        specs = task.weights_specs(config, classes, reporter)
-        everything = [as_candidate(spec.at(side)) for spec in specs for side in resolutions]
-    else:
-        names = select_names(config.models)
-        backbones = list_backbones(names, config.widths, resolutions, task.backbone)
-        everything = candidates_on(backbones, lambda one: task.network(one, classes, config.head))
-    if target is not None:
-        everything = covered(everything, target, reporter)
-    return thin(everything, config.budget, _candidate_limit(config, runtimes, task))
-
-
-def _candidate_limit(config: FitConfig, runtimes: list[Runtime], task: Task) -> int:
-    if config.budget.time_s is None:
-        return MAX_CANDIDATES
-    names = [runtime.name for runtime in runtimes]
-    with_memory = config.budget.memory_bytes is not None
-    each = forecast.planning_seconds(1, names, memory=with_memory, cost=task.candidate_cost)
-    affordable = int(PLANNING_SHARE * config.budget.time_s / each)
-    return min(MAX_CANDIDATES, max(MIN_CANDIDATES, affordable))
-
-
 def _first_state(config: FitConfig, samples: Samples, command: str) -> RunState:
     headline = samples.indices(samples.headline_split)
     return RunState(
@@ -299,49 +195,4 @@ def _first_state(config: FitConfig, samples: Samples, command: str) -> RunState:
         headline_hashes=tuple(sorted(samples.hashes[row] for row in headline)),
         tried=(),
         ranking=(),
-    )
-
-
-def _say_forecast(run: Run, candidates: list[Candidate]) -> None:
-    samples, config, say = run.samples, run.config, run.reporter.say
-    counts = ", ".join(f"{name} {len(samples.indices(name))}" for name in samples.split_origins)
-    say(f"{len(samples.paths)} images, {len(samples.classes)} classes ({counts}).")
-    if samples.headline_split == "val":
-        say("Too few images for a test split: figures will be on val, which also selects.")
-    headline = len(samples.indices(samples.headline_split))
-    if headline < FEW_HEADLINE_IMAGES:
-        few = f"Figures will rest on {headline} images of {samples.headline_split}"
-        most = f"{wilson(headline, headline)[0]:.0%} can be claimed (95 %)"
-        counted = run.task.metric == "top-1"
-        say(f"{few}: even if all are named right, no more than {most}." if counted else f"{few}.")
-    if config.budget.is_open:
-        say("No --latency, --size or --memory: only the time to train limits the network.")
-    if config.weights is None:
-        say("No weights given: training starts from scratch. On few photos, --weights helps most.")
-    largest = max(c.spec.resolution for c in candidates)
-    unknown = _unmeasured(run, candidates) if run.target is None else 0
-    sentence = forecast.forecast_sentence(
-        workload_of(run, largest),
-        planning_s=forecast.planning_seconds(
-            unknown,
-            [runtime.name for runtime in run.runtimes],
-            memory=config.budget.memory_bytes is not None,
-            cost=run.task.candidate_cost,
-        ),
-        unknown=unknown,
-        side=run.task.preprocessing(largest, samples.shorter_side).side,
-        budget=config.budget,
-    )
-    say(sentence)
-
-
-def _unmeasured(run: Run, candidates: list[Candidate]) -> int:
-    """How many candidates no run on this machine measured before."""
-    config, cache = run.config, MeasuredCache(run.config.threads)
-    return sum(
-        not all(
-            cache.holds(c.spec, runtime, config.precisions, config.budget)
-            for runtime in run.runtimes
-        )
-        for c in candidates
     )

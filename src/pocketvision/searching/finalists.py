@@ -12,8 +12,8 @@ from pocketvision.models.space import Member
 from pocketvision.record import Sampling
 from pocketvision.searching.search_config import Finalist
 from pocketvision.searching.search_log import ScoreLog
+from pocketvision.searching.search_run import Searching
 from pocketvision.searching.search_scoring import MeasuredLimit, time_whole
-from pocketvision.searching.search_start import Searching
 
 FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
 CHANCE = 0.005  # of accuracy; scores of a thousand images do not tell less apart

@@ -32,8 +32,9 @@ from pocketvision.searching.search_arms import DRAWN, FOUND, LARGEST, run_arms, 
 from pocketvision.searching.search_config import Baselines, Finalist, Method, SearchConfig
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_plan import SUPERNET_RATE, evened_out, supernet_config
+from pocketvision.searching.search_run import STATE, Searching
 from pocketvision.searching.search_scoring import MeasuredLimit, score_members
-from pocketvision.searching.search_start import STATE, Searching, open_search
+from pocketvision.searching.search_start import open_search
 from pocketvision.searching.search_work import (
     WEIGHTS,
     load_supernet,

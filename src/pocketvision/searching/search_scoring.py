@@ -22,7 +22,7 @@ from pocketvision.record import Sampling
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.searching.search_config import Finalist, LoggedScore
 from pocketvision.searching.search_log import ScoreLog
-from pocketvision.searching.search_start import Searching
+from pocketvision.searching.search_run import Searching
 from pocketvision.searching.search_work import WEIGHTS, JudgeWork
 from pocketvision.searching.workers import Pool, hanging_s, open_pool
 

@@ -18,7 +18,7 @@ from pocketvision.record import Precision
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import SearchConfig
 from pocketvision.searching.search_plan import TooShort
-from pocketvision.searching.search_start import SEARCHING
+from pocketvision.searching.search_run import SEARCHING
 
 SearchChoice = Literal["auto", "on", "off"]
 LEAST_S = 1800.0  # below, planning a search would take too much of the time
