@@ -65,7 +65,8 @@ def choose_network(
     if config.budget.is_open:
         return specs[0]
     tried: list[tuple[PatchSpec, UntrainedFile]] = []
-    with reporter.progress("Measuring untrained files"), tempfile.TemporaryDirectory() as folder:
+    does = "Measuring" if target is None else "Weighing"
+    with reporter.progress(f"{does} untrained files"), tempfile.TemporaryDirectory() as folder:
         for spec in specs:
             found = untrained_files(config, scene, split, spec, Path(folder) / spec.name, target)
             if any(file.excess <= 1 for file in found):
