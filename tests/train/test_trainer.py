@@ -448,6 +448,26 @@ def test_slow_machine_shortens_the_training_and_still_anneals(
     assert not whole.stopped_early
 
 
+def test_machine_that_becomes_fast_again_makes_all_epochs_that_were_planned(
+    source: PixelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of the first two epochs take three seconds, the others one: there is time for all."""
+    now, ends = [0.0], list[int]()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def tick(done: int, total: int, note: str) -> None:
+        per_epoch = total // 8 if not ends else ends[0] // 8
+        now[0] += 3.0 if done <= 2 * per_epoch else 1.0
+        ends.append(total)
+
+    config = replace(CONFIG, epochs=8)
+    result = run(network(), source, tmp_path, config, on_step=tick, deadline=50.0)
+    assert min(ends) < ends[0], "it was to end sooner for a while"
+    assert len(result.epochs) == 8
+    assert not result.stopped_early
+    assert result.epochs[-1].learning_rate == pytest.approx(0, abs=1e-9)
+
+
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("images", [4, 7, 63, 64, 65, 129, 1000])
 @pytest.mark.parametrize("batch_size", [2, 3, 64])

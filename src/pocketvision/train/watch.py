@@ -60,7 +60,8 @@ class Watch(Callback):
         done = [e for e in read_metrics(self.metrics) if e.epoch <= trainer.current_epoch]
         if trainer.is_global_zero:
             write_metrics(self.metrics, done)
-        self.start = time.monotonic() - (done[-1].seconds if done else 0.0)
+        self.seconds = done[-1].seconds if done else 0.0
+        self.start = time.monotonic() - self.seconds
         assert isinstance(pl_module, TaskModule)
         if trainer.world_size > 1 and pl_module.config.threads:  # other processes have their own
             torch.set_num_threads(max(1, pl_module.config.threads // trainer.num_devices))
@@ -132,18 +133,23 @@ class Watch(Callback):
     def _keep_to_the_time(self, trainer: pl.Trainer, module: TaskModule, line: Epoch) -> int:
         """Bring the end forward where the machine is slower than when the time was planned.
 
-        The learning rate then still reaches zero. Returns the epochs there will be.
+        The learning rate then still reaches zero. Where it becomes faster again, or has no teacher
+        any more, the end goes back, at most to where it was planned. Returns the epochs there will
+        be.
         """
-        planned = int(trainer.max_epochs or self.epochs)
+        now = int(trainer.max_epochs or self.epochs)
         if self.deadline is None or trainer.world_size > 1:  # ranks might come to other ends
-            return planned
+            return now
         left_s = self.deadline - time.monotonic()
-        epochs = epochs_in_all(line.epoch, planned, line.seconds / line.epoch, left_s)
-        if line.epoch < epochs < planned:
+        epoch_s = line.seconds - self.seconds
+        self.seconds = line.seconds
+        epochs = epochs_in_all(line.epoch, self.epochs, epoch_s, left_s)
+        if line.epoch < now and line.epoch < epochs != now:
             steps = epochs * int(trainer.num_training_batches)
             module.schedule = module.schedule.ending_at(steps, trainer.global_step)
             trainer.fit_loop.max_epochs = epochs
-        return epochs
+            return epochs
+        return now
 
 
 def read_metrics(path: Path) -> tuple[Epoch, ...]:
