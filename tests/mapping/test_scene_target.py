@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_scenes import BANDS, CLASSES, QUICK, WHOLE, WINDOW, Told
@@ -168,9 +169,9 @@ def test_unfinished_run_keeps_its_table(
     ],
 )
 def test_network_that_the_table_lacks_is_refused(
-    scene: Path, path: str, tmp_path: Path, changes: dict[str, object], message: str
+    scene: Path, path: str, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    config = replace(asking(scene, path), **changes)  # type: ignore[arg-type]
+    config = replace(asking(scene, path), **changes)
     with pytest.raises(ConfigError, match=message):
         run_scene_fit(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()

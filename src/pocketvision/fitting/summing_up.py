@@ -19,7 +19,6 @@ from pocketvision.record import (
     BudgetSummary,
     Comparison,
     NetworkSummary,
-    OnTarget,
     Record,
     Score,
     Shipped,
@@ -74,7 +73,7 @@ def record_of(
         shipped=shipped,
         headline=headline,
         latency=chosen.variant.latency,
-        target=_on_target(run, chosen.variant),
+        target=None if run.target is None else run.target.told(chosen.variant.target),
         decode_ms=files.decode_ms,
         variants=tuple(replace(b.variant, shipped=b is chosen and not missed) for b in built),
         verification=verification,
@@ -96,15 +95,10 @@ def record_of(
     )
 
 
-def _on_target(run: Run, variant: Variant) -> OnTarget | None:
-    if run.target is None or variant.target is None:
-        return None
-    return OnTarget(table=run.target.described, latency=variant.target)
-
-
 def verdict_of(
     run: Run, variant: Variant, shipped: Shipped, headline: Score, missed: str
 ) -> Verdict:
+    """Whether the budget was met, and the figures of the file that ships or came nearest."""
     budget = run.config.budget
     size, peak = format_size(shipped.size_bytes), variant.peak_bytes
     memory = "" if peak is None else f" and {format_size(peak)} of memory"
@@ -126,14 +120,10 @@ def verdict_of(
 
 def _answers_in(run: Run, variant: Variant) -> str:
     """'5 ms as int8 on onnxruntime', and by what, where it was not measured."""
-    here = format_latency(variant.latency.median_ms)
     if run.target is None or variant.target is None:
+        here = format_latency(variant.latency.median_ms)
         return f"{here} as {variant.precision} on {variant.runtime}"
-    there = format_latency(variant.target.median_ms)
-    return (
-        f"{there} by the table of {run.target.described}, not measured there ({here} measured on "
-        "this machine)"
-    )
+    return run.target.in_words(variant.target, variant.latency)
 
 
 def _shortened(run: Run) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from pocketvision.budget import format_latency
 from pocketvision.errors import ConfigError, MissingExtraError
 from pocketvision.fitting.device_profile import read_table
 from pocketvision.measure.table import (
@@ -18,7 +19,7 @@ from pocketvision.measure.table import (
 )
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnySpec, DenseSpec
-from pocketvision.record import Latency, Quantization
+from pocketvision.record import Latency, OnTarget, Quantization
 from pocketvision.runtimes.registry import RUNTIMES, get_runtime
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import sha256_file
@@ -49,6 +50,17 @@ class Target:
     def described(self) -> str:
         """'onnxruntime int8, 1 thread, on Cortex-A76'."""
         return self.table.described
+
+    def told(self, latency: Latency | None) -> OnTarget | None:
+        """For the record. latency: by this table; None: of a file that it does not tell of."""
+        return None if latency is None else OnTarget(table=self.described, latency=latency)
+
+    def in_words(self, there: Latency, here: Latency) -> str:
+        """'5 ms by the table of ..., not measured there (3 ms measured on this machine)'."""
+        return (
+            f"{format_latency(there.median_ms)} by the table of {self.described}, not measured "
+            f"there ({format_latency(here.median_ms)} measured on this machine)"
+        )
 
     def refuse_other(
         self, runtimes: tuple[str, ...], precisions: tuple[str, ...], threads: int

@@ -45,7 +45,7 @@ from pocketvision.measure.device import machine
 from pocketvision.measure.scene_scores import confusion_of, score_confusion
 from pocketvision.models.patch import PatchNetwork
 from pocketvision.progress import counted
-from pocketvision.record import BudgetSummary, OnTarget, Step, Verdict
+from pocketvision.record import BudgetSummary, Step, Verdict
 from pocketvision.report.scene_card import render_scene_card
 from pocketvision.report.scene_page import ScenePictures, render_scene_report
 from pocketvision.report.scene_pictures import false_colour, map_with_legend, png
@@ -222,14 +222,8 @@ def _record(
         machine=machine(),
         spent_s=round(run.clock.spent_s, 3),
         narrowing=narrowing_left(run.out),
-        target=_on_target(run, chosen.figures),
+        target=None if run.target is None else run.target.told(chosen.figures.target),
     )
-
-
-def _on_target(run: SceneRun, file: FileFigures) -> OnTarget | None:
-    if run.target is None or file.target is None:
-        return None
-    return OnTarget(table=run.target.described, latency=file.target)
 
 
 def _verdict(
@@ -257,13 +251,9 @@ def _verdict(
 
 def _takes(run: SceneRun, file: FileFigures) -> str:
     """'5 ms', and by what, where it was not measured."""
-    here = format_latency(file.pixel_latency.median_ms)
     if run.target is None or file.target is None:
-        return here
-    return (
-        f"{format_latency(file.target.median_ms)} by the table of {run.target.described}, not "
-        f"measured there ({here} measured on this machine),"
-    )
+        return format_latency(file.pixel_latency.median_ms)
+    return f"{run.target.in_words(file.target, file.pixel_latency)},"
 
 
 def _shortened(run: SceneRun) -> list[str]:
