@@ -82,14 +82,15 @@ def test_other_weights_inform_and_name_how_far_they_are(fitted: Artefact, other:
     assert found.note == "other processors, versions and numbers of threads give other bits"
 
 
-def test_training_that_the_time_cut_short_is_replayed_for_as_long(
-    fitted: Artefact, photos: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("more", [-1, 1])
+def test_training_whose_end_the_time_moved_is_replayed_for_as_long(
+    fitted: Artefact, photos: Path, monkeypatch: pytest.MonkeyPatch, more: int
 ) -> None:
     train = fitted.state.train
     assert train is not None
-    longer = replace(fitted.state, train=replace(train, epochs=2 * train.epochs))
-    monkeypatch.setattr(Artefact, "state", longer)
-    assert module.was_cut_short(fitted)
+    planned = replace(fitted.state, train=replace(train, epochs=train.epochs + more))
+    monkeypatch.setattr(Artefact, "state", planned)
+    assert module.was_moved(fitted)
     plan = module._plan(fitted, fitted.state.config, "")
     assert plan.train == train
     assert plan.config.budget.is_open

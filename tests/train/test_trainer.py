@@ -61,9 +61,10 @@ def run(
     on_step: Advance | None = None,
     deadline: float | None = None,
     teacher: Network | None = None,
+    most_epochs: int | None = None,
 ) -> TrainResult:
     module = training(net, source, config, teacher)
-    return fit(module, folder=folder, on_step=on_step, deadline=deadline)
+    return fit(module, folder=folder, on_step=on_step, deadline=deadline, most_epochs=most_epochs)
 
 
 def training(
@@ -466,6 +467,32 @@ def test_machine_that_becomes_fast_again_makes_all_epochs_that_were_planned(
     assert len(result.epochs) == 8
     assert not result.stopped_early
     assert result.epochs[-1].learning_rate == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("most", "made"), [(None, 8), (10, 10), (200, 15)])
+def test_training_that_becomes_faster_grows_into_the_time_that_was_planned(
+    source: PixelSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int | None,
+    made: int,
+) -> None:
+    """Eight epochs of two seconds a step are planned; behind the first, a step takes one."""
+    now, steps = [0.0], 3
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def tick(done: int, total: int, note: str) -> None:
+        now[0] += 2.0 if done <= steps else 1.0
+
+    config = replace(CONFIG, epochs=8)
+    deadline = 8 * steps * 2.0 / 0.95
+    grown = run(
+        network(), source, tmp_path, config, on_step=tick, deadline=deadline, most_epochs=most
+    )
+    assert len(grown.epochs) == made
+    assert now[0] <= 8 * steps * 2.0
+    assert grown.epochs[-1].learning_rate == pytest.approx(0, abs=1e-9)
+    assert not grown.stopped_early
 
 
 @pytest.mark.parametrize("world", [1, 2])

@@ -120,7 +120,7 @@ def _plan(first: Artefact, asked: FitConfig, command: str) -> RunState:
         )
     if earlier.config.accelerator == "auto" and not torch.cuda.is_available():
         train = replace(train, accelerator="cpu")  # it informs that the weights are others
-    if was_cut_short(first):
+    if was_moved(first):
         train = replace(train, epochs=max(1, len(first.record.epochs)))
     # Threads are those of a node, shared by its devices.
     train = replace(train, devices=config.devices, nodes=1, threads=train.threads * asked.nodes)
@@ -146,10 +146,10 @@ def has_diverged(state: RunState) -> bool:
     return any(alarm.code == DIVERGED for alarm in state.alarms)
 
 
-def was_cut_short(artefact: Artefact) -> bool:
-    """True if the time asked for ended the recorded training before its planned end."""
+def was_moved(artefact: Artefact) -> bool:
+    """True if the time asked for ended the recorded training at another epoch than planned."""
     train = artefact.state.train
-    return train is not None and len(artefact.record.epochs) < train.epochs
+    return train is not None and len(artefact.record.epochs) != train.epochs
 
 
 def _begin(plan: RunState, out: Path, folder: Path) -> None:
@@ -220,8 +220,8 @@ def _weights_check(first: Artefact, again: Artefact) -> Check:
         return check
     largest = max(float((recorded[n].double() - found[n].double()).abs().max()) for n in moved)
     note = (
-        "the time cut the recorded training short"
-        if was_cut_short(first)
+        "the time moved the end of the recorded training"
+        if was_moved(first)
         else "other processors, versions and numbers of threads give other bits"
     )
     difference = f"{len(moved)} differ, by up to {largest:.2g}"

@@ -258,7 +258,13 @@ def _train(
             folder=run.out / TRAINING,
             on_step=saving(advance, lambda: run.save(run.state)),
             deadline=finishing_deadline(run),
+            most_epochs=forecast.MAX_EPOCHS if _may_grow(run) else None,
         )
+
+
+def _may_grow(run: Run) -> bool:
+    """True if steps may become much faster: those under a teacher, which can be outgrown."""
+    return run.config.teacher is not None and run.config.epochs is None
 
 
 def course_of(
@@ -278,8 +284,9 @@ def course_of(
 def _training_note(run: Run, result: TrainResult) -> str:
     config = run.state.train
     assert config is not None
-    made = f"{len(result.epochs)} of {config.epochs} epochs"
-    note = f"{run.spec.label}, {made}, {run.state.start}"
+    made, planned = len(result.epochs), config.epochs
+    told = f"{made} epochs, {planned} planned" if made > planned else f"{made} of {planned} epochs"
+    note = f"{run.spec.label}, {told}, {run.state.start}"
     return f"{note}; shortened to keep the time" if result.stopped_early else note
 
 

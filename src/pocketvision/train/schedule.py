@@ -1,4 +1,4 @@
-"""The learning rate: a linear warm-up, then a cosine to zero that can be brought forward."""
+"""The learning rate: a linear warm-up, then a cosine to zero whose end can be moved."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ class Schedule:
 
 def epochs_in_all(done: int, planned: int, seconds_per_epoch: float, left_s: float) -> int:
     """How many epochs in all the time left allows: `planned` at most, `done` + 1 at least."""
-    more = int(left_s / max(seconds_per_epoch, 1e-9))
+    more = int(max(0.0, left_s) / max(seconds_per_epoch, 1e-9))
     return min(planned, done + max(1, more))

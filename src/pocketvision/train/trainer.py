@@ -45,19 +45,21 @@ def fit(
     folder: Path,
     on_step: Advance | None = None,
     deadline: float | None = None,
+    most_epochs: int | None = None,
 ) -> TrainResult:
     """Fit the network of `module`; it then has the averaged weights, in eval mode, on the CPU.
 
     `folder` receives metrics.csv and last.ckpt; a last.ckpt that is already there is continued, to
     the weights an unbroken training has. `deadline` is a `time.monotonic()` value after which no
-    further step is made.
+    further step is made. most_epochs: what a training whose steps become faster than they were
+    planned may have by then; None: no more than planned, so that it can be made again bit for bit.
 
     Raises: Diverged: the loss became NaN, infinite or far too large. ArtefactError: a last.ckpt
     that is not of a training.
     """
     network, config = module.network, module.config
     folder.mkdir(exist_ok=True)
-    watch = _watch(module, folder, on_step, deadline)
+    watch = _watch(module, folder, on_step, deadline, most_epochs)
     _run(module, folder, watch)
     if watch.made_no_step:  # all epochs were made before: take the averaged weights they ended with
         module.load_state_dict(read_training(folder / CHECKPOINT)["state_dict"])
@@ -76,17 +78,22 @@ def join(module: TaskModule, *, folder: Path, deadline: float | None) -> None:
 
     Raises: as `fit`.
     """
-    _run(module, folder, _watch(module, folder, None, deadline))
+    _run(module, folder, _watch(module, folder, None, deadline, None))
 
 
 def _watch(
-    module: TaskModule, folder: Path, on_step: Advance | None, deadline: float | None
+    module: TaskModule,
+    folder: Path,
+    on_step: Advance | None,
+    deadline: float | None,
+    most_epochs: int | None,
 ) -> Watch:
     return Watch(
         folder / METRICS,
         module.config.epochs,
         on_step,
         deadline,
+        most_epochs=most_epochs or module.config.epochs,
         resumes=(folder / CHECKPOINT).exists(),
     )
 

@@ -24,12 +24,14 @@ from pocketvision.train.schedule import epochs_in_all
 
 METRICS = "metrics.csv"
 LOOK_EVERY = 50  # steps
+SPARE = 0.05  # of the time until the deadline; a training that grows leaves it
 
 
 class Watch(Callback):
     """Progress after every step, a CSV line after every epoch, the deadline, and NaN.
 
-    resumes: from a checkpoint, behind which there may be no step left to make.
+    most_epochs: to which a training that has time left may grow. resumes: from a checkpoint, behind
+    which there may be no step left to make.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class Watch(Callback):
         on_step: Advance | None,
         deadline: float | None,
         *,
+        most_epochs: int,
         resumes: bool,
     ) -> None:
         self.metrics = metrics
         self.epochs = epochs
         self.on_step = on_step
         self.deadline = deadline
+        self.most_epochs = most_epochs
         self.note = ""
         self.made_no_step = resumes
 
@@ -133,9 +137,9 @@ class Watch(Callback):
     def _keep_to_the_time(self, trainer: pl.Trainer, module: TaskModule, line: Epoch) -> int:
         """Bring the end forward where the machine is slower than when the time was planned.
 
-        The learning rate then still reaches zero. Where it becomes faster again, or has no teacher
-        any more, the end goes back, at most to where it was planned. Returns the epochs there will
-        be.
+        The learning rate then still reaches zero. Where it becomes faster again, the end goes back
+        to where it was planned, or on to `most_epochs` as far as the time that was planned allows.
+        Returns the epochs there will be.
         """
         now = int(trainer.max_epochs or self.epochs)
         if self.deadline is None or trainer.world_size > 1:  # ranks might come to other ends
@@ -143,7 +147,11 @@ class Watch(Callback):
         left_s = self.deadline - time.monotonic()
         epoch_s = line.seconds - self.seconds
         self.seconds = line.seconds
-        epochs = epochs_in_all(line.epoch, self.epochs, epoch_s, left_s)
+        spare_s = SPARE * (self.deadline - self.start)
+        epochs = max(
+            epochs_in_all(line.epoch, self.epochs, epoch_s, left_s),
+            epochs_in_all(line.epoch, self.most_epochs, epoch_s, left_s - spare_s),
+        )
         if line.epoch < now and line.epoch < epochs != now:
             steps = epochs * int(trainer.num_training_batches)
             module.schedule = module.schedule.ending_at(steps, trainer.global_step)
