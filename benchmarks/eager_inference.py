@@ -18,7 +18,7 @@ from pocketvision.measure.latency import LatencyProtocol, measure_latency
 from pocketvision.models.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from pocketvision.models.registry import spec
 from pocketvision.nn.conv import BatchNormSpec
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 
 PROTOCOL = LatencyProtocol(rounds=30, min_runs=3, seconds=8.0, retries=2)
 NORM = BatchNormSpec(eps=1e-3, momentum=0.01)  # torchvision's for MobileNetV3

@@ -30,7 +30,7 @@ from pocketvision.measure.device import machine
 from pocketvision.measure.latency import FINAL, measure_latency, relative_width
 from pocketvision.measure.untrained import noise, stand_in, untrained_card
 from pocketvision.models.registry import spec
-from pocketvision.record import Conditions, Latency
+from pocketvision.record.timing import Conditions, Latency
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.registry import get_runtime
 

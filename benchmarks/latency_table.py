@@ -27,7 +27,7 @@ from pocketvision.measure.table import check_table, rank_correlation
 from pocketvision.models.networks import AnySpec
 from pocketvision.models.spaces import SPACES
 from pocketvision.models.widths import groups_of, narrower, widths_of
-from pocketvision.record import Precision, TaskName
+from pocketvision.record.words import Precision, TaskName
 from pocketvision.runtimes.registry import installed_runtimes
 
 MEMBERS = 20

@@ -27,7 +27,7 @@ from pocketvision.measure.device import machine
 from pocketvision.measure.table import rank_correlation
 from pocketvision.models.patch import PatchSpec
 from pocketvision.models.widths import groups_of, narrower, widths_of
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 
 MULTIPLE = 8
 PRECISIONS: tuple[Precision, ...] = ("int8", "f32")

@@ -42,7 +42,7 @@ from pocketvision.measure.device import machine
 from pocketvision.models.dense import DenseTwin
 from pocketvision.models.hybridsn import hybridsn
 from pocketvision.models.patch import PatchNetwork
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.scene_export import TILE, SceneCard, export_scene
 from pocketvision.runtimes.scene_onnx import SceneCalibration, open_scene_session, quantize_scene
 from pocketvision.scene_record import Form

@@ -31,7 +31,7 @@ from pocketvision.measure.latency import LatencyProtocol, measure_latency
 from pocketvision.measure.untrained import build_files, noise, stand_in, untrained_card
 from pocketvision.models.arch import Network
 from pocketvision.models.registry import spec
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.export import export_onnx, quiet_exporter
 from pocketvision.runtimes.registry import installed_runtimes
 

@@ -23,7 +23,7 @@ from pocketvision.measure.count import count
 from pocketvision.measure.latency import LatencyProtocol, measure_latency
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.runtime import FileCard

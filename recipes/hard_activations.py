@@ -32,7 +32,7 @@ from timing import PROTOCOL, THREADS, Graph, cell, how_measured, measure_graphs,
 from torch import Tensor
 
 from pocketvision.measure.latency import LatencyProtocol, measure_latency
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 
 MAP = (1, 240, 28, 28)  # the first h-swish map inside a block of MobileNetV3-Large at 224
 X = np.arange(-8 * 1024, 8 * 1024 + 1) / 1024

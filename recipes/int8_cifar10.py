@@ -26,7 +26,8 @@ from pocketvision.fitting.quantize_images import read_images
 from pocketvision.fitting.quantize_source import open_source
 from pocketvision.fitting.reporter import Silent
 from pocketvision.measure.accuracy import compare
-from pocketvision.record import Comparison, QuantizationRecord
+from pocketvision.record.run import QuantizationRecord
+from pocketvision.record.scores import Comparison
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.runtime import Calibration
 from pocketvision.storage import from_json

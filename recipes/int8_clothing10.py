@@ -17,7 +17,8 @@ from plotting import ACCENT, SECOND, SOFT, machine_line, save, style, table, tid
 from pocketvision.budget import format_latency, format_size
 from pocketvision.compress.layers import culprits
 from pocketvision.fitting.quantize import QUANTIZATION, QuantizeConfig, run_quantize
-from pocketvision.record import QuantizationRecord, QuantizedLayer
+from pocketvision.record.files import QuantizedLayer
+from pocketvision.record.run import QuantizationRecord
 from pocketvision.storage import from_json
 
 NETWORK, TRAINING = "mobilenet_v3_small", Training(96, 12)

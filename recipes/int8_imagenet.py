@@ -24,7 +24,7 @@ from pocketvision.fitting.quantize_images import read_images
 from pocketvision.fitting.quantize_source import open_source
 from pocketvision.fitting.reporter import Silent
 from pocketvision.intervals import wilson
-from pocketvision.record import QuantizationRecord
+from pocketvision.record.run import QuantizationRecord
 
 WORST = 5
 

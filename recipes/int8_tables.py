@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from plotting import table
 
-from pocketvision.record import Comparison, QuantizedLayer
+from pocketvision.record.files import QuantizedLayer
+from pocketvision.record.scores import Comparison
 
 
 def layer_table(layers: Sequence[QuantizedLayer]) -> list[str]:

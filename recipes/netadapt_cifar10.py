@@ -58,7 +58,7 @@ from pocketvision.models.narrow import narrow
 from pocketvision.models.weights import NETWORK_FILE
 from pocketvision.models.weights import save as save_network
 from pocketvision.models.width_groups import allowed, resized, width_groups
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.searching.narrowing import STATE
 from pocketvision.searching.scaled_table import ScaledTable

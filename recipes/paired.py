@@ -30,7 +30,9 @@ from pocketvision.fitting.artefact import RECORD, RUN, Artefact, load, read_stat
 from pocketvision.fitting.from_files import pixels_of_row
 from pocketvision.measure.latency import FINAL, measure_beside, measure_latency
 from pocketvision.measure.untrained import noise
-from pocketvision.record import Latency, Precision, Record
+from pocketvision.record.run import Record
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.onnxruntime import in_batches
 from pocketvision.storage import from_json, sha256_bytes, to_json, write_atomic
 

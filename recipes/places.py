@@ -26,7 +26,10 @@ from pocketvision.errors import BudgetError, GateError
 from pocketvision.fitting.artefact import RECORD, Artefact, load
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
-from pocketvision.record import Comparison, Record, TaskName, Variant
+from pocketvision.record.files import Variant
+from pocketvision.record.run import Record
+from pocketvision.record.scores import Comparison
+from pocketvision.record.words import TaskName
 from pocketvision.report.search_rows import narrowing_sentence
 from pocketvision.report.text import metric_name
 from pocketvision.searching.shrink import run_shrink

@@ -36,7 +36,7 @@ from pocketvision.budget import Budget, format_latency, parse_latency
 from pocketvision.cli.display import TerminalReporter
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import RUN, Artefact, load
-from pocketvision.record import Sampling
+from pocketvision.record.words import Sampling
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import MULTIPLIERS, SEARCH, SearchConfig, SearchState
 from pocketvision.searching.search_log import ScoreLog

@@ -16,7 +16,7 @@ from timing import Graph, cell, how_measured, measure_graphs
 from pocketvision.nn.blocks import SeparableSpec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.layer import Layer
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 
 
 class Row(NamedTuple):

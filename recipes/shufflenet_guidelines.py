@@ -27,7 +27,7 @@ from plotting import (
 from shufflenet_stacks import GUIDELINES, Guideline, Variant, graph, macs, memory_access
 from timing import cell, how_measured, measure_graphs
 
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 
 CLOSE = 0.03  # ratios of times nearer to 1 count as no difference
 

@@ -40,7 +40,8 @@ from pocketvision.fitting.plan import measure_candidates
 from pocketvision.measure.table import rank_correlation
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
-from pocketvision.record import Latency, Prior
+from pocketvision.record.files import Prior
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.train.batches import training_sources
 from pocketvision.train.classify import Classification, rehearsal

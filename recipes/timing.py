@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketvision.measure.latency import LatencyProtocol, measure_latency
 from pocketvision.nn.conv import ConvSpec
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.onnxfile import inspect_onnx, random_inputs, write_model
 from pocketvision.runtimes.onnxruntime import foreign_run
 

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 from pocketvision.budget import format_size, format_time
-from pocketvision.record import Comparison, Record, Variant
+from pocketvision.record.files import Variant
+from pocketvision.record.run import Record
+from pocketvision.record.scores import Comparison
 from pocketvision.storage import from_json
 
 

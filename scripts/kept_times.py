@@ -12,7 +12,7 @@ from pathlib import Path
 from pocketvision.budget import format_time
 from pocketvision.fitting.artefact import RECORD
 from pocketvision.fitting.folder import PREPARED
-from pocketvision.record import Record
+from pocketvision.record.run import Record
 from pocketvision.searching.narrowing import STATE as SHRINK_STATE
 from pocketvision.searching.search_config import SearchState
 from pocketvision.searching.search_run import SEARCHING

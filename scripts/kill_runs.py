@@ -22,7 +22,7 @@ from pocketvision.fitting.artefact import RECORD, TRAINING, read_state
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.models.weights import WEIGHTS_FILE
-from pocketvision.record import Record
+from pocketvision.record.run import Record
 from pocketvision.storage import from_json, sha256_file
 from pocketvision.train.watch import METRICS, read_metrics
 

@@ -26,7 +26,9 @@ from pocketvision.fitting.artefact import RECORD, RUN
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.weights import WEIGHTS_FILE
-from pocketvision.record import Latency, Precision, Record
+from pocketvision.record.run import Record
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import fastest, search_networks, search_start, shrink_start
 from pocketvision.searching.narrowing import STATE as SHRINK_STATE

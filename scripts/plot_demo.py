@@ -18,7 +18,8 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from pocketvision.budget import format_latency, format_size
-from pocketvision.record import Record, Tried
+from pocketvision.record.files import Tried
+from pocketvision.record.run import Record
 from pocketvision.storage import from_json
 
 ACCENT, SECOND, SOFT, LINE = "#0069a8", "#c04f00", "#5b6573", "#dfe3e8"

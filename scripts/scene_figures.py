@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pocketvision.budget import format_size, format_time
-from pocketvision.record import Machine
+from pocketvision.record.timing import Machine
 from pocketvision.report.scene_rows import (
     METHODS,
     SPLITS,

@@ -17,7 +17,9 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from pocketvision.budget import format_latency, format_size, format_time
-from pocketvision.record import Arm, Record, Sampling, Search, SearchedNetwork
+from pocketvision.record.run import Record
+from pocketvision.record.searched import Arm, Search, SearchedNetwork
+from pocketvision.record.words import Sampling
 from pocketvision.storage import from_json
 
 COLOURS: dict[Sampling, str] = {"evolution": "#0069a8", "random": "#9aa4b1", "rl": "#2b7a3d"}

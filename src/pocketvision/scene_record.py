@@ -11,16 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pocketvision.errors import ConfigError
-from pocketvision.record import (
-    BudgetSummary,
-    Latency,
-    Machine,
-    Narrowing,
-    OnTarget,
-    Precision,
-    Step,
-    Verdict,
-)
+from pocketvision.record.run import BudgetSummary, Step, Verdict
+from pocketvision.record.searched import Narrowing
+from pocketvision.record.timing import Latency, Machine, OnTarget
+from pocketvision.record.words import Precision
 
 SCENE_SCHEMA_VERSION = 3  # each added what has a default; all are read
 

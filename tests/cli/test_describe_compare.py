@@ -13,7 +13,8 @@ from pocketvision.cli import display
 from pocketvision.fitting import compare
 from pocketvision.measure.device import machine
 from pocketvision.models import registry
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.report.side_by_side import SideBySide, TimedFile
 
 

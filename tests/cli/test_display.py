@@ -13,7 +13,10 @@ import pytest
 from command_line import Run
 
 from pocketvision.cli import devices, display
-from pocketvision.record import Comparison, Latency, Metric, Score, Verdict
+from pocketvision.record.run import Verdict
+from pocketvision.record.scores import Comparison, Score
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Metric
 
 
 def artefact(metric: Metric, folder: Path) -> Any:

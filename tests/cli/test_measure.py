@@ -14,7 +14,7 @@ from pocketvision.errors import ConfigError
 from pocketvision.fitting import measuring
 from pocketvision.measure import onnxfile
 from pocketvision.measure.throughput import Timing, as_throughput
-from pocketvision.record import Conditions, Latency
+from pocketvision.record.timing import Conditions, Latency
 
 LATENCY = Latency(median_ms=5.0, p95_ms=6.0, low_ms=4.9, high_ms=5.2, runs=60, threads=1)
 BATCHED = replace(LATENCY, median_ms=20.0, low_ms=19.0, high_ms=25.0, batch=8)

@@ -25,7 +25,7 @@ from pocketvision.mapping import finish, pipeline
 from pocketvision.mapping import verify as scene_verify
 from pocketvision.mapping.artefact import SceneArtefact
 from pocketvision.mapping.shrink_config import SceneShrinkConfig
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 
 HEIGHT, WIDTH, BANDS = 40, 48, 20
 QUICK = (

@@ -13,7 +13,9 @@ from pocketvision.compress import ladder as module
 from pocketvision.compress.ladder import Climbed, Subject, climb
 from pocketvision.errors import GateError
 from pocketvision.measure.accuracy import LabelJudge
-from pocketvision.record import Comparison, Latency, Quantization
+from pocketvision.record.files import Quantization
+from pocketvision.record.scores import Comparison
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.runtime import PLAIN_INT8
 from pocketvision.train.alarms import Diverged
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pocketvision.compress.ladder import Subject
 from pocketvision.compress.layers import alone, culprits, decibels, quantized_layers, sqnr_db
-from pocketvision.record import QuantizedLayer
+from pocketvision.record.files import QuantizedLayer
 from pocketvision.runtimes.int8.static import Quantized, static_int8
 from pocketvision.runtimes.onnxruntime import in_batches
 from pocketvision.runtimes.runtime import PLAIN_INT8, Int8Config

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pocketvision.compress.verdict import judgement
-from pocketvision.record import Comparison, Rung, Score
+from pocketvision.record.files import Rung
+from pocketvision.record.scores import Comparison, Score
 
 SCORE = Score(value=0.9, low=0.88, high=0.92, correct=900, n=1000)
 COMPARISON = Comparison(

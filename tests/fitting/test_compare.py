@@ -16,7 +16,7 @@ from pocketvision.fitting.compare import check_page, compare, write_page
 from pocketvision.measure import conditions
 from pocketvision.measure.latency import LatencyProtocol, Run
 from pocketvision.progress import Advance
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.report.side_by_side import SideBySide
 from pocketvision.storage import from_json, to_json
 

@@ -10,7 +10,7 @@ import pytest
 
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.consistency import contradictions
-from pocketvision.record import Record
+from pocketvision.record.run import Record
 
 
 def said(fitted: Artefact, record: Record) -> list[str]:

@@ -14,7 +14,7 @@ from pocketvision.fitting.forecast import Workload
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.run import Run
 from pocketvision.fitting.workload import workload_of
-from pocketvision.record import Step
+from pocketvision.record.run import Step
 from pocketvision.storage import from_json
 
 WORK = Workload(

@@ -11,7 +11,7 @@ import pytest
 
 from pocketvision.fitting import int8_rungs
 from pocketvision.fitting.artefact import TRAINING, Artefact
-from pocketvision.record import Epoch, Step
+from pocketvision.record.run import Epoch, Step
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.watch import METRICS, write_metrics
 

@@ -21,7 +21,7 @@ from pocketvision.fitting.artefact import RUN, Artefact, load, read_state
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.models.arch import Network
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import FileCard
 from pocketvision.storage import to_json, write_atomic

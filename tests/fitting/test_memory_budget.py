@@ -21,7 +21,7 @@ from pocketvision.fitting.ranking import MEMORY_HEADROOM, fits
 from pocketvision.measure import untrained
 from pocketvision.measure.memory import can_measure_memory
 from pocketvision.models import registry
-from pocketvision.record import Record
+from pocketvision.record.run import Record
 from pocketvision.runtimes.export import at_resolution
 from pocketvision.runtimes.onnxfile import write_model
 from pocketvision.runtimes.registry import installed_runtimes

@@ -30,7 +30,10 @@ from pocketvision.fitting.workload import workload_of
 from pocketvision.measure import accuracy, latency
 from pocketvision.measure.accuracy import LabelJudge, Logits
 from pocketvision.models.weights import load_classifier
-from pocketvision.record import Comparison, Latency, Record, Tried
+from pocketvision.record.files import Tried
+from pocketvision.record.run import Record
+from pocketvision.record.scores import Comparison
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.onnxfile import metadata
 from pocketvision.storage import from_json, sha256_file
 

@@ -28,7 +28,7 @@ from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.verify import verify
 from pocketvision.models.networks import task_of
 from pocketvision.models.weights import save
-from pocketvision.record import TaskName
+from pocketvision.record.words import TaskName
 
 WRITERS = {"segment": write_masks, "detect": write_boxes}
 CONFIG = FitConfig(

@@ -28,7 +28,8 @@ from pocketvision.measure import local_table
 from pocketvision.measure.table import DeviceTable, TimedDense
 from pocketvision.models.networks import AnySpec, DenseSpec
 from pocketvision.nn.conv import BatchNormSpec, ConvSpec
-from pocketvision.record import Latency, TaskName
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import TaskName
 
 SIDE = 96
 WRITERS = {"segment": write_masks, "detect": write_boxes}

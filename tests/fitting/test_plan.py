@@ -27,7 +27,9 @@ from pocketvision.fitting.ranking import HEADROOM
 from pocketvision.fitting.reporter import Silent
 from pocketvision.measure import conditions
 from pocketvision.models import registry
-from pocketvision.record import Latency, Precision, Tried, Variant
+from pocketvision.record.files import Tried, Variant
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import get_runtime
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pocketvision.fitting.checks import processor_check
 from pocketvision.measure.device import machine
-from pocketvision.record import Machine
+from pocketvision.record.timing import Machine
 
 HERE = machine()
 WITH = replace(HERE, architecture="x86_64", features=("avx2", "avx512_vnni"))

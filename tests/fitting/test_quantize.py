@@ -30,7 +30,7 @@ from pocketvision.fitting.quantize_images import read_images
 from pocketvision.fitting.quantize_source import open_source
 from pocketvision.fitting.reporter import Silent
 from pocketvision.measure.latency import LatencyProtocol
-from pocketvision.record import QuantizationRecord
+from pocketvision.record.run import QuantizationRecord
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.storage import from_json, sha256_file
 

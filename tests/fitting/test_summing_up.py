@@ -11,7 +11,7 @@ import pytest
 
 from pocketvision.fitting.artefact import TRAINING, Artefact
 from pocketvision.fitting.summing_up import verdict_of
-from pocketvision.record import Epoch
+from pocketvision.record.run import Epoch
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.watch import METRICS, write_metrics
 

@@ -36,7 +36,9 @@ from pocketvision.measure import local_table
 from pocketvision.measure.table import DeviceTable
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
-from pocketvision.record import Latency, Precision, Quantization, Variant
+from pocketvision.record.files import Quantization, Variant
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.openvino import OpenVino
 
 SPECS = small_networks()

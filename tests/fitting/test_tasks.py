@@ -17,7 +17,7 @@ from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.tasks.task import Task
 from pocketvision.models.answering import answering
 from pocketvision.models.networks import AnyNetwork, task_of
-from pocketvision.record import TaskName
+from pocketvision.record.words import TaskName
 from pocketvision.report.html import COUNTED
 from pocketvision.report.text import metric_definition, metric_name, task_noun
 from pocketvision.runtimes.onnxfile import ANSWERS

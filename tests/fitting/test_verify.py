@@ -21,7 +21,9 @@ from pocketvision.fitting.recorded import recorded_images
 from pocketvision.fitting.seal import seal_of
 from pocketvision.fitting.verify import verify
 from pocketvision.measure.accuracy import LabelJudge
-from pocketvision.record import IntegerWork, Latency, Record
+from pocketvision.record.files import IntegerWork
+from pocketvision.record.run import Record
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.storage import to_json, write_atomic
 

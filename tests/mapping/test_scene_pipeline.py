@@ -30,7 +30,7 @@ from pocketvision.mapping.methods import network_map
 from pocketvision.mapping.pipeline import run_scene_fit
 from pocketvision.mapping.run import SceneRun
 from pocketvision.mapping.verify import verify_scene
-from pocketvision.record import Verdict
+from pocketvision.record.run import Verdict
 from pocketvision.report.scene_rows import leak_sentence
 from pocketvision.report.text import percent
 from pocketvision.runtimes.scene_export import TILE

@@ -30,7 +30,7 @@ from pocketvision.models.hybridsn import hybridsn
 from pocketvision.models.mobile_patch import mobile_patch
 from pocketvision.models.patch import PatchSpec
 from pocketvision.nn.attention import SqueezeExciteSpec
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.storage import from_json
 
 SEED_MS = 1000.0  # far beyond what any of these takes: what ships is always fast enough

@@ -27,7 +27,7 @@ from pocketvision.mapping.pipeline import fit_scene, run_scene_fit
 from pocketvision.mapping.plan import DEFAULT_STEPS, choose_network, plan_run, to_come_s
 from pocketvision.mapping.reading import read_scene, split_scene
 from pocketvision.mapping.start import open_run
-from pocketvision.record import Step
+from pocketvision.record.run import Step
 from pocketvision.scene_record import SceneRecord
 from pocketvision.storage import to_json
 from pocketvision.train.scene_config import SceneTrainConfig

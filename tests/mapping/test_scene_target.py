@@ -28,7 +28,8 @@ from pocketvision.mapping.scene_target import SceneTarget, open_scene_target
 from pocketvision.mapping.verify import verify_scene
 from pocketvision.measure.device import machine
 from pocketvision.measure.table import DeviceTable, TimedScene
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.storage import to_json
 
 THERE = {"hybridsn": 90.0, "mobile_patch": 5.0}

@@ -15,7 +15,7 @@ from pocketvision.fitting.checks import Check, Verification
 from pocketvision.mapping import verify as module
 from pocketvision.mapping.artefact import SceneArtefact
 from pocketvision.mapping.verify import verify_scene
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.scene_record import FileFigures
 from pocketvision.storage import to_json, write_atomic
 

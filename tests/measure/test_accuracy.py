@@ -17,7 +17,7 @@ from pocketvision.measure.accuracy import (
     paired_interval,
     paired_score,
 )
-from pocketvision.record import Comparison
+from pocketvision.record.scores import Comparison
 
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 

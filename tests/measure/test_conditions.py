@@ -11,7 +11,7 @@ import pytest
 from pocketvision.measure import conditions as module
 from pocketvision.measure.conditions import causes, explain, judged, watch_conditions
 from pocketvision.measure.device import load_average
-from pocketvision.record import Conditions, Latency
+from pocketvision.record.timing import Conditions, Latency
 
 QUIET = Conditions(load=0.1, governor="performance", steal=0.0, busy=0.03, throttled=0, pinned=True)
 UNKNOWN = Conditions(load=None, governor=None, steal=None, busy=None, throttled=None, pinned=False)

@@ -13,7 +13,7 @@ from pocketvision import cpu as cpu_module
 from pocketvision.errors import ConfigError
 from pocketvision.measure import device
 from pocketvision.measure.device import machine, machine_key, pinned
-from pocketvision.record import Machine
+from pocketvision.record.timing import Machine
 from pocketvision.storage import from_json, to_json
 
 needs_affinity = pytest.mark.skipif(

@@ -27,7 +27,7 @@ from pocketvision.measure.latency import (
     relative_width,
     summarise,
 )
-from pocketvision.record import Conditions
+from pocketvision.record.timing import Conditions
 
 PROTOCOL = LatencyProtocol(warmup_runs=3, rounds=8, min_runs=4, max_runs=50, seconds=0.1, retries=0)
 MS = 1_000_000

@@ -29,7 +29,7 @@ from pocketvision.models.segmenter import lr_aspp, r_aspp
 from pocketvision.models.spaces import V3_SMALL
 from pocketvision.models.width_groups import allowed, resized, width_groups
 from pocketvision.nn.blocks import InvertedResidualSpec
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.storage import from_json, to_json
 
 SPACE = replace(V3_SMALL, resolutions=(96,))

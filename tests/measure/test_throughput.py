@@ -7,7 +7,7 @@ import pytest
 from pocketvision.measure import throughput as module
 from pocketvision.measure.latency import LatencyProtocol
 from pocketvision.measure.throughput import as_throughput, measure_throughput, time_file
-from pocketvision.record import Latency, Throughput
+from pocketvision.record.timing import Latency, Throughput
 from pocketvision.storage import from_json, to_json
 
 BRIEF = LatencyProtocol(warmup_runs=1, rounds=2, min_runs=1, seconds=0, retries=0)

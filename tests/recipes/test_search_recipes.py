@@ -26,7 +26,8 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.narrow import check_narrows
 from pocketvision.models.networks import AnySpec
 from pocketvision.models.width_groups import width_groups
-from pocketvision.record import Latency, Prior
+from pocketvision.record.files import Prior
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.runtime import PLAIN_INT8
 from pocketvision.searching.scaled_table import ScaledTable
 

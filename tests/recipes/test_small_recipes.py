@@ -19,7 +19,7 @@ from pocketvision.measure.count import count
 from pocketvision.measure.latency import LatencyProtocol
 from pocketvision.models import registry
 from pocketvision.nn.conv import ConvSpec
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 
 RECIPES = ROOT / "recipes"
 QUICK = LatencyProtocol(warmup_runs=1, rounds=2, min_runs=1, max_runs=1, seconds=0, retries=0)

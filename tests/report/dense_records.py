@@ -8,17 +8,16 @@ from dataclasses import replace
 from records import FRUIT, full_record
 from whole_records import whole_record
 
-from pocketvision.record import (
+from pocketvision.record.run import Record
+from pocketvision.record.scores import (
     Comparison,
     DetectedImage,
     DetectionFigures,
-    Metric,
-    Record,
     Score,
     SegmentationFigures,
     SegmentedImage,
-    TaskName,
 )
+from pocketvision.record.words import Metric, TaskName
 
 CONFUSION = ((9_600, 300, 100), (500, 1_400, 100), (0, 0, 0))  # pixels; the last does not occur
 IOUS = (9_600 / 10_500, 1_400 / 2_300, None)

@@ -6,26 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pocketvision.record import (
+from pocketvision.record.files import Prior, Shipped, Tried, Variant
+from pocketvision.record.run import (
     SCHEMA_VERSION,
     BudgetSummary,
-    Comparison,
     DataSummary,
     Epoch,
-    Latency,
-    Machine,
     NetworkSummary,
-    Precision,
-    Prior,
     Record,
-    Score,
-    Shipped,
     SplitSummary,
     Step,
-    Tried,
-    Variant,
     Verdict,
 )
+from pocketvision.record.scores import Comparison, Score
+from pocketvision.record.timing import Latency, Machine
+from pocketvision.record.words import Precision
 
 FRUIT = ("apple", "banana", "cherry", "golden kiwi", "lemon", "orange", "pear", "plum")
 HOSTILE = (

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from records import NO_BUDGET, full_record, latency
 
 from pocketvision.measure.scene_scores import confusion_of, score, score_confusion
-from pocketvision.record import BudgetSummary, Precision, Step, Verdict
+from pocketvision.record.run import BudgetSummary, Step, Verdict
+from pocketvision.record.words import Precision
 from pocketvision.report.scene_page import ScenePictures
 from pocketvision.scene_record import (
     SCENE_SCHEMA_VERSION,

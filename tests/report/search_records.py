@@ -8,15 +8,15 @@ from dataclasses import replace
 
 from records import HOSTILE, accuracy, latency
 
-from pocketvision.record import (
+from pocketvision.record.searched import (
     Arm,
     Narrowing,
     NarrowingProposal,
     NarrowingStep,
-    Sampling,
     Search,
     SearchedNetwork,
 )
+from pocketvision.record.words import Sampling
 
 GROUPS = ("stem", "blocks.2.expansion", "blocks.5.expansion", "outputs 24", HOSTILE[4])
 ORIGINS: tuple[Sampling, ...] = ("random", "evolution", "evolution", "rl")

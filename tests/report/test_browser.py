@@ -15,7 +15,7 @@ import pytest
 from records import HOSTILE, full_record, many_classes
 from whole_records import missed_record, quantization_record, whole_record
 
-from pocketvision.record import Record
+from pocketvision.record.run import Record
 from pocketvision.report.html import render_report
 from pocketvision.report.quantized_page import render_quantized
 from pocketvision.report.rows import class_rows

@@ -5,7 +5,7 @@ import pytest
 from records import BUDGET, FRUIT, HOSTILE, NO_BUDGET, full_record, latency
 from whole_records import missed_record, whole_record
 
-from pocketvision.record import Verdict
+from pocketvision.record.run import Verdict
 from pocketvision.report.card import render_card
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from records import BUDGET, FRUIT, HOSTILE, NO_BUDGET, full_record, many_classes
 from whole_records import CALIBRATION, whole_record
 
-from pocketvision.record import Prior, Record
+from pocketvision.record.files import Prior
+from pocketvision.record.run import Record
 from pocketvision.report.chart import Chart, Plane, Scale, around, mark
 from pocketvision.report.confusion_chart import MOST_CLASSES, confusion_chart
 from pocketvision.report.html import all_charts

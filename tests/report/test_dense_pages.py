@@ -12,7 +12,7 @@ from records import FRUIT, HOSTILE, full_record
 from test_html import Page
 from whole_records import whole_record
 
-from pocketvision.record import Record
+from pocketvision.record.run import Record
 from pocketvision.report import precision_chart
 from pocketvision.report.detection_rows import detection_rows
 from pocketvision.report.html import render_report

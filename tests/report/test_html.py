@@ -10,7 +10,7 @@ from dense_records import detector_record, segmenter_record
 from records import BUDGET, FRUIT, HOSTILE, NO_BUDGET, full_record, latency, many_classes
 from whole_records import missed_record, whole_record
 
-from pocketvision.record import Record, Verdict
+from pocketvision.record.run import Record, Verdict
 from pocketvision.report import rows
 from pocketvision.report.html import FINDINGS_SHOWN, STYLES, render_report, script_hash
 from pocketvision.report.templates import FOLDER

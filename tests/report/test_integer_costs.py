@@ -12,7 +12,8 @@ from test_charts import elements
 from test_html import Page
 from whole_records import MARKUP, many_layers, quantization, whole_record
 
-from pocketvision.record import Quantization, QuantizedLayer, Record
+from pocketvision.record.files import Quantization, QuantizedLayer
+from pocketvision.record.run import Record
 from pocketvision.report import quantization_rows as rows
 from pocketvision.report.chart import Chart
 from pocketvision.report.html import OPEN_ROWS, render_report

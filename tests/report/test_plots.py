@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from records import FRUIT, HOSTILE, full_record, many_classes
 
-from pocketvision.record import Record
+from pocketvision.record.run import Record
 from pocketvision.report.plots import HEAT_MAP_CLASSES, Figure, confusion_matrix, embedded
 
 

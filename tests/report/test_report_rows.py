@@ -6,7 +6,7 @@ from records import BUDGET, FRUIT, NO_BUDGET, full_record
 from scene_records import scene_record
 from whole_records import missed_record, whole_record
 
-from pocketvision.record import Step
+from pocketvision.record.run import Step
 from pocketvision.report import rows
 from pocketvision.report.scene_rows import scene_class_rows
 from pocketvision.report.segmentation_rows import segmentation_rows

@@ -18,7 +18,7 @@ from search_records import narrowing
 from test_html import Page
 
 from pocketvision.errors import ConfigError, DataError
-from pocketvision.record import Verdict
+from pocketvision.record.run import Verdict
 from pocketvision.report.scene_card import render_scene_card
 from pocketvision.report.scene_figures import scene_figures
 from pocketvision.report.scene_page import LARGEST_SIDE, ScenePictures, render_scene_report

@@ -17,7 +17,8 @@ from test_charts import elements
 from test_html import Page
 from whole_records import whole_record
 
-from pocketvision.record import Narrowing, Record, Search, SearchedNetwork
+from pocketvision.record.run import Record
+from pocketvision.record.searched import Narrowing, Search, SearchedNetwork
 from pocketvision.report.card import render_card
 from pocketvision.report.chart import Chart
 from pocketvision.report.frontier import MOST_MARKS, stairs, thinned

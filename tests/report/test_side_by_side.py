@@ -9,7 +9,7 @@ import re
 import pytest
 from records import HOSTILE, full_record, latency
 
-from pocketvision.record import Prior
+from pocketvision.record.files import Prior
 from pocketvision.report.side_by_side import Side, SideBySide, TimedFile
 from pocketvision.report.side_by_side_page import render_page, side_by_side_figure
 

@@ -12,22 +12,11 @@ from PIL import Image
 from records import BUDGET, accuracy, comparison, full_record, latency
 from search_records import narrowing, search
 
-from pocketvision.record import (
-    Calibration,
-    Conditions,
-    Finding,
-    IntegerWork,
-    LayerTime,
-    Mistake,
-    Quantization,
-    QuantizationRecord,
-    QuantizedLayer,
-    Record,
-    ReliabilityBin,
-    Rung,
-    Throughput,
-    Verdict,
-)
+from pocketvision.record.files import IntegerWork, Quantization, QuantizedLayer, Rung
+from pocketvision.record.run import QuantizationRecord, Record, Verdict
+from pocketvision.record.scores import Calibration, Mistake, ReliabilityBin
+from pocketvision.record.timing import Conditions, LayerTime, Throughput
+from pocketvision.record.words import Finding
 
 CALIBRATION = Calibration(
     split="test",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketvision.errors import ArtefactError
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.onnxfile import metadata, read_model
 from pocketvision.runtimes.onnxruntime import stored_precision
 from pocketvision.runtimes.onnxsession import open_session

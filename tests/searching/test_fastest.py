@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pocketvision.models import registry
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.searching import fastest
 from pocketvision.searching.fastest import fastest_file
 

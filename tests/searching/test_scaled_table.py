@@ -11,7 +11,7 @@ import pytest
 from pocketvision.measure.count import count
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.searching.scaled_table import ScaledTable
 

@@ -39,7 +39,8 @@ from pocketvision.models.space import Member
 from pocketvision.models.spaces import find_space
 from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import load_classifier, save
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import (
     fastest,

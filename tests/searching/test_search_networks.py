@@ -17,7 +17,7 @@ from pocketvision.measure.count import count
 from pocketvision.models import registry
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.spaces import V3_SMALL
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.searching import search_networks
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.search_config import SearchConfig

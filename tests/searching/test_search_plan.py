@@ -15,7 +15,7 @@ from pocketvision.models.registry import spec
 from pocketvision.models.spaces import V3_SMALL
 from pocketvision.models.supernet import Supernet
 from pocketvision.progress import Advance
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.searching import search_plan
 from pocketvision.searching.search_config import Finalist, SearchConfig, SearchPlan, SearchState
 from pocketvision.searching.search_plan import (

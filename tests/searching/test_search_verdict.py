@@ -9,7 +9,10 @@ import pytest
 from pocketvision.intervals import wilson
 from pocketvision.models.space import Member
 from pocketvision.models.spaces import V3_SMALL
-from pocketvision.record import Arm, Latency, Sampling, Score
+from pocketvision.record.scores import Score
+from pocketvision.record.searched import Arm
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Sampling
 from pocketvision.searching.search_config import Finalist
 from pocketvision.searching.search_verdict import best_of, by_chance, sentence_of, verdict
 

@@ -27,7 +27,8 @@ from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.weights import load_classifier
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import fastest, shrink, shrink_start, shrink_work
 from pocketvision.searching.shrink import run_shrink

@@ -22,7 +22,8 @@ from pocketvision.models.detector import ssdlite
 from pocketvision.models.networks import AnySpec, DenseSpec
 from pocketvision.models.segmenter import lr_aspp, r_aspp
 from pocketvision.models.weights import load, save
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import fastest, shrink, shrink_start
 from pocketvision.searching.shrink import run_shrink

@@ -12,7 +12,8 @@ from pocketvision.measure.table import DeviceTable, Timed, terms
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnySpec
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.storage import to_json
 
 DEVICE = "Cortex-A76"

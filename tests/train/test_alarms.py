@@ -19,7 +19,7 @@ from pocketvision.errors import GateError
 from pocketvision.measure.accuracy import accuracy
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
-from pocketvision.record import Score
+from pocketvision.record.scores import Score
 from pocketvision.train import alarms
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource

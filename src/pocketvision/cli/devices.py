@@ -12,7 +12,7 @@ from pocketvision.cli import display, options, scenes
 
 if TYPE_CHECKING:
     from pocketvision.measure.table import DeviceTable, TableCheck
-    from pocketvision.record import Precision, TaskName
+    from pocketvision.record.words import Precision, TaskName
 
 
 def profile(

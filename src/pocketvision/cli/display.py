@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pocketvision.fitting.checks import Verification
     from pocketvision.measure.throughput import Timing
     from pocketvision.progress import Advance
-    from pocketvision.record import Conditions, Latency, OnTarget, Throughput
+    from pocketvision.record.timing import Conditions, Latency, OnTarget, Throughput
 
 NOTE_WIDTH = 72  # of the remarks in a table: they alone may take several lines
 

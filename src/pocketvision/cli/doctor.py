@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pocketvision.data.doctor import PhotoFindings
     from pocketvision.data.index import Index
     from pocketvision.data.scene.doctor import SceneFindings
-    from pocketvision.record import Finding
+    from pocketvision.record.words import Finding
 
 # Parameters that only one kind of data has.
 OF_PHOTOS = ("fix", "only")

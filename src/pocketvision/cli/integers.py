@@ -13,7 +13,7 @@ from pocketvision.budget import format_latency, format_size
 from pocketvision.cli import display, options
 
 if TYPE_CHECKING:
-    from pocketvision.record import QuantizationRecord
+    from pocketvision.record.run import QuantizationRecord
 
 
 def quantize(

@@ -71,7 +71,7 @@ def search(
     from pocketvision.fitting.config import fit_augmentation
     from pocketvision.fitting.pipeline import parse_budget
     from pocketvision.fitting.target_table import threads_asked
-    from pocketvision.record import Precision
+    from pocketvision.record.words import Precision
     from pocketvision.searching.search import run_search
     from pocketvision.searching.search_config import SearchConfig
 

@@ -77,7 +77,7 @@ def shrink(
     from pocketvision.fitting.config import fit_augmentation
     from pocketvision.fitting.pipeline import parse_budget
     from pocketvision.fitting.target_table import threads_asked
-    from pocketvision.record import Precision
+    from pocketvision.record.words import Precision
     from pocketvision.searching.shrink import run_shrink
     from pocketvision.searching.shrink_config import ShrinkConfig
 

@@ -20,14 +20,10 @@ from pocketvision.cpu import cpu
 from pocketvision.measure.accuracy import LabelJudge, loses_at_most
 from pocketvision.measure.judge import Judge
 from pocketvision.progress import Advance, counted
-from pocketvision.record import (
-    Comparison,
-    Latency,
-    Precision,
-    Quantization,
-    QuantizedLayer,
-    Rung,
-)
+from pocketvision.record.files import Quantization, QuantizedLayer, Rung
+from pocketvision.record.scores import Comparison
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.int8.static import (
     Quantized,
     static_int8,

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from pocketvision.measure.judge import Judge
-from pocketvision.record import QuantizedLayer
+from pocketvision.record.files import QuantizedLayer
 from pocketvision.runtimes.graph import (
     PRODUCTS,
     Graph,

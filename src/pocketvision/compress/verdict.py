@@ -6,7 +6,9 @@ from collections.abc import Collection
 from typing import Literal
 
 from pocketvision.budget import count_of
-from pocketvision.record import Comparison, Metric, Rung
+from pocketvision.record.files import Rung
+from pocketvision.record.scores import Comparison
+from pocketvision.record.words import Metric
 
 Lost = Metric | Literal["agreement"]  # what is lost, in words
 

@@ -19,7 +19,7 @@ from pocketvision.data.images import SHARE_SET_ASIDE
 from pocketvision.data.masks.samples import MaskedSamples
 from pocketvision.data.objects.samples import BoxedSamples
 from pocketvision.data.threads import Progress
-from pocketvision.record import SEVERITIES
+from pocketvision.record.words import SEVERITIES
 
 FEW = 20  # images or objects of a class in train
 IMBALANCE = 100  # the commonest class of train over the rarest, in pixels or objects

@@ -12,7 +12,7 @@ from pocketvision.data.copies import MOST_PAIRS, Copies, Rows
 from pocketvision.data.findings import FileFinding, finding, listed, paths_of, shown
 from pocketvision.data.folders import SPLITS
 from pocketvision.data.index import Index
-from pocketvision.record import Severity
+from pocketvision.record.words import Severity
 
 EQUAL, LIKE = " = ", " ~ "  # between the names of equal files, and of images that look alike
 

@@ -18,7 +18,7 @@ from pocketvision.data.images import LEAST_FOR_TEST, SHARE_SET_ASIDE
 from pocketvision.data.index import MODES, Index
 from pocketvision.data.pixels import FORMATS
 from pocketvision.data.threads import Progress
-from pocketvision.record import SEVERITIES
+from pocketvision.record.words import SEVERITIES
 
 TINY_CLASS = 20  # images
 IMBALANCE = 10  # the largest class of train over its smallest

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pocketvision.data.folders import printable
 from pocketvision.data.index import Index
-from pocketvision.record import Finding, Severity
+from pocketvision.record.words import Finding, Severity
 
 NAMED = 4  # files, pairs or classes that a sentence names
 

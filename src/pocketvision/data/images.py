@@ -17,7 +17,7 @@ from pocketvision.data.index import Index, index_of, read_clean_list
 from pocketvision.data.splits import sorted_rows, split_by_content
 from pocketvision.data.threads import Progress
 from pocketvision.errors import DataError
-from pocketvision.record import DataSummary, SplitSummary
+from pocketvision.record.run import DataSummary, SplitSummary
 
 SHARE_SET_ASIDE = 0.15  # of each class, for a split the folder does not have
 LEAST_FOR_TEST = 30  # images a class needs before a test split is set aside

@@ -18,7 +18,8 @@ from pocketvision.errors import ArtefactError, ConfigError, DataError
 from pocketvision.fitting.config import RunState
 from pocketvision.models.arch import Network
 from pocketvision.models.weights import load as load_network
-from pocketvision.record import SCHEMA_VERSION, Record, TaskName
+from pocketvision.record.run import SCHEMA_VERSION, Record
+from pocketvision.record.words import TaskName
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Session
 from pocketvision.storage import from_json, sha256_file

@@ -13,7 +13,7 @@ from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnySpec
 from pocketvision.models.published import prior
-from pocketvision.record import Prior
+from pocketvision.record.files import Prior
 
 RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224)
 MAX_ENLARGEMENT = 4  # of the images' median shorter side

@@ -9,7 +9,7 @@ from pathlib import Path
 from pocketvision.budget import count_of, format_latency, format_size
 from pocketvision.cpu import VNNI
 from pocketvision.measure.device import machine
-from pocketvision.record import Conditions, Latency, Machine, OnTarget
+from pocketvision.record.timing import Conditions, Latency, Machine, OnTarget
 
 LATENCY_TOLERANCE = 1.15  # beyond both intervals, on the same machine
 NOT_CHECKED = "not checked"

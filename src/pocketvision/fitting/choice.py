@@ -9,7 +9,10 @@ from pathlib import Path
 from pocketvision.budget import Budget, format_latency, format_size
 from pocketvision.fitting.ranking import fits
 from pocketvision.measure.accuracy import loses_at_most
-from pocketvision.record import Comparison, Latency, Precision, Tried, Variant
+from pocketvision.record.files import Tried, Variant
+from pocketvision.record.scores import Comparison
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 
 FLOAT_AGREEMENT = 0.995  # of an exported float file with the float network
 TWINS = ("f32", "w8")  # differ in how weights are stored, not in what is computed

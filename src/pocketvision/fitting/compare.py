@@ -22,7 +22,8 @@ from pocketvision.measure.untrained import build_files, noise, untrained_card, w
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.progress import counted
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.report.side_by_side import Side, SideBySide, TimedFile
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import MAX_THREADS, Runtime, Session

@@ -10,18 +10,11 @@ from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError, choice, in_range, is_text
 from pocketvision.models.networks import AnySpec
 from pocketvision.models.registry import find_models
-from pocketvision.record import (
-    Comparison,
-    Conditions,
-    Finding,
-    Latency,
-    Precision,
-    Quantization,
-    Score,
-    Step,
-    TaskName,
-    Tried,
-)
+from pocketvision.record.files import Quantization, Tried
+from pocketvision.record.run import Step
+from pocketvision.record.scores import Comparison, Score
+from pocketvision.record.timing import Conditions, Latency
+from pocketvision.record.words import Finding, Precision, TaskName
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.train.config import Accelerator, TrainConfig

@@ -14,7 +14,9 @@ from pocketvision.fitting.ranking import fits
 from pocketvision.measure.accuracy import accuracy
 from pocketvision.measure.count import count
 from pocketvision.measure.segmentation import class_ious, mean_iou
-from pocketvision.record import Latency, Record, Score
+from pocketvision.record.run import Record
+from pocketvision.record.scores import Score
+from pocketvision.record.timing import Latency
 
 
 def contradictions(artefact: Artefact, state: RunState) -> list[str]:

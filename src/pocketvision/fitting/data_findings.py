@@ -11,7 +11,7 @@ from pocketvision.data.masks.samples import MaskedSamples
 from pocketvision.data.objects.samples import BoxedSamples
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.progress import counted
-from pocketvision.record import Finding
+from pocketvision.record.words import Finding
 
 MOST_SAID = 8
 

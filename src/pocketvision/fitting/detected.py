@@ -17,7 +17,7 @@ from pocketvision.fitting.tasks.task import Evidence
 from pocketvision.measure.detection import SURE, detection_scores
 from pocketvision.measure.detection_judge import DetectionJudge
 from pocketvision.measure.judge import Answers
-from pocketvision.record import DetectedImage, DetectionFigures, Score
+from pocketvision.record.scores import DetectedImage, DetectionFigures, Score
 from pocketvision.storage import write_atomic
 
 SHOWN = 12  # images in the report, the worst

@@ -35,7 +35,7 @@ from pocketvision.measure.untrained import build_files, write_untrained
 from pocketvision.models.networks import AnySpec
 from pocketvision.models.patch import PatchSpec
 from pocketvision.progress import Advance, counted
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import from_json, to_json, write_atomic, write_into

@@ -16,7 +16,8 @@ from pocketvision.data.cache import cache_folder
 from pocketvision.errors import ArtefactError
 from pocketvision.fitting.forecast import Workload
 from pocketvision.measure.device import machine_key
-from pocketvision.record import Step, TaskName
+from pocketvision.record.run import Step
+from pocketvision.record.words import TaskName
 from pocketvision.storage import from_json, to_json, write_atomic
 
 KEPT = 9  # runs that count, of each step; their median is what is expected

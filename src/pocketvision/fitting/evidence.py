@@ -13,7 +13,7 @@ from pocketvision.fitting.pictures import as_jpeg, small_image
 from pocketvision.fitting.tasks.task import Evidence, Open
 from pocketvision.measure.accuracy import confusion
 from pocketvision.measure.calibration import calibration, softmax
-from pocketvision.record import Mistake
+from pocketvision.record.scores import Mistake
 from pocketvision.runtimes.runtime import Session
 
 MISTAKES = 24

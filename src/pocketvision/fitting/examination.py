@@ -19,7 +19,7 @@ from pocketvision.models.answering import answering
 from pocketvision.models.arch import Network
 from pocketvision.models.detector import Detector
 from pocketvision.models.segmenter import Segmenter
-from pocketvision.record import Score
+from pocketvision.record.scores import Score
 from pocketvision.train.alarms import batch_statistics, majority_alarm, norm_alarm
 from pocketvision.train.batches import num_batches
 from pocketvision.train.config import TrainConfig

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.fitting.standalone import standalone_script
 from pocketvision.measure.memory import REPEATS, ProcessPeak, measure_process
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.onnxfile import INPUT, OUTPUT, set_metadata, write_model
 from pocketvision.runtimes.runtime import FileCard, Runtime
 

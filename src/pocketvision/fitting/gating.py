@@ -16,7 +16,7 @@ from pocketvision.fitting.from_files import network_answers, pixels_of_row
 from pocketvision.fitting.run import Run, stopwatch
 from pocketvision.fitting.workload import forecast_of
 from pocketvision.models.networks import AnyNetwork
-from pocketvision.record import Step
+from pocketvision.record.run import Step
 from pocketvision.runtimes.runtime import Session
 
 BATCH = 64

@@ -17,7 +17,7 @@ from pocketvision.fitting.run import Run
 from pocketvision.fitting.workload import finishing_deadline, workload_of
 from pocketvision.models.arch import Network
 from pocketvision.models.networks import AnyNetwork
-from pocketvision.record import Quantization
+from pocketvision.record.files import Quantization
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.runtime import FileCard
 from pocketvision.runtimes.runtime import Pixels as PixelArray

@@ -21,7 +21,8 @@ from pocketvision.fitting.workload import forecast_of
 from pocketvision.measure.untrained import build_files
 from pocketvision.models.answering import answering
 from pocketvision.models.networks import AnyNetwork
-from pocketvision.record import Precision, Step
+from pocketvision.record.run import Step
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.nms import with_selection
 from pocketvision.runtimes.onnxfile import read_model, write_model

@@ -26,7 +26,8 @@ from pocketvision.measure.throughput import (
 from pocketvision.measure.untrained import noise
 from pocketvision.models.networks import AnySpec
 from pocketvision.progress import counted
-from pocketvision.record import Shipped, Throughput
+from pocketvision.record.files import Shipped
+from pocketvision.record.timing import Throughput
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import FileCard
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from pocketvision.fitting.folder import PREPARED
-from pocketvision.record import Latency, Narrowing, NarrowingProposal, NarrowingStep
+from pocketvision.record.searched import Narrowing, NarrowingProposal, NarrowingStep
+from pocketvision.record.timing import Latency
 from pocketvision.storage import from_json
 
 NARROWING = "narrowing.json"

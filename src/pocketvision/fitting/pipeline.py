@@ -41,7 +41,8 @@ from pocketvision.fitting.training import (
 )
 from pocketvision.fitting.variants import build_variants, forget_latencies
 from pocketvision.fitting.waiting import Patience
-from pocketvision.record import Latency, TaskName
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import TaskName
 from pocketvision.train.nodes import this_node
 
 

@@ -23,7 +23,8 @@ from pocketvision.measure.device import installed_version, machine_key
 from pocketvision.measure.latency import PLANNING, measure_latency
 from pocketvision.measure.untrained import build_files, noise, untrained_card, write_untrained
 from pocketvision.models.networks import AnySpec
-from pocketvision.record import Precision, Tried
+from pocketvision.record.files import Tried
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import FileCard, Runtime
 from pocketvision.storage import from_json, sha256_bytes, to_json, write_atomic
 

@@ -30,7 +30,7 @@ from pocketvision.fitting.target_table import TargetTable
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.tasks.task import Task
 from pocketvision.fitting.workload import workload_of
-from pocketvision.record import Tried
+from pocketvision.record.files import Tried
 from pocketvision.runtimes.runtime import Runtime
 
 PLANNING_SHARE = 0.15  # of the time asked for; fewer candidates are measured when it is short

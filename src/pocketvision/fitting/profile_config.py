@@ -22,7 +22,7 @@ from pocketvision.models.networks import AnySpec, DenseSpec
 from pocketvision.models.registry import find_models
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.spaces import find_space
-from pocketvision.record import Precision, TaskName
+from pocketvision.record.words import Precision, TaskName
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import MAX_THREADS
 

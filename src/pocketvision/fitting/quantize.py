@@ -32,13 +32,9 @@ from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.measure.accuracy import LabelJudge, compare
 from pocketvision.measure.device import machine
 from pocketvision.measure.profile import profile_layers
-from pocketvision.record import (
-    SCHEMA_VERSION,
-    Comparison,
-    Quantization,
-    QuantizationRecord,
-    Shipped,
-)
+from pocketvision.record.files import Quantization, Shipped
+from pocketvision.record.run import SCHEMA_VERSION, QuantizationRecord
+from pocketvision.record.scores import Comparison
 from pocketvision.report.quantized_page import render_quantized
 from pocketvision.runtimes.export import export_onnx
 from pocketvision.runtimes.onnxruntime import OnnxRuntime

@@ -22,7 +22,10 @@ from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.untrained import build_files
 from pocketvision.progress import counted
-from pocketvision.record import Comparison, Conditions, Precision, Shipped, Variant
+from pocketvision.record.files import Shipped, Variant
+from pocketvision.record.scores import Comparison
+from pocketvision.record.timing import Conditions
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.registry import file_answers, get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Calibration, FileCard, Runtime

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pocketvision.budget import Budget, format_latency, format_size
 from pocketvision.errors import BudgetError, NoisyError
 from pocketvision.fitting.candidates import Candidate
-from pocketvision.record import Latency, Tried
+from pocketvision.record.files import Tried
+from pocketvision.record.timing import Latency
 
 HEADROOM = 1.05  # the final measurement may come out a little slower than the planning one
 HERE = "on this machine"

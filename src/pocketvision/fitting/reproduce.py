@@ -30,7 +30,8 @@ from pocketvision.fitting.seal import broken_seals
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.measure.device import machine
 from pocketvision.models.pretrained import is_published
-from pocketvision.record import Epoch, Metric, Step
+from pocketvision.record.run import Epoch, Step
+from pocketvision.record.words import Metric
 from pocketvision.report.text import agreed_share
 from pocketvision.storage import to_json
 from pocketvision.train.alarms import DIVERGED

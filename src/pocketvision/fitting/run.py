@@ -19,7 +19,7 @@ from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.tasks.task import Task
 from pocketvision.models.networks import AnySpec
 from pocketvision.progress import Advance
-from pocketvision.record import Step
+from pocketvision.record.run import Step
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import to_json, write_into
 from pocketvision.train.config import TrainConfig

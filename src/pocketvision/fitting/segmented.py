@@ -22,7 +22,7 @@ from pocketvision.measure.segmentation import (
     mean_iou,
     pixel_accuracy,
 )
-from pocketvision.record import Score, SegmentationFigures, SegmentedImage
+from pocketvision.record.scores import Score, SegmentationFigures, SegmentedImage
 from pocketvision.storage import write_atomic
 
 SHOWN = 12  # images in the report, the worst

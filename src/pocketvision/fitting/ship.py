@@ -23,7 +23,9 @@ from pocketvision.fitting.workload import forecast_of, workload_of
 from pocketvision.measure.profile import profile_layers
 from pocketvision.measure.untrained import noise
 from pocketvision.models.networks import AnyNetwork
-from pocketvision.record import Comparison, Record, Shipped, Step
+from pocketvision.record.files import Shipped
+from pocketvision.record.run import Record, Step
+from pocketvision.record.scores import Comparison
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
 from pocketvision.runtimes.registry import get_runtime

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from pocketvision.fitting.standalone import standalone_script
-from pocketvision.record import Precision, Shipped
+from pocketvision.record.files import Shipped
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.integers import integer_work
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import FileCard

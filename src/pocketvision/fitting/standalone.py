@@ -11,7 +11,7 @@ import json
 
 from pocketvision.boxes import TOLD
 from pocketvision.data import pixels
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import FileCard
 
 _HEAD = '''"""{does}: python run.py photo.jpg [another.png ...]

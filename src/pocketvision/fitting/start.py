@@ -23,7 +23,7 @@ from pocketvision.fitting.training import base_config, settle
 from pocketvision.measure.device import machine
 from pocketvision.models.pretrained import is_published
 from pocketvision.progress import counted
-from pocketvision.record import Step
+from pocketvision.record.run import Step
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import remove_parts, to_json

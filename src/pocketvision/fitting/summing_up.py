@@ -14,17 +14,9 @@ from pocketvision.fitting.run import Run
 from pocketvision.measure.count import count
 from pocketvision.measure.device import machine
 from pocketvision.models.networks import AnyNetwork
-from pocketvision.record import (
-    SCHEMA_VERSION,
-    BudgetSummary,
-    Comparison,
-    NetworkSummary,
-    Record,
-    Score,
-    Shipped,
-    Variant,
-    Verdict,
-)
+from pocketvision.record.files import Shipped, Variant
+from pocketvision.record.run import SCHEMA_VERSION, BudgetSummary, NetworkSummary, Record, Verdict
+from pocketvision.record.scores import Comparison, Score
 from pocketvision.train.watch import METRICS, read_metrics
 
 

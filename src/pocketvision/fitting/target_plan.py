@@ -20,7 +20,8 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.detector import DetectorSpec
 from pocketvision.models.networks import AnySpec
 from pocketvision.models.segmenter import SegmenterSpec
-from pocketvision.record import Precision, Tried
+from pocketvision.record.files import Tried
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
 
 

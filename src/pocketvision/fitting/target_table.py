@@ -19,7 +19,8 @@ from pocketvision.measure.table import (
 )
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnySpec, DenseSpec
-from pocketvision.record import Latency, OnTarget, Quantization
+from pocketvision.record.files import Quantization
+from pocketvision.record.timing import Latency, OnTarget
 from pocketvision.runtimes.registry import RUNTIMES, get_runtime
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import sha256_file

@@ -25,7 +25,7 @@ from pocketvision.models.pretrained import is_published
 from pocketvision.models.weights import load
 from pocketvision.models.weights import save_into as save_network
 from pocketvision.progress import counted
-from pocketvision.record import Step
+from pocketvision.record.run import Step
 from pocketvision.train.alarms import DIVERGED, Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.checkpoint import read_whole, there_and_whole
 from pocketvision.train.config import TrainConfig

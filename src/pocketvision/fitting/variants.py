@@ -30,7 +30,9 @@ from pocketvision.measure.memory import REPEATS, can_measure_memory
 from pocketvision.measure.untrained import noise
 from pocketvision.models.networks import AnyNetwork
 from pocketvision.progress import counted
-from pocketvision.record import Latency, Step, Variant
+from pocketvision.record.files import Variant
+from pocketvision.record.run import Step
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Session
 

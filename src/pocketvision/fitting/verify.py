@@ -40,7 +40,8 @@ from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.device import machine
 from pocketvision.measure.latency import FINAL, measure_latency
 from pocketvision.measure.untrained import noise
-from pocketvision.record import Comparison, IntegerWork, Score
+from pocketvision.record.files import IntegerWork
+from pocketvision.record.scores import Comparison, Score
 from pocketvision.runtimes.integers import integer_work
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.runtimes.runtime import Runtime, Session

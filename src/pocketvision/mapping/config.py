@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from pocketvision.budget import Budget
 from pocketvision.errors import ConfigError, at_least, choice, in_range, is_text
 from pocketvision.models.patch import PatchSpec, check_window
-from pocketvision.record import Step
+from pocketvision.record.run import Step
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.scene_record import Curve, MethodRun
 from pocketvision.train.config import Accelerator

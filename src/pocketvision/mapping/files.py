@@ -22,7 +22,8 @@ from pocketvision.mapping.run import SceneRun
 from pocketvision.mapping.tiles import windows_at
 from pocketvision.measure.latency import FINAL, LatencyProtocol, measure_latency
 from pocketvision.models.patch import PatchNetwork
-from pocketvision.record import Latency, Step
+from pocketvision.record.run import Step
+from pocketvision.record.timing import Latency
 from pocketvision.runtimes.scene_export import SceneCard
 from pocketvision.runtimes.scene_onnx import (
     SceneCalibration,

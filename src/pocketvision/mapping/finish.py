@@ -45,7 +45,7 @@ from pocketvision.measure.device import machine
 from pocketvision.measure.scene_scores import confusion_of, score_confusion
 from pocketvision.models.patch import PatchNetwork
 from pocketvision.progress import counted
-from pocketvision.record import BudgetSummary, Step, Verdict
+from pocketvision.record.run import BudgetSummary, Step, Verdict
 from pocketvision.report.scene_card import render_scene_card
 from pocketvision.report.scene_page import ScenePictures, render_scene_report
 from pocketvision.report.scene_pictures import false_colour, map_with_legend, png

@@ -14,7 +14,7 @@ from pocketvision.mapping.reading import labels_of, measured_pixels
 from pocketvision.mapping.run import SceneRun
 from pocketvision.mapping.tiles import TileAgreement, compare_tile, windows_at
 from pocketvision.models.patch import PatchNetwork
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.scene_onnx import SceneSession
 from pocketvision.scene_record import Form
 

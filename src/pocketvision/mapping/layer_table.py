@@ -20,7 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketvision.measure.latency import LatencyProtocol, Run, measure_beside, measure_latency
 from pocketvision.models.patch import PatchSpec
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.direct import IR_VERSION, OPSET
 from pocketvision.runtimes.onnxsession import open_session
 

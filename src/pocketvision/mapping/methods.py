@@ -26,7 +26,7 @@ from pocketvision.mapping.svm import svm_map
 from pocketvision.measure.scene_scores import score
 from pocketvision.models.dense import DenseTwin
 from pocketvision.models.patch import PatchNetwork
-from pocketvision.record import Step
+from pocketvision.record.run import Step
 from pocketvision.report.scene_rows import leak_words
 from pocketvision.scene_record import MethodRun
 from pocketvision.train.scene import SceneTraining, train_scene

@@ -29,7 +29,8 @@ from pocketvision.mapping.untrained import untrained_files
 from pocketvision.measure.latency import middle_of_few
 from pocketvision.models.patch import PatchNetwork, PatchSpec
 from pocketvision.models.patch_narrow import narrow_patch
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.storage import to_json, write_into
 from pocketvision.train.crops import SceneSource
 from pocketvision.train.scene import train_scene_briefly

@@ -12,7 +12,7 @@ from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
 from pocketvision.mapping.config import SceneConfig, SceneState
 from pocketvision.mapping.scene_target import SceneTarget
-from pocketvision.record import Step
+from pocketvision.record.run import Step
 from pocketvision.storage import to_json, write_into
 
 

@@ -31,7 +31,7 @@ from pocketvision.measure.device import machine
 from pocketvision.measure.latency import PLANNING, Run, measure_latency
 from pocketvision.measure.table import DeviceTable, TimedScene
 from pocketvision.models.patch import PatchSpec
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.scene_onnx import open_scene_session
 from pocketvision.storage import to_json, write_atomic

@@ -9,7 +9,7 @@ from pocketvision.fitting.target_table import Target, usable_table
 from pocketvision.mapping.config import PRECISIONS, SceneConfig
 from pocketvision.measure.table import DeviceTable
 from pocketvision.models.patch import PatchSpec
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 
 PROFILING = "pocketvision profile --scene SCENE --bundle FOLDER"
 

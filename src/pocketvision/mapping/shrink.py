@@ -23,7 +23,7 @@ from pocketvision.mapping.pipeline import run_scene_fit
 from pocketvision.mapping.shrink_config import STATE, SceneShrinkConfig, SceneShrinkStep
 from pocketvision.mapping.shrink_start import open_scene_shrink
 from pocketvision.models.patch import PatchSpec
-from pocketvision.record import Narrowing, NarrowingProposal
+from pocketvision.record.searched import Narrowing, NarrowingProposal
 from pocketvision.storage import to_json, write_into
 
 

@@ -9,7 +9,9 @@ from pocketvision.budget import Budget
 from pocketvision.compress.netadapt import MULTIPLE, STEP
 from pocketvision.errors import ConfigError, in_range, is_text
 from pocketvision.models.patch import PatchSpec
-from pocketvision.record import Latency, NarrowingProposal, Precision
+from pocketvision.record.searched import NarrowingProposal
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 
 STATE = "shrink.json"
 

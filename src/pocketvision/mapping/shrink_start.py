@@ -42,7 +42,8 @@ from pocketvision.mapping.shrink_config import (
     SceneShrinkState,
     SceneShrinkStep,
 )
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.storage import remove_parts, to_json
 from pocketvision.train.scene import settled
 

@@ -36,7 +36,7 @@ from pocketvision.mapping.reading import (
 from pocketvision.mapping.run import SceneRun
 from pocketvision.mapping.scene_target import SceneTarget, open_scene_target
 from pocketvision.measure.device import machine
-from pocketvision.record import Step
+from pocketvision.record.run import Step
 from pocketvision.storage import remove_parts, to_json
 
 

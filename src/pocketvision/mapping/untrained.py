@@ -19,7 +19,8 @@ from pocketvision.mapping.networks import fit_reduction
 from pocketvision.mapping.scene_target import SceneTarget
 from pocketvision.measure.latency import PLANNING, measure_latency
 from pocketvision.models.patch import PatchNetwork, PatchSpec
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import PLAIN_INT8
 from pocketvision.runtimes.scene_onnx import (
     SceneCalibration,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pocketvision.errors import ConfigError, DataError, GateError, check_shape, in_range
 from pocketvision.intervals import Z, wilson
 from pocketvision.measure.judge import Answers, Rows
-from pocketvision.record import Comparison, Metric, Score
+from pocketvision.record.scores import Comparison, Score
+from pocketvision.record.words import Metric
 
 BISECTIONS = 60
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pocketvision.errors import DataError, GateError, check_shape
 from pocketvision.measure.accuracy import Labels, Logits
-from pocketvision.record import Calibration, ReliabilityBin
+from pocketvision.record.scores import Calibration, ReliabilityBin
 
 BINS = 10
 BISECTIONS = 60

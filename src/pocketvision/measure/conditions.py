@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pocketvision.measure.device import can_pin, load_average
-from pocketvision.record import Conditions, Latency
+from pocketvision.record.timing import Conditions, Latency
 
 ROOT = Path("/")
 CORES = "sys/devices/system/cpu/cpu[0-9]*"

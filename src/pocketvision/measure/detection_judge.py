@@ -17,7 +17,8 @@ from pocketvision.measure.detection import (
     percentile_interval,
 )
 from pocketvision.measure.judge import Answers, Rows
-from pocketvision.record import Comparison, Metric, Score
+from pocketvision.record.scores import Comparison, Score
+from pocketvision.record.words import Metric
 
 SEED = 0  # of the bootstrap
 

@@ -12,7 +12,7 @@ import psutil
 
 from pocketvision.cpu import available_cores, cpu
 from pocketvision.errors import ConfigError
-from pocketvision.record import Machine
+from pocketvision.record.timing import Machine
 from pocketvision.storage import sha256_bytes, to_json
 
 RUNTIME_PACKAGES = ("onnxruntime", "openvino")  # what a latency depends on

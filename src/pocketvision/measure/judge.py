@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketvision.record import Comparison, Metric
+from pocketvision.record.scores import Comparison
+from pocketvision.record.words import Metric
 
 Answers = NDArray[Any]  # (N, ...), as sessions give them: logits, maps of classes, boxes
 Rows = NDArray[np.int64]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pocketvision.errors import in_range
 from pocketvision.measure.conditions import explain, watch_conditions
 from pocketvision.measure.device import pinned
-from pocketvision.record import Conditions, Latency
+from pocketvision.record.timing import Conditions, Latency
 
 Run = Callable[[], object]  # one run of a session, the input being in memory
 Clock = Callable[[], int]  # nanoseconds

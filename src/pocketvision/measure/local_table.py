@@ -31,7 +31,8 @@ from pocketvision.measure.untrained import build_files, noise, write_untrained
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.mobilenet_v3 import mobilenet_v3_small
 from pocketvision.models.networks import AnySpec, DenseSpec
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.storage import from_json, sha256_bytes, to_json, write_atomic
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from pocketvision.measure.device import pinned
-from pocketvision.record import LayerTime, Precision
+from pocketvision.record.timing import LayerTime
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import OperatorRuns, Pixels, Runtime
 
 RUNS = 50

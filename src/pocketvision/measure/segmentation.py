@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pocketvision.data.masks.mask import VOID, Mask, resized_mask
 from pocketvision.errors import DataError, check_shape
 from pocketvision.measure.judge import Answers, Rows
-from pocketvision.record import Comparison, Metric, Score
+from pocketvision.record.scores import Comparison, Score
+from pocketvision.record.words import Metric
 
 DRAWS = 1000  # of the bootstrap
 PERCENTILES = (2.5, 97.5)

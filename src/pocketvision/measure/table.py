@@ -33,7 +33,8 @@ from pocketvision.models.taps import Tap, channels_at, stride_at
 from pocketvision.nn.blocks import InvertedResidualSpec, SeparableSpec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.heads import ClassifierSpec
-from pocketvision.record import Latency, Machine, Precision
+from pocketvision.record.timing import Latency, Machine
+from pocketvision.record.words import Precision
 
 SCHEMA_VERSION = 3  # 3 added `scenes`; 2 is still read
 CHECKING = 3  # whole networks, from which on they check a table

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.latency import FINAL, LatencyProtocol, Progress, Run, measure_latency
-from pocketvision.record import Conditions, Latency, Throughput
+from pocketvision.record.timing import Conditions, Latency, Throughput
 
 MAX_BATCH = 1024
 BATCHED = LatencyProtocol(rounds=10, min_runs=2, seconds=1.0)  # a run takes `batch` times as long

@@ -10,7 +10,7 @@ import torch
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnyNetwork, AnySpec, task_of
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.direct import write_directly
 from pocketvision.runtimes.onnxfile import inspect_onnx
 from pocketvision.runtimes.runtime import PLAIN_INT8, Calibration, FileCard, Runtime

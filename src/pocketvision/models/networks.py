@@ -10,7 +10,7 @@ import pydantic
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.detector import Detector, DetectorSpec
 from pocketvision.models.segmenter import Segmenter, SegmenterSpec
-from pocketvision.record import TaskName
+from pocketvision.record.words import TaskName
 
 AnyNetwork = Network | Segmenter | Detector
 DenseSpec = SegmenterSpec | DetectorSpec

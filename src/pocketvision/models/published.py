@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pocketvision.errors import ConfigError, choice
-from pocketvision.record import Prior
+from pocketvision.record.files import Prior
 
 
 class Point(NamedTuple):

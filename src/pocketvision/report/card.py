@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pocketvision.budget import format_latency, format_size
-from pocketvision.record import BudgetSummary, Record
+from pocketvision.record.run import BudgetSummary, Record
 from pocketvision.report import text
 from pocketvision.report.templates import template
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pocketvision.record import Record
+from pocketvision.record.run import Record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

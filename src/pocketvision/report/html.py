@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pocketvision.record import Record, TaskName
+from pocketvision.record.run import Record
+from pocketvision.record.words import TaskName
 from pocketvision.report import rows, text
 from pocketvision.report.chart import Chart
 from pocketvision.report.confusion_chart import NAMED_CLASSES, confusion_chart

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from pocketvision.budget import count_of, format_latency
-from pocketvision.record import Narrowing, NarrowingProposal, NarrowingStep
+from pocketvision.record.searched import Narrowing, NarrowingProposal, NarrowingStep
 from pocketvision.report.chart import Chart, Key, Plane, both, svg
 from pocketvision.report.frontier import (
     MOST_MARKS,

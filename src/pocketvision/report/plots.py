@@ -15,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.report.text import clipped, plotly_text
 
 Plot = dict[str, Any]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from pocketvision.record import DetectionFigures
+from pocketvision.record.scores import DetectionFigures
 from pocketvision.report.chart import Chart, Key, Plane, Scale, both, svg
 from pocketvision.report.text import percent
 

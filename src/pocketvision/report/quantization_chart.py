@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from pocketvision.budget import count_of
-from pocketvision.record import Quantization, QuantizedLayer
+from pocketvision.record.files import Quantization, QuantizedLayer
 from pocketvision.report.chart import (
     LEFT,
     RIGHT,

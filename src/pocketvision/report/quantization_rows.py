@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pocketvision.record import Comparison, Metric, Quantization, QuantizedLayer
+from pocketvision.record.files import Quantization, QuantizedLayer
+from pocketvision.record.scores import Comparison
+from pocketvision.record.words import Metric
 from pocketvision.report import text
 
 CULPRITS_NAMED = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from pocketvision.record import QuantizationRecord
+from pocketvision.record.run import QuantizationRecord
 from pocketvision.report.html import OPEN_ROWS, STYLES, script_hash
 from pocketvision.report.quantization_chart import quantization_chart
 from pocketvision.report.quantization_rows import integer_rows

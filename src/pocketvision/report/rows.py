@@ -7,15 +7,9 @@ from dataclasses import dataclass
 
 from pocketvision.budget import format_latency, format_size, format_time
 from pocketvision.intervals import wilson
-from pocketvision.record import (
-    BudgetSummary,
-    Latency,
-    LayerTime,
-    Record,
-    SplitSummary,
-    Step,
-    Tried,
-)
+from pocketvision.record.files import Tried
+from pocketvision.record.run import BudgetSummary, Record, SplitSummary, Step
+from pocketvision.record.timing import Latency, LayerTime
 from pocketvision.report import text
 
 CONFUSIONS_SHOWN = 10

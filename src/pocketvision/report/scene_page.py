@@ -16,7 +16,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from pocketvision.errors import check_shape
-from pocketvision.record import BudgetSummary
+from pocketvision.record.run import BudgetSummary
 from pocketvision.report import scene_rows, text
 from pocketvision.report.html import OPEN_ROWS
 from pocketvision.report.narrowing_chart import narrowing_chart

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from pocketvision.budget import count_of, format_latency
-from pocketvision.record import Sampling, Search, SearchedNetwork
+from pocketvision.record.searched import Search, SearchedNetwork
+from pocketvision.record.words import Sampling
 from pocketvision.report.chart import Chart, Key, Plane, Shape, both, svg
 from pocketvision.report.frontier import (
     MOST_MARKS,

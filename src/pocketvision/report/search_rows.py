@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pocketvision.budget import count_of, format_latency
-from pocketvision.record import (
+from pocketvision.record.searched import (
     Narrowing,
     NarrowingProposal,
     NarrowingStep,
-    Sampling,
     Search,
     SearchedNetwork,
 )
+from pocketvision.record.words import Sampling
 from pocketvision.report import text
 from pocketvision.report.frontier import Point, is_drawable, unbeaten
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pocketvision.record import Latency, Machine, Precision, Prior
+from pocketvision.record.files import Prior
+from pocketvision.record.timing import Latency, Machine
+from pocketvision.record.words import Precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

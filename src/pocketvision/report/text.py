@@ -9,7 +9,10 @@ import re
 from markupsafe import Markup
 
 from pocketvision.budget import count_of
-from pocketvision.record import DataSummary, Latency, Metric, Record, Score, TaskName
+from pocketvision.record.run import DataSummary, Record
+from pocketvision.record.scores import Score
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Metric, TaskName
 
 NOT_FINITE = "not finite"
 MINUS = "\N{MINUS SIGN}"

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from pocketvision.intervals import wilson
-from pocketvision.record import Calibration, Epoch, Metric, ReliabilityBin
+from pocketvision.record.run import Epoch
+from pocketvision.record.scores import Calibration, ReliabilityBin
+from pocketvision.record.words import Metric
 from pocketvision.report.chart import Chart, Key, Plane, Scale, around, both, segment, svg
 from pocketvision.report.text import metric_name, percent
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from pocketvision.record import BudgetSummary, Tried
+from pocketvision.record.files import Tried
+from pocketvision.record.run import BudgetSummary
 from pocketvision.report.chart import (
     RIGHT,
     Chart,

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pocketvision.record import IntegerWork, Precision
+from pocketvision.record.files import IntegerWork
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.onnxfile import INPUT, inspect_onnx, random_inputs, read_model
 from pocketvision.runtimes.onnxsession import open_session
 from pocketvision.runtimes.openvino import OpenVino

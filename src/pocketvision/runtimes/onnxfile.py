@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx.external_data_helper import uses_external_data
 
 from pocketvision.errors import ArtefactError, ConfigError
-from pocketvision.record import TaskName
+from pocketvision.record.words import TaskName
 from pocketvision.runtimes.runtime import FileCard
 from pocketvision.storage import write_into
 

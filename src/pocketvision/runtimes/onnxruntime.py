@@ -16,7 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from pocketvision.errors import ArtefactError, ConfigError, check_shape, choice
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.int8.static import static_int8
 from pocketvision.runtimes.onnxfile import (
     INPUT,

@@ -9,7 +9,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from pocketvision.errors import ArtefactError, in_range
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import MAX_THREADS
 
 LOAD_ERRORS = (

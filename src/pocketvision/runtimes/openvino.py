@@ -23,7 +23,7 @@ from rich.console import Console
 
 from pocketvision.cpu import cpu
 from pocketvision.errors import ArtefactError, check_shape, choice, in_range, require
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.onnxfile import check_exported, metadata, read_model, write_model
 from pocketvision.runtimes.openvino_graph import transpose_shuffles
 from pocketvision.runtimes.openvino_maps import name_by_pixel, resize_maps

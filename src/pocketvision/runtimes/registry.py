@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from pocketvision.errors import MissingExtraError, choice
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.onnxruntime import OnnxRuntime, in_batches
 from pocketvision.runtimes.openvino import OpenVino
 from pocketvision.runtimes.runtime import Answers, Pixels, Runtime

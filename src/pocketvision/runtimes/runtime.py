@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError, check_shape, choice, in_range
-from pocketvision.record import Precision, TaskName
+from pocketvision.record.words import Precision, TaskName
 from pocketvision.storage import from_json, to_json
 
 FORMAT_VERSION = 1

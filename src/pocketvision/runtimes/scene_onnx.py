@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pocketvision.data.scene.scene import Scene
 from pocketvision.errors import ArtefactError, ConfigError, check_shape, choice
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.int8.static import static_int8
 from pocketvision.runtimes.onnxfile import INPUT, drop_unused_constants, read_model, write_model
 from pocketvision.runtimes.onnxruntime import in_batches, is_quantized

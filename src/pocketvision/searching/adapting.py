@@ -12,7 +12,7 @@ from pocketvision.fitting.target_table import TargetTable
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.tasks.task import Task
 from pocketvision.models.networks import AnyNetwork, task_of
-from pocketvision.record import Latency
+from pocketvision.record.timing import Latency
 from pocketvision.searching.narrowing import STATE
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState

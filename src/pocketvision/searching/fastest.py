@@ -11,7 +11,8 @@ from pocketvision.fitting.plan import chosen_precisions
 from pocketvision.measure.latency import PLANNING, measure_latency
 from pocketvision.measure.untrained import build_files, noise, write_untrained
 from pocketvision.models.networks import AnySpec
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching.scaled_table import ScaledTable

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pocketvision.fitting.ranking import Measured, may_fit
 from pocketvision.measure.count import count
 from pocketvision.models.space import Member
-from pocketvision.record import Sampling
+from pocketvision.record.words import Sampling
 from pocketvision.searching.search_config import Finalist
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_run import Searching

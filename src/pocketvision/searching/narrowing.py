@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pocketvision.fitting.folder import PREPARED
 from pocketvision.fitting.narrowing import steps_told
-from pocketvision.record import Metric, Narrowing
+from pocketvision.record.searched import Narrowing
+from pocketvision.record.words import Metric
 from pocketvision.searching.shrink_config import ShrinkState
 from pocketvision.storage import from_json
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pocketvision.measure.latency import middle_of_few
 from pocketvision.measure.local_table import WHOLES, LocalTable
 from pocketvision.models.networks import AnySpec
-from pocketvision.record import Latency, Precision
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
 
 ODD_SHARE = 0.05  # of the sum: a measurement that is further from it is repeated

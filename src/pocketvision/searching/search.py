@@ -26,7 +26,7 @@ from pocketvision.fitting.target_table import threads_asked
 from pocketvision.models.space import Member
 from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import save as save_network
-from pocketvision.record import Sampling
+from pocketvision.record.words import Sampling
 from pocketvision.searching.finalists import best_finalist
 from pocketvision.searching.search_arms import DRAWN, FOUND, LARGEST, run_arms, ship_best
 from pocketvision.searching.search_config import Baselines, Finalist, Method, SearchConfig

@@ -26,7 +26,9 @@ from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import PREPARED
 from pocketvision.fitting.pipeline import run_fit
 from pocketvision.fitting.seal import seal_of
-from pocketvision.record import Arm, Record, Score, Search, SearchedNetwork
+from pocketvision.record.run import Record
+from pocketvision.record.scores import Score
+from pocketvision.record.searched import Arm, Search, SearchedNetwork
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
 from pocketvision.searching.search_config import (

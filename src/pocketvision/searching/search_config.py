@@ -13,7 +13,9 @@ from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError, choice, in_range, is_text
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import Member, SearchSpace
-from pocketvision.record import Arm, Latency, Precision, Sampling
+from pocketvision.record.searched import Arm
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision, Sampling
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.searching.workers import Workers

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pocketvision.compress.sampling import Scored
 from pocketvision.errors import ArtefactError
-from pocketvision.record import Sampling
+from pocketvision.record.words import Sampling
 from pocketvision.searching.search_config import LoggedScore
 from pocketvision.storage import from_json, to_json, write_into
 

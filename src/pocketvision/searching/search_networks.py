@@ -30,7 +30,8 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space, tightened
 from pocketvision.models.supernet import Supernet
-from pocketvision.record import Precision, Tried
+from pocketvision.record.files import Tried
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.search_config import SearchConfig

@@ -18,7 +18,7 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import Member
 from pocketvision.models.spaces import familiar
 from pocketvision.progress import Advance
-from pocketvision.record import Sampling
+from pocketvision.record.words import Sampling
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.searching.search_config import Finalist, LoggedScore
 from pocketvision.searching.search_log import ScoreLog

@@ -21,7 +21,7 @@ from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.supernet import Supernet
 from pocketvision.progress import counted
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.searching.fastest import fastest_file
 from pocketvision.searching.narrowing import narrowing_seconds

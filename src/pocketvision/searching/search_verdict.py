@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from pocketvision.budget import format_latency
 from pocketvision.models.space import Member
-from pocketvision.record import Arm, Sampling
+from pocketvision.record.searched import Arm
+from pocketvision.record.words import Sampling
 from pocketvision.searching.search_config import RANDOM, SEARCH, SHARING, Finalist
 
 WAYS: dict[Sampling, str] = {

@@ -14,7 +14,7 @@ from pocketvision.fitting.artefact import RUN, Artefact
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.tasks.registry import TASKS
-from pocketvision.record import Precision
+from pocketvision.record.words import Precision
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import SearchConfig
 from pocketvision.searching.search_plan import TooShort

@@ -23,7 +23,8 @@ from pocketvision.fitting.run import keeping_the_clock
 from pocketvision.fitting.target_table import TargetTable, threads_asked
 from pocketvision.models.networks import AnySpec
 from pocketvision.models.weights import save as save_network
-from pocketvision.record import NarrowingProposal, Precision
+from pocketvision.record.searched import NarrowingProposal
+from pocketvision.record.words import Precision
 from pocketvision.searching.adapting import Adapting, network_folder
 from pocketvision.searching.narrowing import STATE, narrowing_of
 from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkStep

@@ -10,7 +10,9 @@ from pocketvision.compress.netadapt import MULTIPLE, STEP
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError, choice, in_range, is_text
 from pocketvision.models.networks import AnySpec
-from pocketvision.record import Latency, NarrowingProposal, Precision
+from pocketvision.record.searched import NarrowingProposal
+from pocketvision.record.timing import Latency
+from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.searching.workers import Workers

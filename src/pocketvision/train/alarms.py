@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from pocketvision.errors import GateError
-from pocketvision.record import Finding, Score
+from pocketvision.record.scores import Score
+from pocketvision.record.words import Finding
 
 DIVERGED = "diverged"  # the code of its alarm
 FAR_BEYOND = 10.0  # times the loss of guessing, plus one

@@ -14,7 +14,7 @@ from pocketvision.data.stream import PixelsInMemory
 from pocketvision.data.transforms import augment, eval_batch
 from pocketvision.models.arch import Network
 from pocketvision.models.networks import AnyNetwork
-from pocketvision.record import Metric
+from pocketvision.record.words import Metric
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import expected_accuracy

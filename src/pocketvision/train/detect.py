@@ -17,7 +17,7 @@ from pocketvision.data.stream import Pixels, PixelsInMemory
 from pocketvision.data.transforms import augmented, eval_batch
 from pocketvision.models.detector import Detector, decoded
 from pocketvision.models.networks import AnyNetwork
-from pocketvision.record import Metric
+from pocketvision.record.words import Metric
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.course import Course

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from pocketvision.models.networks import AnyNetwork
-from pocketvision.record import Metric
+from pocketvision.record.words import Metric
 from pocketvision.train.batches import Batches, Source, epoch_batches, num_batches
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.course import Course

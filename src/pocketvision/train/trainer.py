@@ -17,7 +17,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from pocketvision.errors import require
 from pocketvision.progress import Advance
-from pocketvision.record import Epoch
+from pocketvision.record.run import Epoch
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.checkpoint import SafeCheckpoints, read_training
 from pocketvision.train.config import TrainConfig

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from pocketvision.progress import Advance
-from pocketvision.record import Epoch
+from pocketvision.record.run import Epoch
 from pocketvision.storage import write_into
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.module import TaskModule

@@ -16,7 +16,7 @@ from pocketvision.data.scene.reading import check_values
 from pocketvision.data.scene.regions import count_regions
 from pocketvision.data.scene.scene import ArrayCube, Labels, Scene
 from pocketvision.errors import DataError
-from pocketvision.record import Finding
+from pocketvision.record.words import Finding
 from pocketvision.storage import from_json, to_json
 
 Values = NDArray[np.float32]

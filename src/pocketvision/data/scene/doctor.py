@@ -13,7 +13,7 @@ from pocketvision.data.scene.regions import count_regions
 from pocketvision.data.scene.scene import Labels, Scene
 from pocketvision.data.scene.splits import Guard, blocks_split, pixel_count, random_split
 from pocketvision.errors import DataError
-from pocketvision.record import SEVERITIES, Finding, Severity
+from pocketvision.record.words import SEVERITIES, Finding, Severity
 from pocketvision.scene_record import SplitFigures
 
 TINY_CLASS = 50  # pixels

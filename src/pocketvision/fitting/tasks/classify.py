@@ -25,7 +25,7 @@ from pocketvision.measure.accuracy import LabelJudge
 from pocketvision.measure.judge import Answers
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.networks import AnyNetwork, AnySpec
-from pocketvision.record import Metric, TaskName
+from pocketvision.record.words import Metric, TaskName
 from pocketvision.train.batches import PixelSource, training_sources
 from pocketvision.train.classify import Classification, rehearsal
 from pocketvision.train.config import TrainConfig

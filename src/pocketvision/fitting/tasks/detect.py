@@ -29,7 +29,8 @@ from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.detector import Detector, DetectorSpec, ssdlite
 from pocketvision.models.networks import AnyNetwork
-from pocketvision.record import Metric, Score, TaskName
+from pocketvision.record.scores import Score
+from pocketvision.record.words import Metric, TaskName
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.course import Course
 from pocketvision.train.detect import Detection, ObjectSource, rehearsal

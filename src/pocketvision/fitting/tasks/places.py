@@ -25,7 +25,7 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.detector import Detector
 from pocketvision.models.networks import AnyNetwork, AnySpec, DenseSpec
 from pocketvision.models.segmenter import Segmenter
-from pocketvision.record import Score
+from pocketvision.record.scores import Score
 from pocketvision.train.config import TrainConfig
 
 

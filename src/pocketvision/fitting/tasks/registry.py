@@ -9,7 +9,7 @@ from pocketvision.fitting.tasks.classify import Classify
 from pocketvision.fitting.tasks.detect import Detect
 from pocketvision.fitting.tasks.segment import Segment
 from pocketvision.fitting.tasks.task import Task
-from pocketvision.record import TaskName
+from pocketvision.record.words import TaskName
 
 TASKS: Mapping[TaskName, Task] = MappingProxyType(
     {task.name: task for task in (Classify(), Segment(), Detect())}

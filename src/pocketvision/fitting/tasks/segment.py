@@ -25,7 +25,8 @@ from pocketvision.measure.segmentation import SegmentationJudge
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnyNetwork
 from pocketvision.models.segmenter import Segmenter, SegmenterSpec, lr_aspp, r_aspp
-from pocketvision.record import Metric, Score, TaskName
+from pocketvision.record.scores import Score
+from pocketvision.record.words import Metric, TaskName
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.course import Course
 from pocketvision.train.segment import MaskSource, Segmentation, rehearsal

@@ -19,16 +19,14 @@ from pocketvision.fitting.reporter import Reporter
 from pocketvision.measure.judge import Answers, Judge
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnyNetwork, AnySpec
-from pocketvision.record import (
+from pocketvision.record.scores import (
     Calibration,
     DetectionFigures,
-    Finding,
-    Metric,
     Mistake,
     Score,
     SegmentationFigures,
-    TaskName,
 )
+from pocketvision.record.words import Finding, Metric, TaskName
 from pocketvision.runtimes.runtime import Session
 from pocketvision.train.batches import Source
 from pocketvision.train.config import TrainConfig
