@@ -37,7 +37,8 @@ from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.narrow import narrow
 from pocketvision.models.weights import load_classifier, save
-from pocketvision.models.width_groups import allowed, resized, width_groups
+from pocketvision.models.width_groups import resized, width_groups
+from pocketvision.models.widths import widths_of
 from pocketvision.searching.workers import Pool, Workers, open_pool
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource
@@ -126,7 +127,7 @@ def proposals(spec: ArchSpec, count: int, steps: int) -> list[Proposal]:
     """The first groups that can be narrowed, each to three quarters or less."""
     found: list[Proposal] = []
     for group in width_groups(spec):
-        widths = [width for width in allowed(spec, group, 8) if width <= 0.75 * group.width]
+        widths = [width for width in widths_of(spec, group, 8) if width <= 0.75 * group.width]
         if widths:
             narrower = resized(spec, group, widths[0])
             found.append(Proposal(spec=narrower, key=len(found), steps=steps))

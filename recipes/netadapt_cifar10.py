@@ -57,7 +57,8 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.narrow import narrow
 from pocketvision.models.weights import NETWORK_FILE
 from pocketvision.models.weights import save as save_network
-from pocketvision.models.width_groups import allowed, resized, width_groups
+from pocketvision.models.width_groups import resized, width_groups
+from pocketvision.models.widths import widths_of
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import get_runtime
 from pocketvision.searching.narrowing import STATE
@@ -107,7 +108,7 @@ def scaled(spec: ArchSpec, factor: float) -> ArchSpec:
     """Every width that can change at `factor` of what it is, as near as multiples of 8 allow."""
     for name, width in [(group.name, group.width) for group in width_groups(spec)]:
         (group,) = (each for each in width_groups(spec) if each.name == name)
-        choices = (group.width, *allowed(spec, group, MULTIPLE))
+        choices = (group.width, *widths_of(spec, group, MULTIPLE))
         nearest = min(choices, key=lambda choice: abs(choice - factor * width))
         spec = resized(spec, group, nearest)
     return spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -50,6 +51,14 @@ class Budget:
                 f"target={target!r} is a table of latencies, and no latency is asked for; "
                 "give --latency, or leave --target away."
             )
+
+
+def rounded_up(value: float) -> str:
+    """To two figures, so that asking for it succeeds; 0 becomes 1."""
+    if value <= 0:
+        return "1"
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(value / step) * step:.10g}"
 
 
 def parse_latency(text: str) -> float:

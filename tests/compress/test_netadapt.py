@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -21,7 +22,8 @@ from pocketvision.measure.count import count
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnySpec
-from pocketvision.models.width_groups import allowed, resized, width_groups
+from pocketvision.models.width_groups import resized, width_groups
+from pocketvision.models.widths import widths_of
 
 NETWORKS = ("mobilenet_v1", "mobilenet_v3_small", "shufflenet_v2_x0_5", "resnet18")
 
@@ -52,7 +54,7 @@ def test_proposals_are_the_widest_that_are_fast_enough(name: str, share: float) 
     proposals = propose(spec, table, 1000 * share)
     proposed = {proposal.group: proposal for proposal in proposals}
     for group in width_groups(spec):
-        widths = allowed(spec, group, 8)
+        widths = widths_of(spec, group, 8)
         fast = [w for w in widths if table.latency_ms(resized(spec, group, w)) <= 1000 * share]
         assert (group.name in proposed) == bool(fast)
         if fast:
@@ -67,7 +69,7 @@ def test_table_is_asked_for_all_groups_at_once() -> None:
     table = Work(spec)
     propose(spec, table, 950)
     assert len(table.asked) <= 8  # halvings of 72 widths of 8, not one by one
-    assert table.asked[0] == sum(bool(allowed(spec, g, 8)) for g in width_groups(spec))
+    assert table.asked[0] == sum(bool(widths_of(spec, g, 8)) for g in width_groups(spec))
 
 
 def tried(latency_ms: float, accuracy: float) -> Tried[AnySpec]:
@@ -98,16 +100,21 @@ def test_targets_fall_by_steps_of_the_seed_and_stop_at_the_budget() -> None:
 def test_nothing_leads_beyond_the_narrowest(name: str) -> None:
     spec = narrowest(seed_of(name), 8)
     assert isinstance(spec, ArchSpec)
-    assert not any(allowed(spec, group, 8) for group in width_groups(spec))
+    assert not any(widths_of(spec, group, 8) for group in width_groups(spec))
     assert propose(spec, Work(spec), 999.0) == []
 
 
 def test_budget_below_the_narrowest_names_the_nearest() -> None:
     spec = seed_of("mobilenet_v1")
     table = Work(spec)
-    check_reachable(spec, table, 900, 8)
-    with pytest.raises(BudgetError, match=r"cannot be made as fast as 0.001 ms .* --latency .*ms"):
-        check_reachable(spec, table, 0.001, 8)
+    check_reachable(spec, table, 900, 8, 950)
+    with pytest.raises(BudgetError, match=r"be made as fast as 0.002 ms .* --latency .*ms") as told:
+        check_reachable(spec, table, 0.001, 8, 0.002)
+    found = re.search(r"--latency ([\d.]+)ms", str(told.value))
+    assert found is not None
+    enough_ms = float(found[1])
+    assert enough_ms > table.latency_ms(narrowest(spec))
+    check_reachable(spec, table, enough_ms / 2, 8, enough_ms)
 
 
 def test_a_step_that_no_width_alone_can_cut_is_halved_until_one_can() -> None:
@@ -116,7 +123,7 @@ def test_a_step_that_no_width_alone_can_cut_is_halved_until_one_can() -> None:
 
     def found(step: float) -> list[Proposal[AnySpec]]:
         return proposals_of_a_step(
-            spec, table, seed_ms=1000.0, budget_ms=1.0, step=step, multiple=8
+            spec, table, seed_ms=1000.0, budget_ms=1.0, asked_ms=1.0, step=step, multiple=8
         )
 
     assert propose(spec, table, 500.0) == []
@@ -124,4 +131,6 @@ def test_a_step_that_no_width_alone_can_cut_is_halved_until_one_can() -> None:
     assert found(0.5) == next(proposals for proposals in halves if proposals)
     assert found(0.01) == propose(spec, table, 990.0)
     with pytest.raises(BudgetError, match=r"cannot be narrowed further in multiples of 4096\. Ask"):
-        proposals_of_a_step(spec, table, seed_ms=1000.0, budget_ms=1.0, step=0.1, multiple=4096)
+        proposals_of_a_step(
+            spec, table, seed_ms=1000.0, budget_ms=1.0, asked_ms=1.0, step=0.1, multiple=4096
+        )

@@ -156,8 +156,8 @@ def test_all_that_is_timed_here_is_beside_one_anchor(config: ProfileConfig, tmp_
 def test_tables_of_earlier_versions_are_read(config: ProfileConfig, tmp_path: Path) -> None:
     table, _ = run_profile(config, tmp_path / "out.json")
     content = json.loads((tmp_path / "out.json").read_text())
-    assert content["schema_version"] == 3
-    for later in ("dense", "anchor_ms", "scenes"):
+    assert content["schema_version"] == 4
+    for later in ("dense", "anchor_ms", "scenes", "layers"):
         del content[later]
     (tmp_path / "old.json").write_text(json.dumps(content | {"schema_version": 1}))
     read = read_table(tmp_path / "old.json")
@@ -263,11 +263,11 @@ def test_file_that_is_no_table_is_refused(text: str, message: str, tmp_path: Pat
 
 
 def test_absent_and_later_tables_are_refused(config: ProfileConfig, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"cannot be read \(No such file .*; give the table that"):
         read_table(tmp_path / "table.json")
     run_profile(config, tmp_path / "table.json")
     text = (tmp_path / "table.json").read_text()
-    (tmp_path / "table.json").write_text(text.replace('"schema_version":3', '"schema_version":9'))
+    (tmp_path / "table.json").write_text(text.replace('"schema_version":4', '"schema_version":9'))
     with pytest.raises(ArtefactError, match="has schema version 9; this pocketvision reads"):
         read_table(tmp_path / "table.json")
 

@@ -1,4 +1,4 @@
-"""Segmenters and detectors on a device that is not here: its table has them whole."""
+"""Segmenters and detectors on a device that is not here: its table has them whole, and blocks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 from brief_tables import brief_tables
 from shapes import NAMES, write_boxes, write_masks
 from small_runs import Told
-from target_tables import DEVICE, table_of, write_table
+from target_tables import DEVICE, table_of, timed, work_ms, write_table
 
 from pocketvision.budget import Budget
+from pocketvision.compress import netadapt
+from pocketvision.compress.netadapt import narrowest
 from pocketvision.errors import ConfigError
 from pocketvision.fitting.candidates import as_candidate
 from pocketvision.fitting.config import FitConfig
@@ -65,14 +67,19 @@ def network_of(task: TaskName, side: int = SIDE) -> DenseSpec:
 def test_profile_times_what_fit_plans_with_and_nothing_twice(
     task: TaskName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = PROFILES[task]
+    config = replace(PROFILES[task], precision="f32")
     table, check = run_profile(config, tmp_path / "one.json", told := Told())
     assert check is None
     assert read_table(tmp_path / "one.json") == table
-    assert (table.carriers, table.wholes) == ((), ())
-    specs = networks_of(config).dense
-    assert [timed.network for timed in table.dense] == specs
-    assert f"1 whole network of task {task} on mobilenetv3_small_050 on onnx" in told.sentences[0]
+    assert table.wholes == ()
+    networks = networks_of(config)
+    assert {timed.network for timed in table.carriers} == set(networks.carriers)
+    assert [timed.network for timed in table.dense] == networks.dense
+    count = len(networks.carriers)
+    assert told.sentences[0].startswith(
+        f"1 whole network and {count} blocks and heads of task {task} on mobilenetv3_small_050 on "
+        f"onnxruntime f32, 1 thread, on {table.machine.cpu}; {count + 1} are new: about "
+    )
 
     def refuse(*arguments: Any, **named: Any) -> None:
         raise AssertionError("timed again")
@@ -82,14 +89,47 @@ def test_profile_times_what_fit_plans_with_and_nothing_twice(
 
 
 def test_bundle_is_timed_by_its_script(tmp_path: Path) -> None:
-    folder = write_bundle(PROFILES["detect"], tmp_path / "bundle")
+    config = replace(PROFILES["detect"], precision="f32")
+    folder = write_bundle(config, tmp_path / "bundle")
     script = (folder / "measure.py").read_text()
     brief = script.replace("ROUNDS = 20", "ROUNDS = 2").replace("SECONDS = 0.2", "SECONDS = 0.0")
     (folder / "measure.py").write_text(brief)
     command = [sys.executable, "-I", "measure.py"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     table = read_table(folder / "table.json")
-    assert [timed.network for timed in table.dense] == networks_of(PROFILES["detect"]).dense
+    networks = networks_of(config)
+    assert [timed.network for timed in table.dense] == networks.dense
+    assert [timed.network for timed in table.carriers] == networks.carriers
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_blocks_of_a_few_forms_tell_of_all_between(
+    task: TaskName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(netadapt, "NARROWED", (0.5, 0.0))
+    networks = networks_of(PROFILES[task])
+    (spec,) = networks.dense
+    table = replace(
+        table_of([], precision="int8"),
+        carriers=tuple(timed(carrier) for carrier in networks.carriers),
+        dense=(TimedDense(network=spec, latency=timed(spec).latency),),
+    )
+    target = TargetTable(table, "table.json")
+    between = narrowest(spec, share=0.7)
+    forms = [spec, between, narrowest(spec, share=0.3), narrowest(spec)]
+    found = [target.timed_whole(form) for form in forms]
+    assert all(latency.is_by_table for latency in found)
+    assert [latency.median_ms for latency in found] == pytest.approx(
+        [work_ms(form) for form in forms], rel=0.02
+    )
+    assert found[0].low_ms == found[0].high_ms  # as it was timed there
+    assert found[1].high_ms == pytest.approx(1.1 * found[1].median_ms)  # as far as sums are off
+    told = Told()
+    covered([as_candidate(between)], target, told)
+    assert "1 of 1 candidates are in it, and its sums are off by about 10.0%" in told.sentences[0]
+    other = between.with_classes(spec.num_classes + 1)
+    with pytest.raises(ConfigError, match=rf"with {other.num_classes} outputs a place"):
+        target.latency_ms(other)
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)

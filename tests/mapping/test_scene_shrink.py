@@ -12,23 +12,28 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from small_scenes import CLASSES, WINDOW, Told, small_cube, small_labels, write_scene
+from small_scenes import BANDS, CLASSES, WINDOW, Told, small_cube, small_labels, write_scene
+from target_tables import DEVICE, write_table
 
 from pocketvision.budget import Budget
+from pocketvision.compress.netadapt import forms_between
 from pocketvision.data.scene.splits import blocks_split
 from pocketvision.errors import BudgetError, ConfigError
 from pocketvision.fitting.folder import PREPARED
 from pocketvision.mapping import files, layer_table, narrowing, shrink
 from pocketvision.mapping.artefact import SceneArtefact
 from pocketvision.mapping.config import SceneConfig
-from pocketvision.mapping.layer_table import LayerForm, LayerTable, layer_forms, layer_run
+from pocketvision.mapping.layer_table import LayerTable, layer_run
 from pocketvision.mapping.narrowing import SceneLessons, squares
 from pocketvision.mapping.shrink import run_scene_shrink, shrink_scene
 from pocketvision.mapping.shrink_config import STATE, SceneShrinkConfig, SceneShrinkState
+from pocketvision.measure.device import machine
 from pocketvision.measure.latency import LatencyProtocol, Run
+from pocketvision.measure.table import DeviceTable, TimedLayer, TimedScene
 from pocketvision.models.hybridsn import hybridsn
 from pocketvision.models.mobile_patch import mobile_patch
 from pocketvision.models.patch import PatchSpec
+from pocketvision.models.patch_layers import layer_forms
 from pocketvision.nn.attention import SqueezeExciteSpec
 from pocketvision.record.timing import Latency
 from pocketvision.storage import from_json
@@ -38,11 +43,6 @@ SEED_MS = 1000.0  # far beyond what any of these takes: what ships is always fas
 
 def macs_of(spec: PatchSpec) -> int:
     return sum(layer.macs for layer in spec.layers())
-
-
-def macs_in(form: LayerForm) -> int:
-    side = form.side - form.kernel + 1
-    return form.batch * form.c_out * form.c_in // form.groups * form.kernel**2 * side**2
 
 
 def taking(ms: float) -> Latency:
@@ -60,7 +60,7 @@ def by_work(fitted: SceneArtefact, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def ensure(table: LayerTable, specs: Iterable[PatchSpec]) -> None:
         for form in (form for spec in specs for form in layer_forms(spec)):
-            table._known_ms[form] = float(macs_in(form))
+            table.known[form] = taking(float(form.macs))
 
     monkeypatch.setattr(narrowing, "timed_files", timed)
     monkeypatch.setattr("pocketvision.mapping.shrink_start.timed_files", timed)
@@ -168,6 +168,40 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("narrowed_only")
+def test_table_of_another_device_leads_to_the_latency_there(
+    config: SceneShrinkConfig, fitted: SceneArtefact, tmp_path: Path
+) -> None:
+    """Nothing is timed here."""
+    spec = fitted.network.spec
+    forms = (layer for form in forms_between(spec) for layer in layer_forms(form))
+    table = DeviceTable(
+        machine=replace(machine(), cpu=DEVICE),
+        runtime="onnxruntime",
+        precision="int8",
+        threads=1,
+        carriers=(),
+        scenes=(TimedScene(network=spec, bands=BANDS, latency=taking(SEED_MS)),),
+        layers=tuple(
+            TimedLayer(form=form, latency=taking(1e-6 * form.macs)) for form in dict.fromkeys(forms)
+        ),
+    )
+    path, out = tmp_path / "table.json", tmp_path / "out"
+    asked = replace(config, target=write_table(path, table))
+    told = Told()
+    with pytest.raises(Narrowed):
+        run_scene_shrink(asked, out, told)
+    state = state_in(out)
+    found = [step.latency for step in state.steps if step.latency]
+    assert (state.precision, found[0].median_ms) == ("int8", SEED_MS)
+    assert all(latency.is_by_table for latency in found)
+    assert found[-1].high_ms <= 0.6 * SEED_MS < found[-2].high_ms
+    assert any("a pixel as int8 by the table of onnxruntime int8" in one for one in told.sentences)
+    path.write_text(path.read_text().replace(DEVICE, "Cortex-A55"))
+    with pytest.raises(ConfigError, match="has changed since it began; put the table back"):
+        run_scene_shrink(asked, out)
+
+
 @pytest.mark.usefixtures("by_work", "narrowed_only")
 def test_another_scene_is_refused(config: SceneShrinkConfig, tmp_path: Path) -> None:
     """Its pixels, or other labels of the same, would not be what was trained on."""
@@ -261,7 +295,7 @@ SPECS = (
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_layers_of_the_table_do_the_arithmetic_of_the_network(spec: PatchSpec) -> None:
-    assert sum(map(macs_in, layer_forms(spec))) == macs_of(spec)
+    assert sum(form.macs for form in layer_forms(spec)) == macs_of(spec)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

@@ -11,28 +11,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import TensorProto
 from small_scenes import BANDS, CLASSES, QUICK, WHOLE, WINDOW, Told
 from target_tables import DEVICE, small_networks, table_of, write_table
 
 from pocketvision.budget import Budget
+from pocketvision.compress import netadapt
+from pocketvision.compress.netadapt import forms_between, narrowest
 from pocketvision.errors import BudgetError, ConfigError, GateError
 from pocketvision.fitting.device_profile import read_table
 from pocketvision.fitting.target_table import open_target
 from pocketvision.mapping import files, finish, methods
 from pocketvision.mapping.artefact import SceneArtefact
 from pocketvision.mapping.config import SceneConfig
+from pocketvision.mapping.layer_table import layer_model
 from pocketvision.mapping.networks import network_spec
 from pocketvision.mapping.pipeline import fit_scene, run_scene_fit
 from pocketvision.mapping.scene_profile import run_scene_profile, write_scene_bundle
 from pocketvision.mapping.scene_target import SceneTarget, open_scene_target
 from pocketvision.mapping.verify import verify_scene
 from pocketvision.measure.device import machine
-from pocketvision.measure.table import DeviceTable, TimedScene
+from pocketvision.measure.table import DeviceTable, TimedLayer, TimedScene
+from pocketvision.models.hybridsn import hybridsn
+from pocketvision.models.patch_layers import layer_forms
 from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision
 from pocketvision.storage import to_json
 
 THERE = {"hybridsn": 90.0, "mobile_patch": 5.0}
+
+
+@pytest.fixture(autouse=True)
+def few_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of narrower ones, none: every layer is a file that is timed."""
+    monkeypatch.setattr(netadapt, "NARROWED", ())
 
 
 def table(config: SceneConfig = WHOLE, precision: Precision = "f32") -> DeviceTable:
@@ -220,18 +232,61 @@ def test_profile_of_this_machine_is_a_target(scene: Path, tmp_path: Path) -> Non
 def test_bundle_is_timed_with_python_and_onnxruntime_alone(scene: Path, tmp_path: Path) -> None:
     config = replace(QUICK, data=str(scene), precisions=("f32",))
     folder = write_scene_bundle(config, tmp_path / "bundle")
-    assert {file.name for file in folder.iterdir()} == {"0000.onnx", "bundle.json", "measure.py"}
+    layers = list(dict.fromkeys(layer_forms(network_spec(QUICK, "mobile_patch", BANDS, CLASSES))))
+    files = [f"{number:04d}.onnx" for number in range(1 + len(layers))]
+    assert {file.name for file in folder.iterdir()} == {*files, "bundle.json", "measure.py"}
     script = (folder / "measure.py").read_text().replace("SECONDS = 0.2", "SECONDS = 0.02")
     (folder / "measure.py").write_text(script)
     command = [sys.executable, "-I", str(folder / "measure.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "1 files to time" in done.stdout
+    assert f"{len(files)} files to time" in done.stdout
     found = read_table(folder / "table.json")
     (timed,) = found.scenes
     assert (timed.network, timed.bands) == (network_spec(QUICK, "mobile_patch", 20, 4), BANDS)
     assert timed.latency.runs > 0
+    assert [one.form for one in found.layers] == layers
     target = SceneTarget(found, "table.json")
     assert target.latency_of(timed.network, BANDS).median_ms == timed.latency.median_ms
+
+
+@pytest.mark.parametrize("precision", ["f32", "int8"])
+def test_every_layer_of_a_bundle_takes_what_the_script_gives(precision: Precision) -> None:
+    for form in layer_forms(network_spec(WHOLE, "hybridsn", BANDS, CLASSES)):
+        model = layer_model(form, integers=precision == "int8")
+        kind = model.graph.input[0].type.tensor_type.elem_type
+        assert kind == (TensorProto.UINT8 if precision == "int8" else TensorProto.FLOAT)
+
+
+def test_narrower_forms_are_told_by_their_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netadapt, "NARROWED", (0.5, 0.0))
+    whole = table()
+    forms = dict.fromkeys(
+        layer
+        for timed in whole.scenes
+        for form in forms_between(timed.network)
+        for layer in layer_forms(form)
+    )
+    layers = tuple(
+        TimedLayer(form=form, latency=replace(whole.scenes[0].latency, median_ms=1e-6 * form.macs))
+        for form in forms
+    )
+    target = SceneTarget(replace(whole, layers=layers), "table.json")
+    spec = network_spec(WHOLE, "hybridsn", BANDS, CLASSES)
+    assert target.latency_of(spec, BANDS).median_ms == THERE["hybridsn"]
+    scale = target.latency_ms(spec) / sum(form.macs for form in layer_forms(spec))
+    narrow = narrowest(spec, share=0.7)
+    found = target.latency_of(narrow, BANDS)
+    work = sum(form.macs for form in layer_forms(narrow))
+    assert found.median_ms == pytest.approx(scale * work, rel=0.01)
+    assert found.is_by_table
+    assert found.high_ms == pytest.approx(1.1 * found.median_ms)
+    with pytest.raises(ConfigError, match=r"does not hold hybridsn .* for 21 bands"):
+        target.latency_of(narrow, BANDS + 1)
+    with pytest.raises(ConfigError, match="whole alone, and narrowing needs their layers; make th"):
+        SceneTarget(whole, "table.json").latency_ms(narrow)
+    other = hybridsn(bands=13, window=11, num_classes=CLASSES)
+    with pytest.raises(ConfigError, match=r"holds no layer like .*; profile the device again"):
+        target.latency_ms(other)
 
 
 def test_few_bands_leave_a_network_out(scene: Path, tmp_path: Path) -> None:
@@ -256,6 +311,6 @@ def test_profile_refuses_two_precisions_and_a_place_that_is_taken(
 def test_table_of_before_is_still_read(tmp_path: Path) -> None:
     """Those had no networks for scenes."""
     old = json.loads(to_json(replace(table_of(small_networks()), schema_version=2)))
-    del old["scenes"]
+    del old["scenes"], old["layers"]
     (tmp_path / "old.json").write_text(json.dumps(old))
     assert read_table(tmp_path / "old.json").scenes == ()

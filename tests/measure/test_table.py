@@ -27,7 +27,8 @@ from pocketvision.models.detector import ssdlite
 from pocketvision.models.networks import AnySpec, DenseSpec
 from pocketvision.models.segmenter import lr_aspp, r_aspp
 from pocketvision.models.spaces import V3_SMALL
-from pocketvision.models.width_groups import allowed, resized, width_groups
+from pocketvision.models.width_groups import resized, width_groups
+from pocketvision.models.widths import widths_of
 from pocketvision.nn.blocks import InvertedResidualSpec
 from pocketvision.record.timing import Latency
 from pocketvision.storage import from_json, to_json
@@ -159,7 +160,7 @@ def test_narrowed_networks_are_of_the_forms_of_their_widths(name: str) -> None:
     table = LatencyTable(table_of(specs))
     for spec in specs:
         for group in width_groups(spec):
-            widths = allowed(spec, group, 8)
+            widths = widths_of(spec, group, 8)
             for width in {*widths[::4], *widths[-1:]}:
                 assert table.latency_ms(resized(spec, group, width)) > 0
         assert table.latency_ms(narrowest(spec)) > 0

@@ -15,7 +15,8 @@ from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.channels import channel_map
 from pocketvision.models.narrow import check_narrows, narrow, squared_norms
-from pocketvision.models.width_groups import WidthGroup, allowed, resized, width_groups
+from pocketvision.models.width_groups import WidthGroup, resized, width_groups
+from pocketvision.models.widths import widths_of
 from pocketvision.nn.attention import CbamSpec, SqueezeExciteSpec
 from pocketvision.nn.blocks import InvertedResidualSpec
 from pocketvision.nn.conv import ConvSpec
@@ -78,7 +79,7 @@ def shortened(spec: ArchSpec) -> ArchSpec:
 
 def halved(spec: ArchSpec, group: WidthGroup) -> ArchSpec:
     """With about half the width; as it is where nothing is allowed."""
-    widths = allowed(spec, group, max(1, group.width // 4)) or allowed(spec, group)
+    widths = widths_of(spec, group, max(1, group.width // 4)) or widths_of(spec, group)
     return resized(spec, group, widths[len(widths) // 2]) if widths else spec
 
 
@@ -152,7 +153,7 @@ def test_any_sequence_of_moves_gives_the_masked_network(
     for which, share in steps:
         groups = width_groups(narrower)
         group = groups[math.floor(which * len(groups))]
-        widths = allowed(narrower, group, max(4, group.width // 32 * 4))
+        widths = widths_of(narrower, group, max(4, group.width // 32 * 4))
         if widths:
             narrower = resized(narrower, group, widths[math.floor(share * len(widths))])
     network = lively(spec, seed=2)

@@ -6,7 +6,8 @@ from pocketvision.errors import ConfigError
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.narrow import check_narrows
-from pocketvision.models.width_groups import WidthGroup, allowed, resized, width_groups
+from pocketvision.models.width_groups import WidthGroup, resized, width_groups
+from pocketvision.models.widths import widths_of
 from pocketvision.nn.blocks import InvertedResidualSpec
 from pocketvision.nn.conv import ConvSpec
 from pocketvision.nn.heads import ClassifierSpec
@@ -52,7 +53,7 @@ def test_every_network_can_be_narrowed_group_by_group(name: str, last: int) -> N
     assert len(set(names)) == len(names)
     for each in groups:
         group = called(narrower, each.name)
-        widths = allowed(narrower, group, max(1, group.width // 6)) or allowed(narrower, group)
+        widths = widths_of(narrower, group, max(1, group.width // 6)) or widths_of(narrower, group)
         assert list(widths) == sorted(widths, reverse=True)
         if widths:  # narrow stages of eight groups have no other widths
             narrower = resized(narrower, group, widths[last])
@@ -166,7 +167,7 @@ def test_what_is_inside_moves_alone() -> None:
 
 def test_stages_of_a_shufflenet_v1_with_groups_keep_their_ratio() -> None:
     spec = registry.spec("shufflenet_v1_g3")
-    widths = allowed(spec, called(spec, "blocks.2-17.output"), 18)
+    widths = widths_of(spec, called(spec, "blocks.2-17.output"), 18)
     assert widths == (216, 180, 144, 108, 72)  # multiples of 12, too
     for width in (widths[0], widths[-1]):
         narrower = moved(spec, "blocks.2-17.output", width)
@@ -199,10 +200,10 @@ def test_variant_says_narrowed_once_and_last() -> None:
 
 def test_allowed_widths_are_multiples_below_the_present_one() -> None:
     spec = registry.spec("mobilenet_v2")
-    assert allowed(spec, called(spec, "blocks.0.output"), 8) == (24, 16, 8)
-    assert allowed(spec, called(spec, "blocks.0.output"), 32) == ()
-    assert allowed(spec, called(spec, "blocks.17.expansion"), 400) == (800, 400)
-    assert allowed(spec, called(spec, "blocks.0.output")) == tuple(range(31, 0, -1))
+    assert widths_of(spec, called(spec, "blocks.0.output"), 8) == (24, 16, 8)
+    assert widths_of(spec, called(spec, "blocks.0.output"), 32) == ()
+    assert widths_of(spec, called(spec, "blocks.17.expansion"), 400) == (800, 400)
+    assert widths_of(spec, called(spec, "blocks.0.output")) == tuple(range(31, 0, -1))
 
 
 def test_equal_widths_add_no_shortcut() -> None:
@@ -229,7 +230,8 @@ def test_widths_that_take_a_layer_away_are_not_allowed() -> None:
     with pytest.raises(ConfigError, match=r"output cannot be 20 wide: block 4 .* width is 21\."):
         moved(small, "blocks.2-3.output", 20)
     resnet = registry.spec("resnet50")
-    assert allowed(resnet, called(resnet, "blocks.2-4.output"), 32) == (224, 192, 160, 128, 96, 32)
+    first = called(resnet, "blocks.2-4.output")
+    assert widths_of(resnet, first, 32) == (224, 192, 160, 128, 96, 32)
 
 
 def test_a_split_needs_halves_and_channels_read_by_the_same_units() -> None:
@@ -241,8 +243,8 @@ def test_a_split_needs_halves_and_channels_read_by_the_same_units() -> None:
         ConfigError, match=r"64 wide: .*cannot take all its channels .* width is 66\."
     ):
         resized(spec, stage, 64)
-    assert allowed(spec, stage, 8) == (88, 80, 72, 32, 24, 16, 8)
-    assert allowed(spec, called(spec, "blocks.2-5.output"), 8) == (40, 32, 24, 16, 8)
+    assert widths_of(spec, stage, 8) == (88, 80, 72, 32, 24, 16, 8)
+    assert widths_of(spec, called(spec, "blocks.2-5.output"), 8) == (40, 32, 24, 16, 8)
 
 
 def test_groups_allow_multiples_of_four_times_their_number() -> None:
@@ -272,7 +274,7 @@ def test_width_must_lie_between_one_and_the_present_one() -> None:
     ):
         moved(spec, "blocks.0.output", 33)
     with pytest.raises(ConfigError, match="multiple=0 is not allowed"):
-        allowed(spec, called(spec, "blocks.0.output"), 0)
+        widths_of(spec, called(spec, "blocks.0.output"), 0)
 
 
 def test_a_group_of_another_network_is_refused() -> None:
@@ -286,7 +288,7 @@ def test_a_group_of_another_network_is_refused() -> None:
     ):
         resized(narrower, group, 8)
     with pytest.raises(ConfigError, match="there is none of this name"):
-        allowed(registry.spec("resnet18"), group, 8)
+        widths_of(registry.spec("resnet18"), group, 8)
 
 
 def test_blocks_of_grouped_convolutions_are_left_out() -> None:

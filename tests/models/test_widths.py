@@ -16,7 +16,7 @@ from pocketvision.models.narrow import narrow
 from pocketvision.models.networks import DenseSpec
 from pocketvision.models.segmenter import lr_aspp, r_aspp
 from pocketvision.models.width_groups import WidthGroup
-from pocketvision.models.widths import groups_of, narrower, widths_of
+from pocketvision.models.widths import groups_of, least_width, narrower, widths_of
 
 SIDE = 64
 
@@ -108,6 +108,14 @@ def test_widths_are_multiples_below_the_present_one() -> None:
     assert all(w % 8 == 0 for g in groups_of(spec) for w in widths_of(spec, g, 8))
     with pytest.raises(ConfigError, match="multiple=0"):
         widths_of(spec, called(spec, "head.filters"), 0)
+
+
+@every_network
+def test_least_width_is_the_last_of_all(spec: DenseSpec) -> None:
+    for group in groups_of(spec):
+        multiple = max(1, group.width // 4)
+        widths = widths_of(spec, group, multiple)
+        assert least_width(spec, group, multiple) == (widths[-1] if widths else None)
 
 
 @every_network

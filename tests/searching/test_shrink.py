@@ -23,6 +23,7 @@ from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, MissingExtraError
 from pocketvision.fitting.artefact import Artefact, load
 from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.run import Clock
 from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
@@ -31,6 +32,7 @@ from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import fastest, shrink, shrink_start, shrink_work
+from pocketvision.searching.adapting import Adapting
 from pocketvision.searching.shrink import run_shrink
 from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState
 from pocketvision.searching.workers import HANG_S, LONGEST_HANG_S, hanging_s
@@ -245,6 +247,44 @@ def test_size_and_memory_are_limits_of_what_ships(
 def test_python_face_takes_texts(config: ShrinkConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="within 1 s already"):
         shrink.shrink(config.source, config.images, tmp_path / "out", latency="1s", time="30m")
+
+
+def test_seed_that_may_be_within_the_latency_is_not_narrowed(
+    config: ShrinkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its median is, and the end of its interval is not for certain."""
+
+    def timed(table: IdealTable, spec: ArchSpec) -> Latency:
+        return Latency(median_ms=75.0, p95_ms=79.0, low_ms=74.0, high_ms=77.0, runs=9, threads=1)
+
+    monkeypatch.setattr(IdealTable, "timed_whole", timed)
+    with pytest.raises(ConfigError, match=r"takes 75 ms as f32 on onnxr.*, within 80 ms already"):
+        run_shrink(replace(config, precision="f32"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("alone")
+def test_narrowing_whose_time_is_over_takes_large_steps(
+    config: ShrinkConfig, narrowed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Adapting, "is_late", True)
+    run_shrink(config, tmp_path / "out")
+    hurried, usual = state_of(tmp_path / "out"), state_of(narrowed)
+    assert hurried.done
+    assert len(hurried.steps) < len(usual.steps)
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "spent_s", "late"), [(None, 1e9, False), (1000.0, 500, False), (1000.0, 600, True)]
+)
+def test_narrowing_is_late_when_its_share_of_the_time_is_over(
+    config: ShrinkConfig, limit_s: float | None, spent_s: float, late: bool
+) -> None:
+    adapting = Adapting.__new__(Adapting)
+    adapting.config, adapting.finish_s = replace(config, adapting_share=0.6), 100.0
+    adapting.clock = Clock(limit_s)
+    adapting.clock.earlier_s = spent_s
+    assert adapting.is_late is late
 
 
 @pytest.mark.usefixtures("alone")

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from shapes import NAMES, write_boxes, write_masks
 from small_runs import Told
-from target_tables import table_of, write_table
+from target_tables import table_of, timed, write_table
 
 from pocketvision.budget import Budget
+from pocketvision.compress.netadapt import narrowest
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting.config import FitConfig
 from pocketvision.measure.count import count
+from pocketvision.measure.table import TimedDense
 from pocketvision.models import registry
 from pocketvision.models.detector import ssdlite
 from pocketvision.models.networks import AnySpec, DenseSpec
@@ -139,10 +141,35 @@ def test_narrowed_network_is_shipped(begun: Begun, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_table_of_another_device_is_refused(begun: Begun, tmp_path: Path) -> None:
-    table = write_table(tmp_path / "table.json", table_of([begun.spec]))
-    with pytest.raises(ConfigError, match=r"tables hold segmenters and detectors whole"):
-        run_shrink(replace(begun.config, target=table), tmp_path / "out")
+def test_table_of_another_device_leads_to_the_latency_there(
+    begun: Begun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(shrink, "run_fit", lambda config, *_, **__: asked.append(config))
+    seed = begun.spec
+    whole = TimedDense(network=seed, latency=timed(seed).latency)
+    table = replace(table_of([seed, narrowest(seed)]), dense=(whole,))
+    config = replace(
+        begun.config,
+        target=write_table(tmp_path / "table.json", table),
+        runtime=None,
+        precision=None,
+        budget=Budget(latency_ms=0.85 * whole.latency.median_ms),
+    )
+    run_shrink(config, tmp_path / "out")
+    found = [step.latency for step in state_of(tmp_path / "out").steps if step.latency]
+    assert all(latency.is_by_table for latency in found)
+    assert found[0].median_ms == whole.latency.median_ms
+    assert found[-1].high_ms <= config.latency_ms < found[-2].high_ms
+    assert [one.target for one in asked] == [config.target]
+
+
+def test_table_that_holds_a_network_whole_alone_is_refused(begun: Begun, tmp_path: Path) -> None:
+    whole = TimedDense(network=begun.spec, latency=timed(begun.spec).latency)
+    table = write_table(tmp_path / "table.json", replace(table_of([]), dense=(whole,)))
+    config = replace(begun.config, target=table, budget=Budget(latency_ms=0.1))
+    with pytest.raises(ConfigError, match=r"no conv of this form .*; profile the device agai"):
+        run_shrink(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from pocketvision.budget import count_of
 from pocketvision.cli import display, options, scenes
 
 if TYPE_CHECKING:
@@ -135,11 +134,10 @@ def print_check(table: DeviceTable, check: TableCheck | None, out: Path) -> None
 
 def check_sentence(table: DeviceTable, check: TableCheck | None) -> str:
     """The errors of the sums and their order, as far as they are known."""
-    if table.dense:
-        return f"Timed whole, so that nothing is summed: {count_of(len(table.dense), 'network')}."
     if check is None:
         return (
-            f"Too few whole networks to check the sums by, {len(table.wholes)}: their error and "
+            f"Too few whole networks to check the sums by, {len(table.dense or table.wholes)}: "
+            "their error and "
             "their rank correlation are not known. A larger space, or networks beside it "
             "(--models), would tell."
         )

@@ -29,7 +29,7 @@ OF_SCENES = (
 
 
 OF_PHOTOS_SHRUNK = (  # of `shrink`; its seed is that of the run on the scene
-    *("memory", "runtime", "precision", "target", "threads", "epochs", "flip", "workers"),
+    *("memory", "runtime", "precision", "threads", "epochs", "flip", "workers"),
     *("skip_bad", "void", "seed"),
 )
 OF_SCENES_SHRUNK = ("labels", "steps")
@@ -95,7 +95,7 @@ def profile(
         return
     table = run_scene_profile(config, out, reporter)
     count = count_of(len(table.scenes), "network")
-    display.tell(f"Timed whole, so that nothing is summed: {count}.")
+    display.tell(f"Timed {count} whole, and {len(table.layers)} layers for narrower forms.")
     display.tell(f"Wrote {out}")
 
 
@@ -191,6 +191,7 @@ def shrink(
     brief_steps: int,
     steps: int | None,
     max_drop: float,
+    target: str | None,
     json: bool,
 ) -> None:
     """Narrow a network for a scene, and print what came out."""
@@ -208,6 +209,7 @@ def shrink(
         brief_steps=brief_steps,
         steps=steps,
         max_drop_points=max_drop,
+        target=target,
     )
     artefact = display.carried_out(
         lambda reporter, command: run_scene_shrink(config, out, reporter, command=command)

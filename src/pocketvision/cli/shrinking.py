@@ -71,6 +71,7 @@ def shrink(
             brief_steps=brief_steps,
             steps=steps,
             max_drop=max_drop,
+            target=target,
             json=json,
         )
         return

@@ -11,14 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from pocketvision.budget import format_latency
+from pocketvision.budget import format_latency, rounded_up
 from pocketvision.errors import BudgetError, in_range
 from pocketvision.models.networks import AnySpec
 from pocketvision.models.patch import PatchSpec
 from pocketvision.models.width_groups import WidthGroup
-from pocketvision.models.widths import Spec, groups_of, narrower, widths_of
+from pocketvision.models.widths import Spec, groups_of, least_width, narrower, widths_of
 
 STEP = 0.01  # of the seed's latency, MobileNetV3's delta
+NARROWED = (0.5, 0.0)  # of each width, at least, in the forms between
 MULTIPLE = 8  # of channels, where a block allows it
 SMALLEST_STEP = 0.001  # of the seed's latency
 
@@ -129,14 +130,28 @@ def best(tried: Sequence[Tried[Spec]], accuracy: float, latency_ms: float) -> Tr
     return max(tried, key=ratio)
 
 
-def narrowest(spec: Spec, multiple: int = MULTIPLE) -> Spec:
-    """The network with every group as narrow as it can be: no proposals lead further."""
+def narrowest(spec: Spec, multiple: int = MULTIPLE, share: float = 0.0) -> Spec:
+    """The network with every group as narrow as it can be: no proposals lead further.
+
+    share: of its width that every group keeps at least.
+    """
     place = 0
     while place < len(groups := groups_of(spec)):
-        if widths := widths_of(spec, groups[place], multiple):
-            spec = narrower(spec, groups[place], widths[-1])
+        least = least_width(spec, groups[place], multiple, share * groups[place].width)
+        if least is not None:
+            spec = narrower(spec, groups[place], least)
         place += 1
     return spec
+
+
+def forms_between(spec: Spec) -> list[Spec]:
+    """The network, about half as wide everywhere, and as narrow as can be: whoever knows what the
+    blocks of these take knows about what those of any narrowed form take.
+    """
+    forms = [spec]
+    for share in NARROWED:
+        forms.append(narrowest(spec, share=share))
+    return forms
 
 
 def next_target(latency_ms: float, seed_ms: float, budget_ms: float, step: float = STEP) -> float:
@@ -154,12 +169,14 @@ def proposals_of_a_step(
     *,
     seed_ms: float,
     budget_ms: float,
+    asked_ms: float,
     step: float,
     multiple: int,
 ) -> list[Proposal[Spec]]:
     """Those that cut a whole step; where no width alone can, half a step, and so on.
 
-    seed_ms: what the first network of all took.
+    seed_ms: what the first network of all took. budget_ms: what an untrained network may take, so
+    that what ships takes no more than asked_ms.
 
     Raises: BudgetError: no width can be narrowed any more.
     """
@@ -171,16 +188,27 @@ def proposals_of_a_step(
         step /= 2
     raise BudgetError(
         f"{spec.label} takes {format_latency(latency_ms)} and cannot be narrowed further in "
-        f"multiples of {multiple}. Ask for --latency {1.1 * latency_ms:.2g}ms."
+        f"multiples of {multiple}. Ask for --latency {_enough(latency_ms, budget_ms, asked_ms)}ms."
     )
 
 
-def check_reachable(spec: Spec, table: Latencies[Spec], budget_ms: float, multiple: int) -> None:
-    """Raises: BudgetError: not even the narrowest form of the network meets the budget."""
+def _enough(latency_ms: float, budget_ms: float, asked_ms: float) -> str:
+    """What to ask for, so that an untrained network may take `latency_ms`."""
+    return rounded_up(1.02 * latency_ms * asked_ms / budget_ms)
+
+
+def check_reachable(
+    spec: Spec, table: Latencies[Spec], budget_ms: float, multiple: int, asked_ms: float
+) -> None:
+    """Raises: BudgetError: not even the narrowest form of the network meets the budget.
+
+    budget_ms, asked_ms: as for `proposals_of_a_step`.
+    """
     least_ms = table.latency_ms(narrowest(spec, multiple))
     if least_ms > budget_ms:
         raise BudgetError(
-            f"{spec.label} cannot be made as fast as {budget_ms:.3g} ms by narrowing: with every "
-            f"width at its least it takes about {least_ms:.3g} ms. Ask for --latency "
-            f"{1.1 * least_ms:.2g}ms, or begin with a smaller network or resolution."
+            f"{spec.label} cannot be made as fast as {asked_ms:.3g} ms by narrowing: with every "
+            f"width at its least it takes about {least_ms:.3g} ms, untrained. Ask for --latency "
+            f"{_enough(least_ms, budget_ms, asked_ms)}ms, or begin with a smaller network or "
+            "resolution."
         )

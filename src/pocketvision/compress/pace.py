@@ -12,6 +12,7 @@ from pocketvision.errors import BudgetError
 MARGIN = 1.3  # proposals and measurements take longer on a machine that others use too
 TIMING_S = 4.0  # of new blocks and of the whole network, a step
 MIN_BRIEF_STEPS = 5
+HURRIED = 0.5  # of the first latency: a step of a narrowing whose time is over
 LARGER_STEPS = (0.02, 0.03, 0.05, 0.08)  # of the latency, where the time is short
 
 
@@ -86,15 +87,19 @@ def pace_for(
     return found
 
 
+class TooLittleTime(BudgetError):
+    """The time does not hold a narrowing."""
+
+
 def check_held(pace: Pace, share_s: float | None, *, fixed_s: float, adapting_share: float) -> None:
-    """Raises: BudgetError: the time does not hold the pace.
+    """Raises: TooLittleTime: the time does not hold the pace.
 
     share_s: what there is for it, `adapting_share` of what is left beside `fixed_s`.
     """
     if share_s is None or pace.seconds <= share_s:
         return
     needed_s = fixed_s + pace.seconds / adapting_share
-    raise BudgetError(
+    raise TooLittleTime(
         f"The time is too short: even {pace.count} steps of {pace.step:.1%} with "
         f"{pace.proposals} proposals each take about {format_time(pace.seconds)}. Ask for "
         f"--time {math.ceil(needed_s / 60)}m, or for a less ambitious --latency."

@@ -1,5 +1,5 @@
 """The latency table of a space, or of named networks, on a device: timed here, or by a bundle of
-files on another one. Of segmenters and detectors it holds whole networks, not their blocks."""
+files on another one."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ from pocketvision.measure.table import (
     DeviceTable,
     TableCheck,
     check_table,
+    of_places,
 )
 from pocketvision.measure.untrained import build_files, write_untrained
 from pocketvision.models.networks import AnySpec
 from pocketvision.models.patch import PatchSpec
+from pocketvision.models.patch_layers import LayerForm
 from pocketvision.progress import Advance, counted
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import get_runtime
@@ -66,13 +68,23 @@ class SceneBundleFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LayerBundleFile:
+    """One layer of networks for scenes. shape: of what it takes."""
+
+    file: str
+    form: LayerForm
+    shape: tuple[int, int, int, int]
+    kind: Literal["layers"] = "layers"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
     """bundle.json, which the script reads."""
 
     schema_version: int = SCHEMA_VERSION
     precision: Precision
     threads: int
-    files: tuple[BundleFile | SceneBundleFile, ...]
+    files: tuple[BundleFile | SceneBundleFile | LayerBundleFile, ...]
 
 
 def run_profile(
@@ -80,8 +92,8 @@ def run_profile(
 ) -> tuple[DeviceTable, TableCheck | None]:
     """Time every block on this machine, check the sums, and write the table to `out`.
 
-    What was timed before on this machine is not timed again. The check is None where the space has
-    too few different members for one, and of segmenters and detectors, which are not summed.
+    What was timed before on this machine is not timed again. The check is None where there are too
+    few different whole networks for one.
 
     Raises: ConfigError: `out` exists or cannot be written. StorageError: a disk that is full, or a
     folder that vanished. MissingExtraError: an absent runtime.
@@ -93,39 +105,26 @@ def run_profile(
     with storage_told(out):
         table = _time(config, runtime, reporter)
         write_atomic(out, to_json(table, indent=None))
-    return table, check_table(table) if len(table.wholes) >= CHECKING else None
+    checked = of_places(table) if table.dense else table
+    return table, check_table(checked) if len(checked.wholes) >= CHECKING else None
 
 
 def _time(config: ProfileConfig, runtime: Runtime, reporter: Reporter) -> DeviceTable:
     table, networks = LocalTable(runtime, config.precision, config.threads), networks_of(config)
-    if networks.dense:
-        return _time_dense(config, table, networks, reporter)
-    missing = len(table.unknown(networks.carriers))
-    seconds = SECONDS_PER_CARRIER[config.precision] * (missing + 2 * len(networks.wholes))
+    blocks, dense = len(table.unknown(networks.carriers)), table.unknown_dense(networks.dense)
+    cost = TASKS[config.task].candidate_cost
+    seconds = SECONDS_PER_CARRIER[config.precision] * (blocks + 2 * len(networks.wholes))
+    seconds += planning_seconds(len(dense), [config.runtime], cost=cost)
     reporter.say(
-        f"{counted_networks(config, networks)} on {table.sums.table.described}; {missing} are "
-        f"new: about {format_time(seconds)}."
+        f"{counted_networks(config, networks)} on {table.sums.table.described}; "
+        f"{blocks + len(dense)} are new: about {format_time(seconds)}."
     )
     with reporter.progress("Timing blocks") as advance:
         table.ensure_carriers(networks.carriers, counted(advance))
     with reporter.progress("Timing whole networks") as advance:
         table.check(networks.wholes, counted(advance))
-    return table.part(networks.carriers, networks.wholes)
-
-
-def _time_dense(
-    config: ProfileConfig, table: LocalTable, networks: Networks, reporter: Reporter
-) -> DeviceTable:
-    missing = len(table.unknown_dense(networks.dense))
-    cost = TASKS[config.task].candidate_cost
-    seconds = planning_seconds(missing, [config.runtime], cost=cost)
-    reporter.say(
-        f"{counted_networks(config, networks)} on {table.sums.table.described}; {missing} "
-        f"are new: about {format_time(seconds)}."
-    )
-    with reporter.progress("Timing whole networks") as advance:
-        table.ensure_dense(networks.dense, counted(advance))
-    return table.part((), (), networks.dense)
+        table.ensure_dense(dense, counted(advance))
+    return table.part(networks.carriers, networks.wholes, networks.dense)
 
 
 def write_bundle(config: ProfileConfig, out: Path, reporter: Reporter | None = None) -> Path:
@@ -180,7 +179,10 @@ def read_table(path: Path) -> DeviceTable:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"target={str(path)!r} cannot be read: {error.strerror}.") from error
+        raise ConfigError(
+            f"target={str(path)!r} cannot be read ({error.strerror}); give the table that "
+            f"`pocketvision profile`, or {SCRIPT} of a bundle, wrote."
+        ) from error
     table = from_json(DeviceTable, text, source=str(path))
     if table.schema_version > SCHEMA_VERSION:
         raise ArtefactError(

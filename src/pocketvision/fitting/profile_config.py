@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, get_args
 
 from pocketvision.budget import count_of
+from pocketvision.compress.netadapt import forms_between
 from pocketvision.errors import ConfigError, choice, in_range
 from pocketvision.fitting.candidates import (
     candidates_on,
@@ -126,8 +128,8 @@ class ProfileConfig:
 
 
 class Networks(NamedTuple):
-    """What a table needs: carriers of all blocks, and whole members that check it; or whole
-    segmenters or detectors.
+    """What a table needs: carriers of all blocks and heads, and whole members that check it; or
+    whole segmenters or detectors.
     """
 
     carriers: list[AnySpec]
@@ -137,10 +139,13 @@ class Networks(NamedTuple):
 
 def networks_of(config: ProfileConfig) -> Networks:
     """The carriers of every block, and different whole networks drawn with the seed; of other tasks
-    than classification, the networks that `fit` plans with.
+    than classification, the networks that `fit` plans with, and the carriers of these and of
+    narrower forms, as `shrink` makes them.
     """
     if config.classes is not None:
-        return Networks([], [], _dense(config, config.classes))
+        dense = _dense(config, config.classes)
+        forms = [form for spec in dense for form in forms_between(spec)]
+        return Networks(_carriers(forms), [], dense)
     space, generator = config.searched, random.Random(config.seed)
     specs: list[ArchSpec] = []
     wholes: list[ArchSpec] = []
@@ -152,8 +157,11 @@ def networks_of(config: ProfileConfig) -> Networks:
         specs += _named(config.models, sides, CLASSES)
         known = _named(config.models, sides, WHOLE_CLASSES)
         wholes += generator.sample(known, min(WHOLES, len(known)))
-    carriers = list(dict.fromkeys(carrier for spec in specs for carrier in terms(spec)))
-    return Networks(carriers, wholes, [])
+    return Networks(_carriers(specs), wholes, [])
+
+
+def _carriers(specs: Sequence[AnySpec]) -> list[AnySpec]:
+    return list(dict.fromkeys(carrier for spec in specs for carrier in terms(spec)))
 
 
 def _dense(config: ProfileConfig, classes: int) -> list[DenseSpec]:
@@ -185,6 +193,7 @@ def counted_networks(config: ProfileConfig, networks: Networks) -> str:
     """'83 blocks of v3_large and 20 whole networks', or '5 networks of task segment'."""
     if networks.dense:
         on = f"of task {config.task} on {config.described}"
-        return f"{count_of(len(networks.dense), 'whole network')} {on}"
+        parts = f"{len(networks.carriers)} blocks and heads"
+        return f"{count_of(len(networks.dense), 'whole network')} and {parts} {on}"
     whole = count_of(len(networks.wholes), "whole network")
     return f"{count_of(len(networks.carriers), 'block')} of {config.described} and {whole}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from pocketvision.budget import Budget, format_latency, format_size
+from pocketvision.budget import Budget, format_latency, format_size, rounded_up
 from pocketvision.errors import BudgetError, NoisyError
 from pocketvision.fitting.candidates import Candidate
 from pocketvision.record.files import Tried
@@ -105,12 +105,12 @@ def _nearest(tried: tuple[Tried, ...], budget: Budget, where: str) -> str:
     near = min(tried, key=excess)
     options = []
     if budget.latency_ms is not None:
-        options.append(f"--latency {_up(planned_ms(near.latency))}ms")
+        options.append(f"--latency {rounded_up(planned_ms(near.latency))}ms")
     if budget.size_bytes is not None:
-        options.append(f"--size {_up(SIZE_HEADROOM * near.size_bytes / 1e6)}MB")
+        options.append(f"--size {rounded_up(SIZE_HEADROOM * near.size_bytes / 1e6)}MB")
     memory = ""
     if budget.memory_bytes is not None and near.peak_bytes is not None:
-        options.append(f"--memory {_up(MEMORY_HEADROOM * near.peak_bytes / 1e6)}MB")
+        options.append(f"--memory {rounded_up(MEMORY_HEADROOM * near.peak_bytes / 1e6)}MB")
         memory = f", {format_size(near.peak_bytes)} of memory"
     how = "tried" if near.latency.is_by_table else "measured"
     return (
@@ -120,11 +120,3 @@ def _nearest(tried: tuple[Tried, ...], budget: Budget, where: str) -> str:
         f"(up to {format_latency(near.latency.high_ms)}), {format_size(near.size_bytes)}{memory}. "
         f"Ask for {' '.join(options)}, or allow other models, resolutions or runtimes."
     )
-
-
-def _up(value: float) -> str:
-    """Rounded up to two figures, so that asking for it succeeds; 0 becomes 1."""
-    if value <= 0:
-        return "1"
-    step = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return f"{math.ceil(value / step) * step:.10g}"

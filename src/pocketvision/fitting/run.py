@@ -49,6 +49,15 @@ class Clock:
         remaining = self.remaining_s
         return None if remaining is None else time.monotonic() + remaining - reserve_s
 
+    def share_left_s(self, share: float, reserve_s: float) -> float | None:
+        """A share of what is left beside `reserve_s`; None without a limit."""
+        remaining = self.remaining_s
+        return None if remaining is None else share * max(0.0, remaining - reserve_s)
+
+    def has_spent(self, share: float, reserve_s: float) -> bool:
+        """True if this share of all the time beside `reserve_s` is over."""
+        return self.limit_s is not None and self.spent_s > share * (self.limit_s - reserve_s)
+
 
 @dataclass(kw_only=True)
 class Run:

@@ -47,11 +47,11 @@ def covered(
         )
     where = f"the table of {target.described}"
     among = f"{len(found)} of {len(candidates)} candidates are in it"
-    if isinstance(spec, ArchSpec):
+    if all(target.is_whole(candidate.spec) for candidate in found):
+        reporter.say(f"Latencies are by {where}: {among}, each timed there untrained.")
+    else:
         off = f"and its sums are off by about {target.spread:.1%}"
         reporter.say(f"Latencies are by {where}, not measured there: {among}, {off}.")
-    else:
-        reporter.say(f"Latencies are by {where}: {among}, each timed there untrained.")
     return found
 
 

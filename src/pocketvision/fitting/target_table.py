@@ -16,9 +16,11 @@ from pocketvision.measure.table import (
     LatencyTable,
     check_table,
     dense_form,
+    of_places,
 )
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnySpec, DenseSpec
+from pocketvision.models.width_groups import says_narrowed
 from pocketvision.record.files import Quantization
 from pocketvision.record.timing import Latency, OnTarget
 from pocketvision.runtimes.registry import RUNTIMES, get_runtime
@@ -41,6 +43,7 @@ class Target:
         latencies = [one.latency for one in (*table.carriers, *table.wholes)]
         latencies += [one.latency for one in table.dense]
         latencies += [one.latency for one in table.scenes]
+        latencies += [one.latency for one in table.layers]
         if not all(0 < latency.median_ms < math.inf for latency in latencies):
             raise ConfigError(
                 f"target={path!r} ({table.described}) holds latencies that are no times; profile "
@@ -119,8 +122,11 @@ class TargetTable(Target):
                 f"target={path!r} ({table.described}) holds {what}; profile the device again."
             )
         super().__init__(table, path, sha256)
-        self.sums = LatencyTable(table)
         self.dense = {dense_form(timed.network): timed.latency for timed in table.dense}
+        self.outputs = {timed.network.num_classes for timed in table.dense}
+        if table.dense and table.carriers:
+            table = of_places(table)  # one table is of one task
+        self.sums = LatencyTable(table)
         checkable = len(table.wholes) >= CHECKING
         self.spread = check_table(table).median_error if checkable else SPREAD_UNCHECKED
 
@@ -138,8 +144,11 @@ class TargetTable(Target):
     def latency_ms(self, spec: AnySpec) -> float:
         """The sum of the blocks, scaled.
 
-        Raises: ConfigError: the table lacks a block of this form; or a sum that no network takes.
+        Raises: ConfigError: the table lacks a block of this form, or segmenters or detectors with
+        so many outputs; or a sum that no network takes.
         """
+        if not isinstance(spec, ArchSpec) and spec.num_classes not in self.outputs:
+            raise self._lacks(spec)
         found = self.sums.latency_ms(spec)
         if not found > 0:
             raise ConfigError(
@@ -149,12 +158,16 @@ class TargetTable(Target):
         return found
 
     def timed_whole(self, spec: AnySpec) -> Latency:
-        """The sum as a latency of no runs; of a segmenter or detector, what it took as a whole.
+        """The sum as a latency of no runs; of a segmenter or detector what it took as a whole, or,
+        where it was narrowed, the sum.
 
         Raises: as `latency_ms`; ConfigError: the table lacks this segmenter or detector.
         """
         if not isinstance(spec, ArchSpec):
-            return self._as_timed(spec)
+            if (found := self.dense.get(dense_form(spec))) is not None:
+                return replace(found, runs=0, noise="")
+            if not (self.table.carriers and says_narrowed(spec.backbone.variant)):
+                raise self._lacks(spec)
         median_ms = self.latency_ms(spec)
         high_ms = median_ms * (1 + self.spread)
         return Latency(
@@ -166,15 +179,16 @@ class TargetTable(Target):
             threads=self.table.threads,
         )
 
-    def _as_timed(self, spec: DenseSpec) -> Latency:
-        found = self.dense.get(dense_form(spec))
-        if found is None:
-            raise ConfigError(
-                f"target={self.path!r} ({self.described}) does not hold {spec.label} with "
-                f"{spec.num_classes} outputs a place, in this form; profile the device again for "
-                "it, or begin with other --weights."
-            )
-        return replace(found, runs=0, noise="")
+    def _lacks(self, spec: DenseSpec) -> ConfigError:
+        return ConfigError(
+            f"target={self.path!r} ({self.described}) does not hold {spec.label} with "
+            f"{spec.num_classes} outputs a place, in this form; profile the device again for "
+            "it, or begin with other --weights."
+        )
+
+    def is_whole(self, spec: AnySpec) -> bool:
+        """True for a segmenter or detector that was timed there whole."""
+        return not isinstance(spec, ArchSpec) and dense_form(spec) in self.dense
 
     def covers(self, spec: AnySpec) -> bool:
         """True if the table has a block of every form that `spec` has, or all of it."""

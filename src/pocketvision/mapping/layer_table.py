@@ -8,8 +8,7 @@ was timed sets the scale.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketvision.measure.latency import LatencyProtocol, Run, measure_beside, measure_latency
 from pocketvision.models.patch import PatchSpec
+from pocketvision.models.patch_layers import LayerForm, layer_forms
 from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.direct import IR_VERSION, OPSET
@@ -29,71 +29,25 @@ LAYERS = LatencyProtocol(rounds=20, min_runs=1, seconds=0.2)
 SCALES = (0.02, 0.01, 0.02)  # of input, weights and output: integers of any scale take as long
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LayerForm:
-    """A convolution as a runtime sees it, without padding. side, kernel: of input and filter."""
-
-    batch: int = 1
-    c_in: int
-    c_out: int
-    side: int
-    kernel: int
-    groups: int = 1
-
-    @property
-    def in_shape(self) -> tuple[int, int, int, int]:
-        """(N, C, H, W)."""
-        return self.batch, self.c_in, self.side, self.side
-
-
-def layer_forms(spec: PatchSpec) -> Iterator[LayerForm]:
-    """The layers of the dense form, for one window.
-
-    A 3-D convolution is in the files a 2-D one over slices: see `runtimes.scene_graph`.
-    """
-    side, bands = spec.window, spec.bands
-    for volume in spec.volumes:
-        bands = volume.out_bands(bands)
-        yield LayerForm(
-            batch=bands,
-            c_in=volume.depth * volume.c_in,
-            c_out=volume.c_out,
-            side=side,
-            kernel=volume.kernel,
-        )
-        side -= volume.kernel - 1
-    for plane in spec.planes:
-        for layer in plane.layers((side, side)):
-            yield LayerForm(
-                c_in=layer.c_in,
-                c_out=layer.c_out,
-                side=layer.in_size[0],
-                kernel=layer.kernel,
-                groups=layer.groups,
-            )
-        side = plane.out_size((side, side))[0]
-    c_in = spec.head.c_in
-    for width in (*spec.head.hidden, spec.num_classes):
-        yield LayerForm(c_in=c_in, c_out=width, side=side, kernel=side)
-        c_in, side = width, 1
-
-
 class LayerTable:
     """Sums over layers; layers that are new are timed beside the first that was."""
 
     def __init__(self, precision: Precision, threads: int) -> None:
         self.precision, self.threads = precision, threads
         self.scale = 1.0
-        self._known_ms: dict[LayerForm, float] = {}
+        self.known: dict[LayerForm, Latency] = {}
         self._anchor: tuple[Run, float] | None = None
 
     def ensure(self, specs: Iterable[PatchSpec]) -> None:
         """Time the layers that are new."""
-        wanted = dict.fromkeys(form for spec in specs for form in layer_forms(spec))
+        self.time(form for spec in specs for form in layer_forms(spec))
+
+    def time(self, forms: Iterable[LayerForm]) -> None:
+        """As `ensure`, for the layers themselves."""
         runs = {
             form: layer_run(form, self.precision, self.threads)
-            for form in wanted
-            if form not in self._known_ms
+            for form in dict.fromkeys(forms)
+            if form not in self.known
         }
         if not runs:
             return
@@ -105,12 +59,12 @@ class LayerTable:
             anchor, anchor_ms = self._anchor
             found = measure_beside(anchor, named, LAYERS, self.threads, anchor_ms=anchor_ms)
         for number, form in enumerate(runs):
-            self._known_ms[form] = found[str(number)].median_ms
+            self.known[form] = found[str(number)]
 
     def latency_ms(self, spec: PatchSpec) -> float:
         """The sum of the layers, scaled."""
         self.ensure([spec])
-        return self.scale * sum(self._known_ms[form] for form in layer_forms(spec))
+        return self.scale * sum(self.known[form].median_ms for form in layer_forms(spec))
 
     def meet(self, spec: PatchSpec, latency: Latency) -> None:
         """From now on, `spec` takes by the table what its whole file took when it was timed."""
@@ -119,7 +73,7 @@ class LayerTable:
 
 def layer_run(form: LayerForm, precision: Precision, threads: int) -> Run:
     """One run of a layer with a ReLU behind it, its input being in memory."""
-    model = _model(form, integers=precision == "int8")
+    model = layer_model(form, integers=precision == "int8")
     session = open_session(model, f"a layer of {form}", threads)
     generator = np.random.default_rng(0)
     pixels: NDArray[Any] = generator.uniform(0, 1, form.in_shape).astype(np.float32)
@@ -128,7 +82,8 @@ def layer_run(form: LayerForm, precision: Precision, threads: int) -> Run:
     return partial(session.run, None, {"x": pixels})
 
 
-def _model(form: LayerForm, *, integers: bool) -> onnx.ModelProto:
+def layer_model(form: LayerForm, *, integers: bool) -> onnx.ModelProto:
+    """A file of one layer; in integers, bytes go in and come out."""
     generator = np.random.default_rng(0)
     shape = (form.c_out, form.c_in // form.groups, form.kernel, form.kernel)
     weights: NDArray[Any] = generator.normal(0, 0.05, shape).astype(np.float32)

@@ -20,10 +20,12 @@ from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.fitting.ranking import HEADROOM
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
+from pocketvision.fitting.target_table import SPREAD_UNCHECKED
 from pocketvision.mapping.config import SceneConfig
 from pocketvision.mapping.gates import sample_places
 from pocketvision.mapping.layer_table import LayerTable
 from pocketvision.mapping.plan import LEARNING_RATES
+from pocketvision.mapping.scene_target import SceneTarget
 from pocketvision.mapping.shrink_config import STATE, SceneShrinkConfig, SceneShrinkState
 from pocketvision.mapping.untrained import untrained_files
 from pocketvision.measure.latency import middle_of_few
@@ -116,7 +118,7 @@ class SceneNarrowing:
     lessons: SceneLessons
     seed: PatchNetwork
     network: PatchNetwork
-    table: LayerTable
+    table: LayerTable | SceneTarget
     finish_s: float
 
     def save(self, state: SceneShrinkState) -> None:
@@ -134,19 +136,27 @@ class SceneNarrowing:
     @property
     def target_ms(self) -> float:
         """What a whole network may take, so that what ships is within the latency asked for."""
+        if isinstance(self.table, SceneTarget):  # the same for what ships, but sums are off
+            return self.config.latency_ms / (1 + SPREAD_UNCHECKED)
         return self.config.latency_ms / HEADROOM / SPREAD
 
     @property
     def share_s(self) -> float | None:
         """Of the time, what is left to narrowing; None without a limit."""
-        if self.clock.remaining_s is None:
-            return None
-        return self.config.adapting_share * max(0.0, self.clock.remaining_s - self.finish_s)
+        return self.clock.share_left_s(self.config.adapting_share, self.finish_s)
+
+    @property
+    def is_late(self) -> bool:
+        """True if the share of the time that was for narrowing is over: steps are large then."""
+        return self.clock.has_spent(self.config.adapting_share, self.finish_s)
 
     def timed_whole(self, spec: PatchSpec) -> Latency:
         """One pixel by an untrained file of the whole network, timed now; the median of a few,
-        where the first is noisy or far from what the layers make one expect.
+        where the first is noisy or far from what the layers make one expect. By the table of a
+        target, what that says.
         """
+        if isinstance(self.table, SceneTarget):
+            return self.table.latency_of(spec, self.scene.cube.shape[2])
         precision, expected_ms = self.state.precision, self.table.latency_ms(spec)
 
         def timed() -> Latency:

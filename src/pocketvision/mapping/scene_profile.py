@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import onnx
+
 from pocketvision.budget import count_of
+from pocketvision.compress.netadapt import forms_between
 from pocketvision.data.scene.reading import check_values
 from pocketvision.data.scene.scene import Scene
 from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.errors import ConfigError
 from pocketvision.fitting.device_profile import (
     Bundle,
+    LayerBundleFile,
     SceneBundleFile,
     check_free,
     make_bundle,
@@ -22,6 +26,7 @@ from pocketvision.fitting.device_profile import (
 from pocketvision.fitting.folder import storage_told
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.mapping.config import SceneConfig
+from pocketvision.mapping.layer_table import LayerTable, layer_model
 from pocketvision.mapping.making import noise
 from pocketvision.mapping.networks import network_spec, ordered_networks, window_of, with_methods
 from pocketvision.mapping.reading import read_scene, split_scene
@@ -29,8 +34,9 @@ from pocketvision.mapping.untrained import write_untrained
 from pocketvision.measure.conditions import judged, watch_conditions
 from pocketvision.measure.device import machine
 from pocketvision.measure.latency import PLANNING, Run, measure_latency
-from pocketvision.measure.table import DeviceTable, TimedScene
+from pocketvision.measure.table import DeviceTable, TimedLayer, TimedScene
 from pocketvision.models.patch import PatchSpec
+from pocketvision.models.patch_layers import LayerForm, layer_forms
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.onnxruntime import OnnxRuntime
 from pocketvision.runtimes.scene_onnx import open_scene_session
@@ -69,7 +75,7 @@ def write_scene_bundle(config: SceneConfig, out: Path, reporter: Reporter | None
     reporter.say(f"Writing {profile.described}.")
 
     def write(folder: Path) -> Bundle:
-        rows = []
+        rows: list[SceneBundleFile] = []
         with tempfile.TemporaryDirectory(dir=folder) as part:
             for number, (spec, path) in enumerate(profile.files(Path(part))):
                 name = f"{number:04d}.onnx"
@@ -78,9 +84,18 @@ def write_scene_bundle(config: SceneConfig, out: Path, reporter: Reporter | None
                 rows.append(
                     SceneBundleFile(file=name, network=spec, bands=profile.bands, shape=shape)
                 )
-        return Bundle(precision=profile.precision, threads=config.threads, files=tuple(rows))
+        layers = [
+            _write_layer(form, folder, f"{number:04d}.onnx", profile.precision)
+            for number, form in enumerate(profile.layers, len(rows))
+        ]
+        return Bundle(precision=profile.precision, threads=config.threads, files=(*rows, *layers))
 
     return make_bundle(out, write, reporter)
+
+
+def _write_layer(form: LayerForm, folder: Path, name: str, precision: Precision) -> LayerBundleFile:
+    onnx.save(layer_model(form, integers=precision == "int8"), folder / name)
+    return LayerBundleFile(file=name, form=form, shape=form.in_shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +146,12 @@ class _Profile:
             f"{len(self.scene.classes)} classes of {self.scene.name}, in {self.precision}"
         )
 
+    @property
+    def layers(self) -> list[LayerForm]:
+        """Of the networks and of narrower forms, as `shrink` makes them."""
+        forms = (form for spec in self.specs for form in forms_between(spec))
+        return list(dict.fromkeys(layer for form in forms for layer in layer_forms(form)))
+
     def files(self, folder: Path) -> Iterator[tuple[PatchSpec, Path]]:
         """Every network as an untrained file."""
         for number, spec in enumerate(self.specs):
@@ -146,8 +167,10 @@ def _timed(profile: _Profile, folder: Path) -> DeviceTable:
         session = open_scene_session(path, profile.precision, threads)
         runs[str(len(specs))] = partial(session.run, noise(spec.window, profile.bands))
         specs.append(spec)
+    layers = LayerTable(profile.precision, threads)
     with watch_conditions(threads) as seen:
         found = measure_latency(runs, PLANNING, threads)
+        layers.time(profile.layers)
     return DeviceTable(
         machine=machine(),
         runtime=OnnxRuntime.name,
@@ -160,4 +183,5 @@ def _timed(profile: _Profile, folder: Path) -> DeviceTable:
             )
             for number, spec in enumerate(specs)
         ),
+        layers=tuple(TimedLayer(form=form, latency=layers.known[form]) for form in profile.layers),
     )

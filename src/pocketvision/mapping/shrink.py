@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pocketvision.budget import format_latency
 from pocketvision.compress.netadapt import STEP, Proposal, Tried, best, proposals_of_a_step
+from pocketvision.compress.pace import HURRIED
 from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.narrowing import NARROWING, steps_told
 from pocketvision.fitting.pipeline import parse_budget
@@ -36,6 +37,7 @@ def shrink_scene(
     size: str | None = None,
     time: str | None = None,
     labels: str | Path | None = None,
+    target: str | Path | None = None,
     step: float = STEP,
     steps: int | None = None,
     max_drop: float = 1.0,
@@ -43,7 +45,8 @@ def shrink_scene(
     """Make a network for a scene as fast as asked; the Python face of `pocketvision shrink`.
 
     source: a folder that `fit_scene` wrote. data: the scene it was fitted to. latency "1ms" for one
-    pixel from its window, size "1MB", time "30m". `SceneShrinkConfig` has every option.
+    pixel from its window, size "1MB", time "30m"; target: the table of the device that it is for.
+    `SceneShrinkConfig` has every option.
 
     Raises: as `run_scene_shrink`.
     """
@@ -51,6 +54,7 @@ def shrink_scene(
         source=str(source),
         data=str(data),
         labels=None if labels is None else str(labels),
+        target=None if target is None else str(target),
         budget=parse_budget(latency, size, time),
         step=step,
         steps=steps,
@@ -123,7 +127,8 @@ def _step(work: SceneNarrowing) -> None:
         work.table,
         seed_ms=work.seed_ms,
         budget_ms=work.target_ms,
-        step=work.state.step,
+        asked_ms=work.config.latency_ms,
+        step=HURRIED if work.is_late else work.state.step,
         multiple=work.config.multiple,
     )
     tried = _score(work, proposals, latency_ms)

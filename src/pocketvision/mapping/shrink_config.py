@@ -25,6 +25,7 @@ class SceneShrinkConfig:
     for all of it. step: share of the first latency that a proposal cuts at least; a short time
     makes it larger. brief_steps: of the training of each proposal; steps: of the long one, None:
     what the time allows. adapting_share: of the time that is for training, at most, before it.
+    target: the latency table of another device, which the latency is of then.
 
     Raises: ConfigError: a field outside its range, a budget without a latency.
     """
@@ -39,9 +40,10 @@ class SceneShrinkConfig:
     steps: int | None = None
     adapting_share: float = 0.6
     max_drop_points: float = 1.0
+    target: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("source", "data", "labels"):
+        for name in ("source", "data", "labels", "target"):
             is_text(name, getattr(self, name))
         if self.budget.latency_ms is None:
             raise ConfigError("Narrowing needs a budget of latency; give --latency, such as 2ms.")
@@ -94,3 +96,4 @@ class SceneShrinkState:
     spent_s: float = 0.0
     narrowed_s: float = 0.0  # all that was spent until it was done
     done: bool = False
+    target_sha256: str = ""  # of the content of config.target

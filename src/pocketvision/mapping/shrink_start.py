@@ -36,6 +36,7 @@ from pocketvision.mapping.reading import (
     split_scene,
     split_sha256,
 )
+from pocketvision.mapping.scene_target import SceneTarget, open_scene_target
 from pocketvision.mapping.shrink_config import (
     STATE,
     SceneShrinkConfig,
@@ -54,13 +55,14 @@ def open_scene_shrink(config: SceneShrinkConfig, out: Path, reporter: Reporter) 
     """The run that `out` holds unfinished, or a new one; `out` exists afterwards.
 
     Raises: ConfigError: `out` holds something else; another scene or split than the network was
-    fitted to; a network that is as fast already. ArtefactError: no network. BudgetError: the
-    latency or the time is out of reach.
+    fitted to; a network that is as fast already; a table of a target that lacks it. ArtefactError:
+    no network. BudgetError: the latency or the time is out of reach.
     """
     clock, folder = Clock(config.budget.time_s), out / PREPARED
-    earlier = _earlier(config, out)
+    target = open_scene_target(config.target)
+    earlier = _earlier(config, out, target)
     source = SceneArtefact(config.source)
-    fitting = _fitting(config, source)
+    fitting = _fitting(config, source, target)
     with reporter.progress("Reading the scene"):
         scene = read_scene(fitting, config.data)
         check_values(scene)
@@ -97,13 +99,14 @@ def open_scene_shrink(config: SceneShrinkConfig, out: Path, reporter: Reporter) 
             threads=torch.get_num_threads(),
             arithmetic="f32",
             steps=(SceneShrinkStep(network=source.network.spec, latency=None, accuracy=0.0),),
+            target_sha256="" if target is None else target.sha256,
         ),
         scene=scene,
         split=split,
         lessons=SceneLessons.of(bands, labels_of(scene), split, fitting.seed),
         seed=source.network,
         network=source.network,
-        table=LayerTable("f32", fitting.threads),
+        table=target or LayerTable("f32", fitting.threads),
         finish_s=finish_s + sum(map_s.values()),
     )
     if earlier is None:
@@ -114,7 +117,7 @@ def open_scene_shrink(config: SceneShrinkConfig, out: Path, reporter: Reporter) 
         remove_parts(out)
         clock.earlier_s = earlier.spent_s
         work.network = load_patch_network(network_folder(earlier, folder))[0]
-        work.table = _table_of(earlier, fitting.threads)
+        work.table = target or _table_of(earlier, fitting.threads)
     return work
 
 
@@ -127,19 +130,27 @@ def _table_of(state: SceneShrinkState, threads: int) -> LayerTable:
     return table
 
 
-def _earlier(config: SceneShrinkConfig, out: Path) -> SceneShrinkState | None:
+def _earlier(
+    config: SceneShrinkConfig, out: Path, target: SceneTarget | None
+) -> SceneShrinkState | None:
     """Raises: ConfigError: `out` is taken."""
     if not out.exists():
         return None
     state = read_unfinished(SceneShrinkState, out / PREPARED / STATE, out)
+    if target is not None:
+        target.refuse_changed(state.target_sha256, state.config.target, out)
     if state.config != config:
         raise taken(out, "unfinished")
     return state
 
 
-def _fitting(config: SceneShrinkConfig, source: SceneArtefact) -> SceneConfig:
+def _fitting(
+    config: SceneShrinkConfig, source: SceneArtefact, target: SceneTarget | None
+) -> SceneConfig:
     """The run on the scene that comes afterwards, as the one that made the network was."""
     was = source.state.config
+    if target is not None:
+        was = replace(was, precisions=(target.table.precision,), threads=target.table.threads)
     return replace(
         was,
         data=config.data,
@@ -153,7 +164,7 @@ def _fitting(config: SceneShrinkConfig, source: SceneArtefact) -> SceneConfig:
         steps=config.steps,
         weights=config.source,
         narrowed=None,
-        target=None,
+        target=config.target,
         max_drop_points=config.max_drop_points,
     )
 
@@ -165,23 +176,26 @@ def _settle(work: SceneNarrowing) -> None:
     reached, or not in the time.
     """
     config, spec, target_ms = work.config, work.seed.spec, work.target_ms
-    with work.reporter.progress("Measuring the network"):
-        precision, latency = _fastest(work)
+    precision, latency = _fastest(work)
     if latency.median_ms <= target_ms:
         raise ConfigError(
-            f"{spec.label} takes {format_latency(latency.median_ms)} a pixel as {precision}, "
-            f"within {format_latency(config.latency_ms)} already; ask for less --latency."
+            f"{spec.label} takes {format_latency(latency.median_ms)} a pixel as {precision}"
+            f"{_by_what(work)}, within {format_latency(config.latency_ms)} already; ask for less "
+            "--latency."
         )
     seed = SceneShrinkStep(network=spec, latency=latency, accuracy=0.0)
     work.state = replace(work.state, precision=precision, steps=(seed,))
-    table = work.table = LayerTable(precision, work.fitting.threads)
+    if isinstance(work.table, LayerTable):
+        work.table = LayerTable(precision, work.fitting.threads)
+    table = work.table
     with work.reporter.progress("Timing layers"):
         table.meet(spec, latency)
-        check_reachable(spec, table, target_ms, config.multiple)
+        check_reachable(spec, table, target_ms, config.multiple, config.latency_ms)
     accuracy, costs = _tried(work)
     pace = _pace(work, costs)
     work.reporter.say(
-        f"{spec.label} takes {format_latency(latency.median_ms)} a pixel as {precision}; "
+        f"{spec.label} takes {format_latency(latency.median_ms)} a pixel as {precision}"
+        f"{_by_what(work)}; "
         f"{format_latency(config.latency_ms)} are asked for. About {pace.count} steps of "
         f"{pace.step:.1%}, {pace.proposals} proposals each, every one trained for "
         f"{pace.brief_steps} steps: about {format_time(pace.seconds)}, and the long training."
@@ -195,9 +209,18 @@ def _settle(work: SceneNarrowing) -> None:
 
 
 def _fastest(work: SceneNarrowing) -> tuple[Precision, Latency]:
-    fitting = work.fitting
-    found = timed_files(fitting, work.scene, work.split, work.seed.spec, fitting.precisions)
+    """Of the files measured here, or as the table of a target has it."""
+    fitting, spec = work.fitting, work.seed.spec
+    if isinstance(work.table, SceneTarget):
+        return work.table.table.precision, work.timed_whole(spec)
+    with work.reporter.progress("Measuring the network"):
+        found = timed_files(fitting, work.scene, work.split, spec, fitting.precisions)
     return min(found.items(), key=lambda pair: pair[1].median_ms)
+
+
+def _by_what(work: SceneNarrowing) -> str:
+    table = work.table
+    return f" by the table of {table.described}" if isinstance(table, SceneTarget) else ""
 
 
 def _pace(work: SceneNarrowing, costs: Costs) -> Pace:
@@ -240,4 +263,5 @@ def _tried(work: SceneNarrowing) -> tuple[float, Costs]:
     begin = time.monotonic()
     accuracy = work.lessons.expected_accuracy(work.seed, found.threads)
     judging_s = time.monotonic() - begin
-    return accuracy, Costs(table_s=TIMING_S, fixed_s=judging_s, step_s=step_s)
+    table_s = 0.0 if isinstance(work.table, SceneTarget) else TIMING_S
+    return accuracy, Costs(table_s=table_s, fixed_s=judging_s, step_s=step_s)

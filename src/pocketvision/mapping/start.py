@@ -130,9 +130,8 @@ def _begin(
     """The frozen plan, before the first training step."""
     _say_scene(scene, splits, reporter)
     if target is not None:
-        reporter.say(
-            f"Latencies are by the table of {target.described}, each timed there untrained."
-        )
+        how = "sums over layers" if config.narrowed else "each timed there untrained"
+        reporter.say(f"Latencies are by the table of {target.described}, {how}.")
     cube = cube_sha256(scene)
     seen = check_weights(config, cube, splits)
     with stopwatch() as seconds:

@@ -12,7 +12,7 @@ from torch import nn
 from pocketvision.budget import Budget
 from pocketvision.data.scene.scene import Scene
 from pocketvision.data.scene.splits import SceneSplit
-from pocketvision.fitting.ranking import HEADROOM, SIZE_HEADROOM
+from pocketvision.fitting.ranking import SIZE_HEADROOM, planned_ms
 from pocketvision.mapping.config import SceneConfig
 from pocketvision.mapping.making import SHIPPED_FORM, export_files, noise, shipped_bytes
 from pocketvision.mapping.networks import fit_reduction
@@ -72,7 +72,7 @@ def untrained_files(
     for precision, path in files.items():
         size = shipped_bytes(path, sessions[precision].card, config.threads)
         size_bytes = round(SIZE_HEADROOM * size)
-        latency_ms = HEADROOM * latencies[precision].high_ms
+        latency_ms = planned_ms(latencies[precision])
         found.append(
             UntrainedFile(
                 precision=precision,

@@ -36,18 +36,19 @@ def main() -> None:
     bundle = json.loads((HERE / "bundle.json").read_text())
     known = read_known()
     missing = [entry for entry in bundle["files"] if entry["file"] not in known]
-    anchor, size = anchor_of(bundle["files"]), chunk_size(bundle["files"])
-    print(f"{len(missing)} files to time, {size} at once.")
+    anchor = anchor_of(bundle["files"])
+    print(f"{len(missing)} files to time.")
     shapes = {entry["file"]: entry.get("shape") for entry in bundle["files"]}
-    for start in range(0, len(missing), size):
-        chunk = missing[start : start + size]
+    done = 0
+    for chunk in chunks(missing):
         names = [entry["file"] for entry in chunk]
         runs = {
             name: opened(HERE / name, bundle["threads"], shapes[name]) for name in {*names, anchor}
         }
         time_in_turns(names, runs, anchor, bundle["threads"], known)
         write(HERE / "timed.json", known)
-        print(f"{start + len(chunk)} of {len(missing)}", flush=True)
+        done += len(chunk)
+        print(f"{done} of {len(missing)}", flush=True)
     write(HERE / "table.json", table(bundle, known))
     print(f"Wrote {HERE / 'table.json'}")
 
@@ -59,14 +60,18 @@ def read_known() -> Json:
     return known if ANCHOR_MS in known else {}  # by a script that had no anchor
 
 
-def chunk_size(files: List[Json]) -> int:
-    """How many files are opened at once."""
-    return WHOLE_CHUNK if any(entry["kind"] in WHOLE for entry in files) else CHUNK
+def chunks(files: List[Json]) -> List[List[Json]]:
+    """Those that are opened at once: many that are small, few that are large."""
+    found = []
+    for is_whole, size in ((False, CHUNK), (True, WHOLE_CHUNK)):
+        alike = [entry for entry in files if (entry["kind"] in WHOLE) == is_whole]
+        found += [alike[start : start + size] for start in range(0, len(alike), size)]
+    return found
 
 
 def anchor_of(files: List[Json]) -> str:
     """The file that all others are timed beside: a whole network, if there is one."""
-    order = ("wholes", *WHOLE, "carriers")
+    order = ("wholes", *WHOLE, "carriers", "layers")
     name: str = min(files, key=lambda entry: order.index(entry["kind"]))["file"]
     return name
 
@@ -95,7 +100,7 @@ def time_in_turns(
 
 
 def opened(path: Path, threads: int, shape: Optional[List[int]]) -> Run:
-    """As pocketvision opens it. shape: of the raw spectra it takes; None: one image."""
+    """As pocketvision opens it. shape: of what it takes; None: one image."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -103,11 +108,11 @@ def opened(path: Path, threads: int, shape: Optional[List[int]]) -> Run:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     (wanted,) = session.get_inputs()
     generator = numpy.random.default_rng(0)
-    if shape is None:
-        sides = [1 if isinstance(axis, str) else axis for axis in wanted.shape]
+    sides = shape or [1 if isinstance(axis, str) else axis for axis in wanted.shape]
+    if wanted.type == "tensor(uint8)":
         pixels = generator.integers(0, 256, sides, dtype=numpy.uint8)
-    else:
-        pixels = generator.uniform(0, 10_000, shape).astype(numpy.float32)
+    else:  # raw spectra, or what a layer in float takes
+        pixels = generator.uniform(0, 10_000, sides).astype(numpy.float32)
     return lambda: session.run(None, {wanted.name: pixels})
 
 
@@ -143,11 +148,10 @@ def figures(times: Any, threads: int) -> Json:
 
 def table(bundle: Json, known: Json) -> Json:
     """What `--target` takes."""
-    timed: Json = {"carriers": [], "wholes": [], "dense": [], "scenes": []}
+    timed: Json = {"carriers": [], "wholes": [], "dense": [], "scenes": [], "layers": []}
     for entry in bundle["files"]:
-        row = {"network": entry["network"], "latency": known[entry["file"]]}
-        if "bands" in entry:
-            row["bands"] = entry["bands"]
+        row = {name: entry[name] for name in ("network", "bands", "form") if name in entry}
+        row["latency"] = known[entry["file"]]
         timed[entry["kind"]].append(row)
     return {
         "schema_version": bundle["schema_version"],

@@ -29,6 +29,7 @@ from pocketvision.models.arch import ArchSpec, BlockSpec
 from pocketvision.models.detector import DetectorSpec
 from pocketvision.models.networks import AnySpec, DenseSpec
 from pocketvision.models.patch import PatchSpec
+from pocketvision.models.patch_layers import LayerForm
 from pocketvision.models.taps import Tap, channels_at, stride_at
 from pocketvision.nn.blocks import InvertedResidualSpec, SeparableSpec
 from pocketvision.nn.conv import ConvSpec
@@ -36,7 +37,7 @@ from pocketvision.nn.heads import ClassifierSpec
 from pocketvision.record.timing import Latency, Machine
 from pocketvision.record.words import Precision
 
-SCHEMA_VERSION = 3  # 3 added `scenes`; 2 is still read
+SCHEMA_VERSION = 4  # 3 added `scenes`, 4 `layers`; 2 and 3 are still read
 CHECKING = 3  # whole networks, from which on they check a table
 CARRIER = "carrier"
 LOGITS = 2  # of a carrier: a head that costs nothing
@@ -44,6 +45,7 @@ HALVING = 8  # channels on the way to the first map of a head
 NORM = "norm"  # folded into the convolution before it
 UNTIMED = (NORM, "name", "variant", "width")
 WIDTHS = ("c_in", "c_mid", "c_out", "squeezed", "hidden", "num_classes")
+HEAD_WIDTHS = ("filters", "c_low", "c_high", "c_maps", "extras")
 
 Form = Hashable
 
@@ -77,12 +79,20 @@ class TimedScene:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TimedLayer:
+    """One layer of networks for scenes as a file of its own, and its latency."""
+
+    form: LayerForm
+    latency: Latency
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceTable:
     """table.json: what was timed on one device with one runtime, precision and number of threads.
 
-    carriers: of the blocks, and on this machine of heads. wholes: whole networks, which set the
-    scale and check the sums. dense, scenes: whole segmenters and detectors, and networks for
-    hyperspectral scenes; for another device, no sums are made of them.
+    carriers: of the blocks, and of the heads of segmenters and detectors. wholes: whole networks,
+    which set the scale and check the sums; dense: so do these of segmenters and detectors. scenes:
+    whole networks for hyperspectral scenes; layers: of these and of narrower forms.
     anchor_ms: what the network took that all of them were timed beside; None: none was.
     """
 
@@ -95,6 +105,7 @@ class DeviceTable:
     wholes: tuple[Timed, ...] = ()
     dense: tuple[TimedDense, ...] = ()
     scenes: tuple[TimedScene, ...] = ()
+    layers: tuple[TimedLayer, ...] = ()
     anchor_ms: float | None = None
 
     @property
@@ -246,8 +257,14 @@ def _form(value: object) -> Form:
             continue
         if field.name != "skip" or not decided:
             content = getattr(value, field.name)
-            found.append(_form(content) if field.name not in WIDTHS else content is None)
+            is_width = field.name in (*WIDTHS, *HEAD_WIDTHS)
+            found.append(_count_of(content) if is_width else _form(content))
     return (*found, *decided)
+
+
+def _count_of(widths: object) -> int:
+    """How many there are: of one there is one, or none."""
+    return len(widths) if isinstance(widths, tuple) else int(widths is not None)
 
 
 def _decided_by_widths(block: object) -> tuple[bool, ...]:
@@ -259,6 +276,12 @@ def _decided_by_widths(block: object) -> tuple[bool, ...]:
     widths = [getattr(block, name, None) for name in ("c_in", "c_mid", "c_out")]
     keeps_size = getattr(block, "stride", 1) == 1
     return widths[0] == widths[1], keeps_size and widths[0] == widths[2]
+
+
+def of_places(table: DeviceTable) -> DeviceTable:
+    """The same with its segmenters and detectors as the whole networks that set the scale."""
+    wholes = (Timed(network=one.network, latency=one.latency) for one in table.dense)
+    return replace(table, wholes=tuple(wholes))
 
 
 def check_table(table: DeviceTable) -> TableCheck:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pocketvision.errors import ConfigError, at_least
+from pocketvision.errors import ConfigError
 from pocketvision.models.patch import PatchSpec, PlaneSpec
 from pocketvision.models.width_groups import VARIANT, GroupKind, WidthGroup
 from pocketvision.nn.attention import CbamSpec
@@ -119,24 +119,13 @@ def patch_groups(spec: PatchSpec) -> tuple[WidthGroup, ...]:
     return tuple(WidthGroup(name=w.name, kind=w.kind, width=w.width) for w in wires(spec))
 
 
-def patch_widths(spec: PatchSpec, group: WidthGroup, multiple: int = 1) -> tuple[int, ...]:
-    """The widths below the present one that `narrower_patch` takes, descending.
-
-    Raises: ConfigError: a group that is not of `spec`, a multiple below 1.
-    """
-    _check_member(spec, group)
-    at_least("multiple", multiple, 1)
-    largest = (group.width - 1) // multiple * multiple
-    return tuple(w for w in range(largest, 0, -multiple) if _keeps_layers(spec, group, w))
-
-
 def narrower_patch(spec: PatchSpec, group: WidthGroup, width: int) -> PatchSpec:
     """`spec` with a smaller width for `group`, and for all that follows it.
 
     Raises: ConfigError: a group that is not of `spec`; a width outside 1 to the present one, or
         one that takes an expansion away or adds a shortcut, since two widths would be equal.
     """
-    _check_member(spec, group)
+    check_patch_member(spec, group)
     if not 1 <= width <= group.width:
         raise ConfigError(
             f"width={width} is out of range for {group.name} of {spec.label}; expected 1 to "
@@ -144,7 +133,7 @@ def narrower_patch(spec: PatchSpec, group: WidthGroup, width: int) -> PatchSpec:
         )
     if width == group.width:
         return spec
-    if not _keeps_layers(spec, group, width):
+    if not keeps_layers(spec, group, width):
         raise ConfigError(
             f"{group.name} of {spec.label} cannot be {width} wide: two of its widths would be "
             "equal, which adds a shortcut or takes an expansion away. Take another width."
@@ -152,7 +141,8 @@ def narrower_patch(spec: PatchSpec, group: WidthGroup, width: int) -> PatchSpec:
     return _resized(spec, {group.name: width})
 
 
-def _check_member(spec: PatchSpec, group: WidthGroup) -> None:
+def check_patch_member(spec: PatchSpec, group: WidthGroup) -> None:
+    """Raises: ConfigError: a group that is not of `spec`."""
     names = {one.name: one.width for one in patch_groups(spec)}
     if names.get(group.name) != group.width:
         raise ConfigError(
@@ -161,7 +151,8 @@ def _check_member(spec: PatchSpec, group: WidthGroup) -> None:
         )
 
 
-def _keeps_layers(spec: PatchSpec, group: WidthGroup, width: int) -> bool:
+def keeps_layers(spec: PatchSpec, group: WidthGroup, width: int) -> bool:
+    """Whether `narrower_patch` takes a width, 1 to the present one."""
     changed = _resized(spec, {group.name: width})
     return [w.writers for w in wires(changed)] == [w.writers for w in wires(spec)]
 

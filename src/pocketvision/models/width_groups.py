@@ -66,7 +66,7 @@ def resized(spec: ArchSpec, group: WidthGroup, width: int) -> ArchSpec:
         that a block does not allow, that takes a layer away, or at which some channel would stand
         where none of the present ones does; with the nearest that is allowed.
     """
-    _check_member(spec, group)
+    check_member(spec, group)
     at_least("width", width, 1)
     if width > group.width:
         raise ConfigError(
@@ -85,20 +85,8 @@ def resized(spec: ArchSpec, group: WidthGroup, width: int) -> ArchSpec:
     return changed
 
 
-def allowed(spec: ArchSpec, group: WidthGroup, multiple: int = 1) -> tuple[int, ...]:
-    """The widths below the present one that `resized` takes, descending.
-
-    multiple: they are multiples of it; the present one need not be.
-
-    Raises: ConfigError: a group that is not of `spec`, a multiple below 1.
-    """
-    _check_member(spec, group)
-    at_least("multiple", multiple, 1)
-    largest = (group.width - 1) // multiple * multiple
-    return tuple(width for width in range(largest, 0, -multiple) if _is_allowed(spec, group, width))
-
-
-def _check_member(spec: ArchSpec, group: WidthGroup) -> None:
+def check_member(spec: ArchSpec, group: WidthGroup) -> None:
+    """Raises: ConfigError: a group that is not of `spec`."""
     groups = width_groups(spec)
     if group not in groups:
         same = [each.width for each in groups if each.name == group.name]
@@ -109,7 +97,8 @@ def _check_member(spec: ArchSpec, group: WidthGroup) -> None:
         )
 
 
-def _is_allowed(spec: ArchSpec, group: WidthGroup, width: int) -> bool:
+def is_allowed(spec: ArchSpec, group: WidthGroup, width: int) -> bool:
+    """Whether `resized` takes a width, 1 to one less than the present."""
     try:
         changed = _changed(spec, group, width)
         if _deals_anew(spec, changed):
@@ -143,7 +132,7 @@ def _nearest(spec: ArchSpec, group: WidthGroup, width: int) -> int:
     """The present one at the latest; of two as near, the wider."""
     others = sorted(range(1, group.width), key=lambda other: (abs(other - width), -other))
     near = (other for other in others if abs(other - width) < group.width - width)
-    return next((other for other in near if _is_allowed(spec, group, other)), group.width)
+    return next((other for other in near if is_allowed(spec, group, other)), group.width)
 
 
 def _changed(spec: ArchSpec, group: WidthGroup, width: int) -> ArchSpec:
@@ -161,6 +150,11 @@ def _changed(spec: ArchSpec, group: WidthGroup, width: int) -> ArchSpec:
             head = replace(head, c_in=blocks[-1].c_out)
     _check_layers(spec.blocks, blocks)
     return replace(marked_narrowed(spec), blocks=tuple(blocks), head=head)
+
+
+def says_narrowed(variant: str) -> bool:
+    """True for the variant of a network that was narrowed."""
+    return VARIANT in variant.split(", ")
 
 
 def marked_narrowed(spec: ArchSpec) -> ArchSpec:

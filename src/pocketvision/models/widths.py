@@ -15,11 +15,17 @@ from pocketvision.models.detector import DetectorSpec
 from pocketvision.models.narrow import check_narrows
 from pocketvision.models.networks import AnySpec, DenseSpec
 from pocketvision.models.patch import PatchSpec
-from pocketvision.models.patch_widths import narrower_patch, patch_groups, patch_widths
+from pocketvision.models.patch_widths import (
+    check_patch_member,
+    keeps_layers,
+    narrower_patch,
+    patch_groups,
+)
 from pocketvision.models.taps import last_block
 from pocketvision.models.width_groups import (
     WidthGroup,
-    allowed,
+    check_member,
+    is_allowed,
     marked_narrowed,
     resized,
     width_groups,
@@ -45,22 +51,26 @@ def groups_of(spec: AnySpec | PatchSpec) -> tuple[WidthGroup, ...]:
 
 
 def widths_of(spec: AnySpec | PatchSpec, group: WidthGroup, multiple: int = 1) -> tuple[int, ...]:
-    """The widths below the present one that `narrower` takes, descending; see `allowed`.
+    """The widths below the present one that `narrower` takes, descending.
 
-    Raises: ConfigError: as `allowed`.
+    multiple: they are multiples of it; the present one need not be.
+
+    Raises: ConfigError: a group that is not of `spec`, a multiple below 1.
     """
-    if isinstance(spec, PatchSpec):
-        return patch_widths(spec, group, multiple)
-    if isinstance(spec, ArchSpec):
-        return allowed(spec, group, multiple)
-    if group not in _head_groups(spec):
-        widths = allowed(spec.backbone, group, multiple)
-        if group.kind not in DEALT:
-            return widths
-        return tuple(width for width in widths if _finds_channels(spec, group, width))
-    at_least("multiple", multiple, 1)
-    largest = (group.width - 1) // multiple * multiple
-    return tuple(range(largest, 0, -multiple))
+    widths = _multiples_below(spec, group, multiple)
+    return tuple(width for width in widths if _is_taken(spec, group, width))
+
+
+def least_width(
+    spec: AnySpec | PatchSpec, group: WidthGroup, multiple: int = 1, least: float = 1
+) -> int | None:
+    """The last of `widths_of` that is `least` or more, without trying all; None: there is none.
+
+    Raises: ConfigError: as `widths_of`.
+    """
+    widths = reversed(_multiples_below(spec, group, multiple))
+    wide = (width for width in widths if width >= least and _is_taken(spec, group, width))
+    return next(wide, None)
 
 
 def narrower(spec: Spec, group: WidthGroup, width: int) -> Spec:
@@ -94,6 +104,31 @@ def _head_groups(spec: DenseSpec) -> tuple[WidthGroup, ...]:
         WidthGroup(name=f"{EXTRA}{place}", kind="hidden", width=width)
         for place, width in enumerate(spec.head.extras)
     )
+
+
+def _multiples_below(spec: AnySpec | PatchSpec, group: WidthGroup, multiple: int) -> range:
+    """Descending, of a width of `spec`. Raises: ConfigError: as `widths_of`."""
+    if isinstance(spec, PatchSpec):
+        check_patch_member(spec, group)
+    elif isinstance(spec, ArchSpec):
+        check_member(spec, group)
+    elif group not in _head_groups(spec):
+        check_member(spec.backbone, group)
+    at_least("multiple", multiple, 1)
+    return range((group.width - 1) // multiple * multiple, 0, -multiple)
+
+
+def _is_taken(spec: AnySpec | PatchSpec, group: WidthGroup, width: int) -> bool:
+    """Whether `narrower` takes a width below the present one."""
+    if isinstance(spec, PatchSpec):
+        return keeps_layers(spec, group, width)
+    if isinstance(spec, ArchSpec):
+        return is_allowed(spec, group, width)
+    if group in _head_groups(spec):
+        return True
+    if not is_allowed(spec.backbone, group, width):
+        return False
+    return group.kind not in DEALT or _finds_channels(spec, group, width)
 
 
 def _finds_channels(spec: DenseSpec, group: WidthGroup, width: int) -> bool:

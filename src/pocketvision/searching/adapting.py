@@ -60,17 +60,19 @@ class Adapting:
     @property
     def target_ms(self) -> float:
         """What a whole network may take, so that what ships is within the latency asked for."""
-        seed = self.seed_latency
-        if seed.is_by_table:  # the same for what ships
-            return self.config.latency_ms * seed.median_ms / seed.high_ms
+        if isinstance(self.table, TargetTable):  # the same for what ships, but sums are off
+            return self.config.latency_ms / (1 + self.table.spread)
         return self.config.latency_ms / HEADROOM / SPREAD
 
     @property
     def share_s(self) -> float | None:
         """Of the time, what is left to narrowing; None without a limit."""
-        if self.clock.remaining_s is None:
-            return None
-        return self.config.adapting_share * max(0.0, self.clock.remaining_s - self.finish_s)
+        return self.clock.share_left_s(self.config.adapting_share, self.finish_s)
+
+    @property
+    def is_late(self) -> bool:
+        """True if the share of the time that was for narrowing is over: steps are large then."""
+        return self.clock.has_spent(self.config.adapting_share, self.finish_s)
 
     @property
     def brief(self) -> TrainConfig:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pocketvision.budget import format_latency
 from pocketvision.compress.netadapt import STEP, Proposal, Tried, best, proposals_of_a_step
+from pocketvision.compress.pace import HURRIED
 from pocketvision.data.transforms import Augmentation
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.config import FitConfig
@@ -154,7 +155,8 @@ def _step(adapting: Adapting, pool: Pool) -> None:
         table,
         seed_ms=adapting.seed_latency.median_ms,
         budget_ms=adapting.target_ms,
-        step=state.step,
+        asked_ms=adapting.config.latency_ms,
+        step=HURRIED if adapting.is_late else state.step,
         multiple=adapting.config.multiple,
     )
     tried = _score(adapting, proposals, latency_ms, pool)

@@ -29,7 +29,6 @@ from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.tasks.task import Task
 from pocketvision.fitting.teaching import teacher_in
-from pocketvision.models.arch import ArchSpec
 from pocketvision.models.networks import AnyNetwork, AnySpec, task_of
 from pocketvision.models.weights import load
 from pocketvision.progress import counted
@@ -59,7 +58,7 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
     fast already. ArtefactError: no network. BudgetError: the latency or the time is out of reach.
     Also as `check_workers`.
     """
-    folder = out / PREPARED
+    clock, folder = Clock(config.budget.time_s), out / PREPARED
     check_workers(config.workers)
     target = open_target(config.target)
     if target is not None:
@@ -68,8 +67,6 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
     seed, file = load(Path(config.source))
     if file.preprocessing is None:
         raise ArtefactError(f"{config.source} names no preprocessing; give a folder of fit.")
-    if target is not None:
-        _refuse_places(seed.spec, target)
     task = TASKS[task_of(seed.spec)]
     samples = _samples(config, task, reporter)
     if samples.classes != file.classes:
@@ -79,7 +76,6 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
             f"in {config.source} tells {', '.join(file.classes)} apart: give images of these{void}."
         )
     lessons = _lessons(samples, task, file.preprocessing, config.seed, reporter)
-    clock = Clock(config.budget.time_s)
     if earlier is not None and earlier.fingerprint != samples.fingerprint:
         raise ConfigError(
             f"{out} holds an unfinished run on other images than {config.images} has now; give "
@@ -109,16 +105,6 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
         remove_parts(out)
         adapting.network = load(network_folder(state, folder))[0]
     return adapting
-
-
-def _refuse_places(spec: AnySpec, target: TargetTable) -> None:
-    """Raises: ConfigError: a network whose blocks no table of another device has."""
-    if not isinstance(spec, ArchSpec):
-        raise ConfigError(
-            f"target={target.path!r}: tables hold segmenters and detectors whole, and narrowing "
-            f"{spec.label} needs its blocks one by one; leave --target away, and narrow for this "
-            "machine."
-        )
 
 
 def _samples(config: ShrinkConfig, task: Task, reporter: Reporter) -> Samples:
@@ -202,11 +188,7 @@ def _begin(
         latency = target.timed_whole(seed.spec)
     if planned_ms(latency) <= config.latency_ms:
         where = "" if target is None else f" by the table of {target.described}"
-        raise AlreadyFast(
-            f"{seed.spec.label} takes {format_latency(latency.median_ms)} as {precision} on "
-            f"{name}{where}, within {format_latency(config.latency_ms)} already; ask for less "
-            "--latency."
-        )
+        raise _already_fast(seed.spec, config, latency.median_ms, f"{precision} on {name}{where}")
     return ShrinkState(
         config=config,
         fingerprint=samples.fingerprint,
@@ -220,17 +202,28 @@ def _begin(
     )
 
 
+def _already_fast(spec: AnySpec, config: ShrinkConfig, latency_ms: float, on: str) -> AlreadyFast:
+    return AlreadyFast(
+        f"{spec.label} takes {format_latency(latency_ms)} as {on}, within "
+        f"{format_latency(config.latency_ms)} already; ask for less --latency."
+    )
+
+
 def _settle(adapting: Adapting) -> None:
     """Set the scale, score the seed, and fit the pace to the time.
 
-    Raises: BudgetError: the latency cannot be reached, or not in the time.
+    Raises: BudgetError: the latency cannot be reached, or not in the time. AlreadyFast: by the
+    table there is nothing to cut.
     """
     config, state, seed, table = adapting.config, adapting.state, adapting.seed, adapting.table
     target_ms, seed_latency = adapting.target_ms, adapting.seed_latency
     with adapting.reporter.progress("Timing blocks"):
         table.meet(seed.spec, seed_latency)
-        check_reachable(seed.spec, table, target_ms, config.multiple)
         latency_ms = table.latency_ms(seed.spec)
+        if latency_ms <= target_ms:
+            on = f"{state.precision} on {state.runtime}{_by_what(table)}"
+            raise _already_fast(seed.spec, config, latency_ms, on)
+        check_reachable(seed.spec, table, target_ms, config.multiple, config.latency_ms)
     accuracy, costs = _tried(adapting)
 
     @cache
