@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -423,6 +423,15 @@ def test_schedule_that_is_moved_every_step_falls_as_one_that_never_was() -> None
     )
 
 
+def test_schedule_comes_back_from_a_checkpoint_but_not_from_one_of_another_version() -> None:
+    moved = Schedule.for_steps(100, warmup=10).ending_at(70, 40)
+    values = asdict(moved)
+    assert Schedule.restored(values) == moved
+    del values["phase"]
+    with pytest.raises(ArtefactError, match="begun by another version of pocketvision"):
+        Schedule.restored({**values, "top": 0.5})
+
+
 def test_epochs_are_cut_to_the_time_left_but_never_added() -> None:
     assert epochs_in_all(5, 40, seconds_per_epoch=10, left_s=1000) == 40
     assert epochs_in_all(5, 40, seconds_per_epoch=10, left_s=101) == 15
@@ -493,6 +502,35 @@ def test_training_that_becomes_faster_grows_into_the_time_that_was_planned(
     assert now[0] <= 8 * steps * 2.0
     assert grown.epochs[-1].learning_rate == pytest.approx(0, abs=1e-9)
     assert not grown.stopped_early
+
+
+@pytest.mark.parametrize("epoch", [4, 7, 9, 12, 15])
+def test_training_that_grew_goes_on_to_the_same_weights(
+    source: PixelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    """Killed before and behind the end that was planned, of 8 epochs, and behind the last."""
+    now, steps, config = [0.0], 3, replace(CONFIG, epochs=8)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    named: dict[str, Any] = {"deadline": 8 * steps * 2.0 / 0.95, "most_epochs": 200}
+
+    def tick(done: int, total: int, note: str) -> None:
+        now[0] += 2.0 if done <= steps else 1.0
+
+    def killed(done: int, total: int, note: str) -> None:
+        tick(done, total, note)
+        if done == epoch * steps:
+            raise Interrupted
+
+    whole, cut = network(), network()
+    run(whole, source, tmp_path / "whole", config, on_step=tick, **named)
+    now[0] = 0.0
+    with pytest.raises(Interrupted):
+        run(cut, source, tmp_path / "cut", config, on_step=killed, **named)
+    now[0] = read_metrics(tmp_path / "cut" / METRICS)[-1].seconds
+    result = run(again := network(), source, tmp_path / "cut", config, on_step=tick, **named)
+    assert len(result.epochs) == 15
+    pairs = zip(again.state_dict().values(), whole.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("world", [1, 2])

@@ -155,7 +155,7 @@ class TaskModule(pl.LightningModule, ABC):
         checkpoint["outgrown"] = self.outgrown
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.schedule = Schedule(**checkpoint["schedule"])
+        self.schedule = Schedule.restored(checkpoint["schedule"])
         self.outgrown = checkpoint.get("outgrown", False)  # once, classifiers alone had teachers
 
 

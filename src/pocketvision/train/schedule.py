@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from pocketvision.errors import ArtefactError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +27,16 @@ class Schedule:
     def for_steps(cls, steps: int, warmup: int) -> Schedule:
         """The whole schedule, as planned."""
         return cls(steps=steps, warmup=warmup, start=warmup)
+
+    @classmethod
+    def restored(cls, values: Mapping[str, Any]) -> Schedule:
+        """From what `asdict` made of one. Raises: ArtefactError: it was one of another version."""
+        if values.keys() != {field.name for field in fields(cls)}:
+            raise ArtefactError(
+                "The training was begun by another version of pocketvision, whose learning rate "
+                "goes another way. Go on with that version, or give another --out."
+            )
+        return cls(**values)
 
     def __call__(self, step: int) -> float:
         if step < self.warmup:

@@ -158,7 +158,7 @@ class _Training:
         self.supernet.load_state_dict(content["supernet"])
         self.averaged.load_state_dict(content["averaged"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.schedule = Schedule(**content["schedule"])
+        self.schedule = Schedule.restored(content["schedule"])
         self.step = content["step"]
 
 

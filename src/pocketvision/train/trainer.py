@@ -163,7 +163,7 @@ def _build_trainer(config: TrainConfig, folder: Path, watch: Watch) -> pl.Traine
         # Ranks of this node are started from here, so they do not repeat the whole command.
         strategy="ddp_spawn" if config.devices * config.nodes > 1 else "auto",
         precision=precision(config),
-        max_epochs=config.epochs,
+        max_epochs=watch.most_epochs,  # until it begins: see Watch.on_train_start
         callbacks=callbacks,
         plugins=plugins,
         logger=_tensorboard(folder) if config.tensorboard else False,

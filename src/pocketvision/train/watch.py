@@ -69,7 +69,7 @@ class Watch(Callback):
         assert isinstance(pl_module, TaskModule)
         if trainer.world_size > 1 and pl_module.config.threads:  # other processes have their own
             torch.set_num_threads(max(1, pl_module.config.threads // trainer.num_devices))
-        # A resumed training keeps the end it had been brought forward to.
+        # A resumed training keeps the end it had been moved to.
         trainer.fit_loop.max_epochs = pl_module.schedule.steps // int(trainer.num_training_batches)
 
     def on_train_batch_end(
