@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from pocketvision.budget import format_latency, format_size, format_time
 from pocketvision.record.run import Record
 from pocketvision.record.searched import Arm, Search, SearchedNetwork
+from pocketvision.record.timing import Latency
 from pocketvision.record.words import Sampling
 from pocketvision.storage import from_json
 
@@ -28,6 +29,7 @@ NAMES: dict[Sampling, str] = {
     "random": "random search",
     "rl": "reinforcement learning",
 }
+ARM_COLOURS = ("#0069a8", "#9aa4b1", "#c04f00", "#2b7a3d")
 SECOND, LINE = "#c04f00", "#dfe3e8"
 
 
@@ -43,7 +45,7 @@ def main() -> None:
         raise SystemExit(f"{arguments.record} is not of a search.")
     print("\n".join(lines(record, record.search, arguments.picture)))
     if arguments.picture is not None:
-        draw(record.search, arguments.picture)
+        draw(record.search, record.budget.latency_ms, arguments.picture)
 
 
 def lines(record: Record, search: Search, picture: Path | None) -> list[str]:
@@ -79,8 +81,9 @@ def lines(record: Record, search: Search, picture: Path | None) -> list[str]:
         "",
         "The same time and data for each arm; accuracy of the file that it would ship, on val:",
         "",
-        "| arm | network | val top-1 (95 % interval) | latency (95 % interval) | size | time |",
-        "|---|---|---|---|---|---|",
+        "| arm | network | val top-1 (95 % interval) | latency (95 % interval) | in turns | size | "
+        "time |",
+        "|---|---|---|---|---|---|---|",
         *(arm_line(arm) for arm in search.arms),
         "",
         *(f"{arm.name} came to nothing: {arm.note}" for arm in search.arms if arm.note),
@@ -91,13 +94,19 @@ def arm_line(arm: Arm) -> str:
     """One row of the table of arms."""
     name = f"{arm.name}{' (shipped)' if arm.shipped else ''}"
     if arm.accuracy is None or arm.latency is None or arm.size_bytes is None:
-        return f"| {name} | – | – | – | – | {format_time(arm.seconds)} |"
-    top1, latency = arm.accuracy, arm.latency
+        return f"| {name} | – | – | – | – | – | {format_time(arm.seconds)} |"
+    top1 = arm.accuracy
     return (
         f"| {name} | {arm.network} | {top1.value:.1%} ({top1.low:.1%} to {top1.high:.1%}, n = "
-        f"{top1.n}) | {latency.median_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g}) | "
+        f"{top1.n}) | {_interval(arm.latency)} | {_interval(arm.in_turns)} | "
         f"{format_size(arm.size_bytes)} | {format_time(arm.seconds)} |"
     )
+
+
+def _interval(latency: Latency | None) -> str:
+    if latency is None:
+        return "–"
+    return f"{latency.median_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g})"
 
 
 def _scored(scored: Sequence[SearchedNetwork]) -> str:
@@ -114,23 +123,46 @@ def _relative(picture: Path) -> str:
     return f"{picture.parent.name}/{picture.name}"
 
 
-def draw(search: Search, picture: Path) -> None:
-    """Write the picture as SVG; the same record gives the same file."""
+def draw(search: Search, latency_ms: float | None, picture: Path) -> None:
+    """Write the picture as SVG; the same record gives the same file. latency_ms: asked for."""
     with pyplot.rc_context(
         {"svg.hashsalt": "pocketvision", "font.size": 10, "axes.edgecolor": LINE}
     ):
-        figure, axes = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
-        _draw_scored(axes, search)
-        axes.axvline(search.limit_ms, color=SECOND, linestyle="--")
-        axes.set_xlabel("latency by the table of blocks, ms")
-        axes.set_ylabel("expected accuracy with shared weights, %")
-        axes.legend(frameon=False)
-        axes.grid(color=LINE, linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+        _draw_scored(left, search)
+        left.axvline(search.limit_ms, color=SECOND, linestyle="--")
+        left.set_xlabel("latency by the table of blocks, ms")
+        left.set_ylabel("expected accuracy with shared weights, %")
+        _draw_arms(right, search)
+        if latency_ms is not None:
+            right.axvline(latency_ms, color=SECOND, linestyle="--")
+        right.set_xlabel("latency of what each arm would ship, ms")
+        right.set_ylabel("top-1 on val, %")
+        for axes in (left, right):
+            axes.legend(frameon=False)
+            axes.grid(color=LINE, linewidth=0.7)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
         picture.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(picture, metadata={"Date": None})
         pyplot.close(figure)
+
+
+def _draw_arms(axes: Axes, search: Search) -> None:
+    """With the 95 % intervals of both."""
+    for arm, colour in zip(search.arms, ARM_COLOURS, strict=False):
+        if arm.accuracy is None or arm.compared is None:
+            continue
+        top1, latency = arm.accuracy, arm.compared
+        axes.errorbar(
+            [latency.median_ms],
+            [100 * top1.value],
+            xerr=[[latency.median_ms - latency.low_ms], [latency.high_ms - latency.median_ms]],
+            yerr=[[100 * (top1.value - top1.low)], [100 * (top1.high - top1.value)]],
+            fmt="o",
+            color=colour,
+            label=f"{arm.name}{' (shipped)' if arm.shipped else ''}",
+        )
 
 
 def _draw_scored(axes: Axes, search: Search) -> None:

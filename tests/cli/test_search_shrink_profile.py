@@ -102,11 +102,13 @@ def test_search_hands_its_words_on(
     monkeypatch.setattr(search, "run_search", take)
     words = ("--latency", "3ms", "--time", "2h", "--method", "rl", "--workers", "2", "--no-flip")
     out = ("--out", str(tmp_path / "out"))
-    done = run("search", "photos", *words, "--resolution", "64", "--baselines", "none", *out)
+    more = ("--resolution", "64", "--baselines", "none", "--multiple", "16")
+    done = run("search", "photos", *words, *more, *out)
     assert done.code == 130
     (config,) = asked
     assert (config.data, config.latency_ms, config.budget.time_s) == ("photos", 3.0, 7200.0)
     assert (config.method, config.workers, config.baselines) == ("rl", 2, "none")
+    assert config.multiple == 16
     assert (config.resolutions, config.augmentation.flip) == ((64,), 0.0)
     assert run("search", "photos", "--latency", "3ms", "--workers", "ray", *out).code == 130
     assert asked[-1].workers == "ray"
@@ -143,12 +145,12 @@ def test_profile_takes_networks_in_place_of_a_space(run: Run, tmp_path: Path) ->
     assert run("profile", "--models", "mobilenet_v1", "--out", str(tmp_path / "b.json")).code == 2
 
 
-def test_profile_times_detectors_whole(run: Run, tmp_path: Path) -> None:
+def test_profile_times_detectors_and_their_blocks(run: Run, tmp_path: Path) -> None:
     words = ("--task", "detect", "--models", "mobilenetv3_small_050", "--resolution", "96")
     out = str(tmp_path / "device.json")
     done = run("profile", *words, "--classes", "2", "--precision", "f32", "--out", out)
     assert done.code == 0
-    assert "Timed whole, so that nothing is summed: 1 network." in done.out
+    assert "Too few whole networks to check the sums by, 1" in done.out
     done = run("profile", *words, "--out", str(tmp_path / "b.json"))
     assert done.code == 2
     assert "needs the number of classes that the images will have" in done.err

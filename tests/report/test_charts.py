@@ -35,6 +35,7 @@ def elements(drawing: str, style: str) -> list[dict[str, str]]:
 def test_a_whole_record_gives_every_chart_and_an_old_one_those_it_has_figures_for() -> None:
     assert list(all_charts(whole_record())) == [
         "tried",
+        "arms",
         "search",
         "narrowing",
         "quantization",

@@ -19,6 +19,7 @@ from whole_records import whole_record
 
 from pocketvision.record.run import Record
 from pocketvision.record.searched import Narrowing, Search, SearchedNetwork
+from pocketvision.report.arms_chart import arms_chart
 from pocketvision.report.card import render_card
 from pocketvision.report.chart import Chart
 from pocketvision.report.frontier import MOST_MARKS, stairs, thinned
@@ -113,6 +114,15 @@ def test_methods_are_compared_at_equal_evaluations() -> None:
     assert "at equal evaluations" not in page_of(replace(search(), scored=scored((1, 0.5)))).text
 
 
+def test_files_that_were_timed_in_turns_have_a_column_of_their_own() -> None:
+    text = page_of(search()).text
+    assert "In turns" in text
+    assert "2.04 ms" in text
+    assert "and are compared by that" in text
+    alone = tuple(replace(arm, in_turns=None) for arm in arms())
+    assert "n turns" not in page_of(replace(search(), arms=alone)).text
+
+
 def test_the_front_is_drawn_as_steps_up_to_the_limit() -> None:
     found = replace(search(), scored=scored((1.0, 0.5), (2.0, 0.8), (1.5, 0.4)))
     chart = chart_of(found)
@@ -126,6 +136,37 @@ def test_the_front_is_drawn_as_steps_up_to_the_limit() -> None:
     assert float(a) < float(b) < float(end)
     assert float(end) == pytest.approx(float(elements(chart.wide, "veil")[0]["x"]), abs=0.2)
     assert ">limit 2.4 ms</text>" in chart.wide
+
+
+def test_arms_are_drawn_by_their_files_with_intervals_and_the_budget() -> None:
+    found = search()
+    chart = arms_chart(found, full_record().budget)
+    assert chart is not None
+    assert [key.words for key in chart.keys] == ["search", "multipliers", "front", "shipped"]
+    for drawing in (chart.wide, chart.narrow):
+        (best,), (rival,) = elements(drawing, "evolution"), elements(drawing, "second")
+        assert len(elements(drawing, "interval")) == 4
+        assert len(elements(drawing, "ring")) == 1
+        assert elements(drawing, "ring")[0]["cx"] == best["cx"]
+        assert spaced(HOSTILE[0]) in spaced(best["data-tip"])
+        assert "multipliers: mobilenet_v3_small x0.75 @128" in rival["data-tip"]
+        assert "2.16 ms" in rival["data-tip"]  # in turns, not at the end of its own arm
+    assert "search 89.6 % at 2.04 ms, multipliers 87.5 % at 2.16 ms" in chart.alt
+
+
+def test_fewer_than_two_files_are_no_chart() -> None:
+    found, budget = search(), full_record().budget
+    assert arms_chart(None, budget) is None
+    assert arms_chart(replace(found, arms=(found.arms[0], found.arms[2])), budget) is None
+
+
+def test_arms_without_a_budget_of_latency_or_with_another_name_are_drawn_too() -> None:
+    first, second, _ = search().arms
+    found = replace(search(), arms=(first, replace(second, name="<b>")))
+    chart = arms_chart(found, replace(full_record().budget, latency_ms=None))
+    assert chart is not None
+    assert not elements(chart.wide, "veil")
+    assert [key.words for key in chart.keys][:2] == ["search", "<b>"]
 
 
 def test_stairs_go_right_before_they_go_up() -> None:

@@ -6,9 +6,11 @@ import json
 import random
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +20,9 @@ from small_runs import Told, write_photos
 from target_tables import table_of, write_table
 from tiny_space import TINY_SPACE
 
-from pocketvision.budget import Budget
-from pocketvision.compress.sampling import RandomSearch
+from pocketvision.budget import Budget, format_latency
+from pocketvision.compress.pace import TooLittleTime
+from pocketvision.compress.sampling import RandomSearch, front
 from pocketvision.errors import (
     ArtefactError,
     BudgetError,
@@ -34,6 +37,7 @@ from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.target_table import open_target
 from pocketvision.fitting.verify import verify
 from pocketvision.measure.count import count
+from pocketvision.measure.latency import PLANNING
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import Member
 from pocketvision.models.spaces import find_space
@@ -43,6 +47,7 @@ from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import (
+    arms_in_turns,
     fastest,
     finalists,
     search,
@@ -286,6 +291,7 @@ def test_supernet_that_diverges_begins_anew_at_a_lower_rate_once(
         assert not (folder / CHECKPOINT).exists()
         if len(rates) == 1:
             (folder / CHECKPOINT).touch()
+            time.sleep(0.2)
             raise Diverged("The training loss became nan at step 3.")
         return original(supernet, source, pre, config, folder, **named)
 
@@ -296,6 +302,8 @@ def test_supernet_that_diverges_begins_anew_at_a_lower_rate_once(
     run_search(config, tmp_path / "out", told := Told())
     assert rates == [SUPERNET_RATE, SUPERNET_RATE / 10]
     assert any("went back to its start" in sentence for sentence in told.sentences)
+    state = state_of(tmp_path / "out")
+    assert 0 < state.lost_s < state.search_s  # the second has the time of the first again
     monkeypatch.setattr(search, "train_supernet", always)
     with pytest.raises(GateError, match=r"had diverged before, .*0\.0003 since\. Look for broken"):
         run_search(config, tmp_path / "other")
@@ -362,9 +370,9 @@ def test_scoring_ends_with_a_generation_where_the_time_is_over(
 ) -> None:
     original = score_members
 
-    def hurried(searching: Searching, log: ScoreLog, deadline: float | None) -> None:
+    def hurried(searching: Searching, log: ScoreLog, deadline: float | None, **named: Any) -> None:
         assert deadline is None
-        original(searching, log, 0.0)
+        original(searching, log, 0.0, **named)
 
     monkeypatch.setattr(search, "score_members", hurried)
     run_search(config, tmp_path / "out", told := Told())
@@ -438,8 +446,8 @@ def test_random_search_has_an_arm_of_its_own_with_the_same_time(
     def without(*arguments: object, **named: object) -> None:
         raise BudgetError("No network meets 200 ms.")
 
-    def scored(searching: Searching, log: ScoreLog, deadline: float | None) -> None:
-        score_members(searching, log, deadline)
+    def scored(searching: Searching, log: ScoreLog, deadline: float | None, **named: Any) -> None:
+        score_members(searching, log, deadline, **named)
         better = {"evolution": 0.5, "random": 0.0}
         log.entries = [replace(e, accuracy=e.accuracy + better[e.origin]) for e in log.entries]
 
@@ -521,19 +529,93 @@ def test_arm_that_ended_just_before_the_search_died_is_not_made_again(
     assert again.arms == shipped.record.search.arms
 
 
+def test_files_of_arms_are_timed_in_turns_once_where_there_are_several(
+    shipped: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, told = tmp_path / "out", Told()
+    shutil.copytree(shipped.folder, out)
+    arms = out / "searching" / "arms"
+    shutil.copytree(arms / "search", arms / "random")
+    state = state_of(out)
+    alone = state.arms[0]
+    assert alone.in_turns is None
+    nothing = replace(alone, name="published", latency=None, accuracy=None, note="It is too slow.")
+    three = replace(state, arms=(alone, replace(alone, name="random"), nothing))
+    write_into(out / "searching" / "search.json", to_json(three))
+    monkeypatch.setattr(arms_in_turns, "IN_TURNS", replace(PLANNING, seconds=0.01, retries=0))
+    for _ in range(2):
+        (out / "run.json").unlink()
+        found = run_search(state.config, out, told).record.search
+    assert found is not None
+    both, third = found.arms[:2], found.arms[2]
+    assert all(arm.in_turns for arm in both)
+    assert all(arm.latency == alone.latency for arm in both)
+    assert third.in_turns is None
+    assert told.sentences.count("Timing the arms in turns") == 1
+
+
+@pytest.mark.usefixtures("alone")
+def test_multipliers_and_input_sides_are_searched_too(config: SearchConfig, tmp_path: Path) -> None:
+    space = tmp_path / "tiny.toml"
+    space.write_text(TINY_SPACE.replace("[32]", "[32, 40]\nwidths = [0.5, 1.0]", 1))
+    asked = replace(config, space=str(space), resolutions=(), evaluations=8, generation=4)
+    run_search(asked, tmp_path / "out")
+    state, log = state_of(tmp_path / "out"), ScoreLog(tmp_path / "out" / "searching")
+    assert {entry.member.resolution for entry in log.entries} == {32, 40}
+    assert {entry.member.width for entry in log.entries} == {0.5, 1.0}
+    assert state.found is not None
+    network, file = load_classifier(tmp_path / "out" / "searching" / "found")
+    assert network.spec == state.space.spec(state.found.member, 2)
+    assert file.preprocessing is not None
+    assert file.preprocessing.resolution == state.found.member.resolution
+
+
+def test_progress_shows_the_front_as_it_grows(searched: Path) -> None:
+    log = ScoreLog(searched / "searching")
+    entries = log.entries
+    for known in (1, len(entries)):
+        log.entries = entries[:known]
+        best = front(log.all_scored)
+        ends = [best[0], best[-1]] if len(best) > 1 else best
+        told = [f"{format_latency(one.latency_ms)} {one.accuracy:.1%}" for one in ends]
+        assert search_scoring._front_note(log) == f"front of {len(best)}: {' to '.join(told)}"
+
+
+@pytest.mark.parametrize(("precision", "bytes_"), [("int8", 1), ("w8", 1), ("f32", 4), ("bf16", 4)])
+def test_size_of_a_member_is_that_of_its_weights_in_the_precision(
+    searched: Path, precision: Precision, bytes_: int
+) -> None:
+    state = replace(state_of(searched), precision=precision)
+    searching: Any = SimpleNamespace(state=state, samples=SimpleNamespace(classes=("a", "b")))
+    limit: Any = SimpleNamespace(latency_of=lambda member: 1.0)
+    scoring: Any = SimpleNamespace(searching=searching, limit=limit)
+    member = state.space.smallest()
+    entry = search_scoring._Scoring.entry(scoring, "random", 0, member, 0.5)
+    assert entry.size_bytes == bytes_ * count(state.space.spec(member, 2)).parameters
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
 @pytest.mark.parametrize("quick", [True, False])
 def test_arm_that_was_too_slow_in_its_minutes_is_measured_again(
-    shipped: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool
+    shipped: Artefact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quick: bool,
+    interrupted: bool,
 ) -> None:
+    """Also where the second measurement was interrupted before."""
     out, told = tmp_path / "out", Told()
     shutil.copytree(shipped.folder, out)
     (out / "run.json").unlink()
     folder = out / "searching" / "arms" / "search"
     done = read_state(folder)
-    write_into(folder / "run.json", to_json(replace(done, status="failed", too_slow=True)))
-    before = shipped.record.search
-    assert before is not None
-    state, arm = state_of(out), before.arms[0]
+    before = replace(done, status="failed", too_slow=True)
+    if interrupted:
+        before = replace(done, status="unfinished")
+    write_into(folder / "run.json", to_json(before))
+    search_before = shipped.record.search
+    assert search_before is not None
+    state, arm = state_of(out), search_before.arms[0]
     missed = replace(arm, accuracy=None, latency=None, note="It takes up to 920 ms.")
     write_into(out / "searching" / "search.json", to_json(replace(state, arms=(missed,))))
 
@@ -553,6 +635,61 @@ def test_arm_that_was_too_slow_in_its_minutes_is_measured_again(
         with pytest.raises(GateError, match=r"search: It takes up to 920 ms\."):
             run_search(state.config, out, told)
     assert "Measuring arm 'search' again." in told.sentences
+
+
+def test_second_look_on_a_noisy_machine_is_told_and_leaves_the_arm_as_it_was(
+    shipped: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, told = tmp_path / "out", Told()
+    shutil.copytree(shipped.folder, out)
+    (out / "run.json").unlink()
+    folder = out / "searching" / "arms" / "search"
+    done = read_state(folder)
+    write_into(folder / "run.json", to_json(replace(done, status="failed", too_slow=True)))
+    state = state_of(out)
+    missed = replace(state.arms[0], accuracy=None, latency=None, note="It takes up to 920 ms.")
+    write_into(out / "searching" / "search.json", to_json(replace(state, arms=(missed,))))
+
+    def noisy(*arguments: Any, **named: Any) -> None:
+        raise NoisyError("The machine is too noisy to say.")
+
+    monkeypatch.setattr(search_arms, "run_fit", noisy)
+    with pytest.raises(GateError, match=r"search: It takes up to 920 ms\."):
+        run_search(state.config, out, told)
+    assert "Arm 'search' stays what it was: The machine is too noisy to say." in told.sentences
+
+
+def test_arm_with_too_little_time_for_narrowing_trains_what_needs_none(
+    config: SearchConfig, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, asked = tmp_path / "out", list[str | None]()
+    shutil.copytree(searched, out)
+    state = state_of(out)
+    found = state.found
+    assert found is not None
+    folder = out / "searching"
+    assert (folder / "found_fast").is_dir()
+    slow = replace(found, latency=replace(found.latency, median_ms=1e6))
+    plan = replace(state.plan, netadapt=True)
+    write_into(folder / "search.json", to_json(replace(state, found=slow, plan=plan)))
+
+    def too_short(*arguments: Any, **named: Any) -> None:
+        raise TooLittleTime("The time is too short: even 3 steps take long.")
+
+    def fit(config: FitConfig, *rest: Any, **named: Any) -> None:
+        asked.append(config.weights)
+        raise GateError("It is too slow.")
+
+    monkeypatch.setattr(search_arms, "run_shrink", too_short)
+    monkeypatch.setattr(search_arms, "run_fit", fit)
+    with pytest.raises(GateError, match=r"search: It is too slow\."):
+        run_search(config, out, told := Told())
+    assert asked == [str(folder / "found_fast")]
+    assert any(one.startswith("The time is too short for NetAdapt: ") for one in told.sentences)
+    shutil.rmtree(folder / "found_fast")
+    write_into(folder / "search.json", to_json(replace(state, found=slow, plan=plan)))
+    with pytest.raises(GateError, match="search: The time is too short: even 3 steps"):
+        run_search(config, out)
 
 
 def test_arm_that_comes_to_nothing_says_why_and_all_of_them_end_with_an_error(
@@ -579,6 +716,20 @@ def test_machine_that_is_too_noisy_does_not_end_an_arm(
     with pytest.raises(NoisyError, match="too noisy to say"):
         run_search(config, tmp_path / "out")
     assert not state_of(tmp_path / "out").arms
+
+
+def test_side_at_which_nothing_could_be_trained_is_refused_before_the_search(
+    config: SearchConfig, tmp_path: Path
+) -> None:
+    message = r"tiny has the resolution 160, .* enlarge the images \(24 px\) .*--resolution 32\.$"
+    with pytest.raises(ConfigError, match=message):
+        run_search(replace(config, resolutions=(32, 160)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert config.space is not None
+    large = replace(find_space(config.space), resolutions=(2048,))
+    samples: Any = SimpleNamespace(shorter_side=900)
+    with pytest.raises(ConfigError, match="resolution=2048 is out of range; expected 32 to 1024"):
+        search_start._check_sides(large, samples)
 
 
 def test_latency_below_the_smallest_member_exits_3_and_names_the_nearest(

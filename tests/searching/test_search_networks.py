@@ -149,6 +149,22 @@ def test_steps_that_were_asked_for_are_made_in_the_best_space() -> None:
     assert chosen(replace(CONFIG, supernet_steps=5), 300.0)[0].name == "v3_large"
 
 
+def test_rival_is_the_best_that_the_arm_of_multipliers_may_train() -> None:
+    minimalistic = candidate(MINIMALISTIC, 1.0, 96)
+    assert Planned(candidates=[minimalistic, *RANKING], tried=()).rival == RANKING[0].spec
+    assert Planned(candidates=[minimalistic], tried=()).rival is None
+
+
+@pytest.mark.parametrize("named", [None, "v3_small"])
+def test_channels_are_multiples_of_what_the_device_likes(named: str | None) -> None:
+    space, _ = chosen(replace(CONFIG, multiple=16, space=named), None)
+    spec = space.spec(space.largest(), 2)
+    assert all(block.c_out % 16 == 0 for block in spec.blocks)
+    assert chosen(CONFIG, None)[0].multiple == 8
+    with pytest.raises(ConfigError, match="multiple=0 is out of range; expected 1 to 256"):
+        replace(CONFIG, multiple=0)
+
+
 def test_space_that_was_asked_for_is_taken() -> None:
     space, base = chosen(replace(CONFIG, space="v3_small"), 300.0)
     assert (space.name, space.resolutions, base) == ("v3_small", (96,), RANKING[0])

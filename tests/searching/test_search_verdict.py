@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,15 @@ def test_the_best_ships_and_it_is_said_whether_searching_was_worth_it(
     assert found is not None
     assert found.name == best
     assert re.search(sentence, sentence_of(arms))
+
+
+def test_arms_are_compared_by_what_their_files_take_in_turns() -> None:
+    in_turns = replace(LATENCY, median_ms=0.7)
+    slower = replace(arm("search", 50, ms=0.9), in_turns=replace(LATENCY, median_ms=0.8))
+    faster = replace(arm("multipliers", 50, ms=1.1), in_turns=in_turns)
+    assert best_of((slower, faster)) is faster
+    sentence = sentence_of((slower, faster))
+    assert "of val at 0.8 ms, against 50.0% at 0.7 ms of multipliers" in sentence
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from small_runs import Told
 
 from pocketvision.budget import Budget
-from pocketvision.errors import ConfigError
+from pocketvision.errors import BudgetError, ConfigError
 from pocketvision.fitting import pipeline
 from pocketvision.fitting.config import FitConfig
 from pocketvision.searching import searched_fit
@@ -76,6 +76,26 @@ def test_time_that_does_not_hold_a_search_gives_a_fit(
     assert told.sentences == ["No search: The time is too short for a search."]
     with pytest.raises(TooShort):
         run_searched_fit(LONG, "on", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [BudgetError("Even the smallest is too slow."), ConfigError("They are of no member.")]
+)
+def test_search_that_cannot_begin_gives_a_fit_but_not_one_that_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(config: SearchConfig, out: Path, *rest: object, **named: object) -> None:
+        if out.name == "begun":
+            (out / "searching").mkdir(parents=True)
+        raise error
+
+    monkeypatch.setattr(searched_fit, "run_search", refuse)
+    found: object = run_searched_fit(LONG, "auto", tmp_path / "new", told := Told())
+    assert found == LONG
+    assert told.sentences == [f"No search: {error}"]
+    for place, choice in (("new", "on"), ("begun", "auto")):
+        with pytest.raises(type(error), match=str(error)):
+            run_searched_fit(LONG, choice, tmp_path / place)  # type: ignore[arg-type]
 
 
 def test_what_was_begun_is_gone_on_with(tmp_path: Path) -> None:

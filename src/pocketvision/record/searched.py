@@ -65,7 +65,7 @@ class SearchedNetwork:
     described: str
     resolution: int
     latency_ms: float
-    size_bytes: int  # of its weights in float
+    size_bytes: int  # of its weights, in the precision that was searched for
     accuracy: float
 
 
@@ -73,8 +73,10 @@ class SearchedNetwork:
 class Arm:
     """One way to a network, given the same time and data as the others, to the file it would ship.
 
-    name: "search", "multipliers", "published". accuracy: of the file on val, by which the best is
-    chosen; None with latency and size: it came to nothing, and `note` says why.
+    name: "search", "random", "multipliers", "published". accuracy: of the file on val, by which the
+    best is chosen; None with latency and size: it came to nothing, and `note` says why. in_turns:
+    what the files of all arms take when they are timed in turns; latency was measured at the end of
+    each. None: there was one file alone, or they are for another device.
     """
 
     name: str
@@ -85,6 +87,12 @@ class Arm:
     seconds: float
     shipped: bool
     note: str = ""
+    in_turns: Latency | None = None
+
+    @property
+    def compared(self) -> Latency | None:
+        """The latency to compare it by with other arms."""
+        return self.in_turns or self.latency
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from pocketvision.record.run import Record
 from pocketvision.record.words import TaskName
 from pocketvision.report import rows, text
+from pocketvision.report.arms_chart import arms_chart
 from pocketvision.report.chart import Chart
 from pocketvision.report.confusion_chart import NAMED_CLASSES, confusion_chart
 from pocketvision.report.detection_rows import detection_rows
@@ -86,6 +87,7 @@ def all_charts(record: Record) -> dict[str, Chart]:
     """Every chart the record has data for, by id."""
     charts = [
         tried_chart(record.tried, record.budget),
+        arms_chart(record.search, record.budget),
         search_chart(record.search),
         narrowing_chart(record.narrowing),
         quantization_chart(record.quantization),

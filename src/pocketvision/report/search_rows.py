@@ -32,14 +32,15 @@ class SearchRows:
     """What the section about the search shows besides the record itself.
 
     members: of the space, in words. origins: how many networks each method asked for. methods: side
-    by side; none where there is only one. front: those that none beats in latency, size and
-    accuracy at once, the fastest first.
+    by side; none where there is only one. in_turns: the files of the arms were timed so. front:
+    those that none beats in latency, size and accuracy at once, the fastest first.
     """
 
     members: str
     method: str
     origins: str
     methods: tuple[MethodRow, ...]
+    in_turns: bool
     front: tuple[SearchedNetwork, ...]
 
 
@@ -74,6 +75,7 @@ def search_rows(found: Search | None) -> SearchRows | None:
         method=METHODS[found.method],
         origins=origins_words(found.scored),
         methods=tuple(method_rows(found.scored)),
+        in_turns=any(arm.in_turns for arm in found.arms),
         front=tuple(whole_front(found.scored)),
     )
 

@@ -43,6 +43,20 @@ def best_finalist(searching: Searching, log: ScoreLog, ways: Collection[Sampling
     return min(_timed(searching, scored), key=lambda one: one.latency.median_ms)
 
 
+def fast_finalist(searching: Searching, like: Finalist) -> Finalist | None:
+    """The best of those that need no narrowing, at the input side of another; None: there is none.
+
+    Where the time turns out to be too short for narrowing that one.
+    """
+    fast = [
+        one
+        for one in searching.state.finalists
+        if one.latency.median_ms <= searching.target_ms
+        and one.member.resolution == like.member.resolution
+    ]
+    return max(fast, key=lambda one: one.accuracy, default=None)
+
+
 def _busiest_of_the_best(searching: Searching, able: list[Finalist]) -> Finalist:
     """The finalist that does most work, of those whose scores differ by no more than chance."""
     space, classes = searching.state.space, len(searching.samples.classes)

@@ -27,13 +27,15 @@ from pocketvision.models.space import Member
 from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import save as save_network
 from pocketvision.record.words import Sampling
-from pocketvision.searching.finalists import best_finalist
-from pocketvision.searching.search_arms import DRAWN, FOUND, LARGEST, run_arms, ship_best
+from pocketvision.searching.arms_in_turns import time_in_turns
+from pocketvision.searching.finalists import best_finalist, fast_finalist
+from pocketvision.searching.search_arms import DRAWN, FAST, FOUND, LARGEST, run_arms
 from pocketvision.searching.search_config import Baselines, Finalist, Method, SearchConfig
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_plan import SUPERNET_RATE, evened_out, supernet_config
 from pocketvision.searching.search_run import STATE, Searching
 from pocketvision.searching.search_scoring import MeasuredLimit, score_members
+from pocketvision.searching.search_ship import ship_best
 from pocketvision.searching.search_start import open_search
 from pocketvision.searching.search_work import (
     WEIGHTS,
@@ -116,6 +118,7 @@ def run_search(
             if searching.state.found is None:
                 _search(searching)
             run_arms(searching, asked)
+            time_in_turns(searching)
             return ship_best(searching, asked)
 
 
@@ -128,12 +131,15 @@ def _search(searching: Searching) -> None:
     log = ScoreLog(searching.folder)
     plan = searching.state.plan
     late = searching.deadline(begun, plan.supernet_s + plan.scoring_s)
-    score_members(searching, log, late)
+    score_members(searching, log, late, save=lambda: _pause(searching, begun))
     _pause(searching, begun)
     found, drawn = _chosen(searching, log)
     kept = {FOUND: found.member, LARGEST: supernet.space.largest()}
     if drawn is not None:
         kept[DRAWN] = drawn.member
+    for name, one in ((FOUND, found), (DRAWN, drawn)):
+        if one is not None and (fast := fast_finalist(searching, one)) is not None:
+            kept[name + FAST] = fast.member
     for name, member in kept.items():
         _keep(searching, supernet, member, searching.folder / name)
     _pause(searching, begun)
@@ -184,6 +190,7 @@ def _trained(searching: Searching, begun: float) -> Supernet:
                 deadline=searching.deadline(begun, state.plan.supernet_s),
             )
     except Diverged as error:
+        _pause(searching, begun)
         _lower(searching, error)
         return _trained(searching, begun)
     save_supernet(supernet, path)
@@ -204,7 +211,9 @@ def _lower(searching: Searching, error: Diverged) -> None:
         ) from error
     alarm = divergence_alarm(error, epoch=0, rate=SUPERNET_RATE, lowered=lowered)
     searching.reporter.say(alarm.sentence)
-    searching.save(replace(searching.state, lowered=True))
+    state = searching.state
+    lost_s = state.search_s - state.plan.before_s
+    searching.save(replace(state, lowered=True, lost_s=max(0.0, lost_s)))
 
 
 def _chosen(searching: Searching, log: ScoreLog) -> tuple[Finalist, Finalist | None]:
@@ -214,7 +223,7 @@ def _chosen(searching: Searching, log: ScoreLog) -> tuple[Finalist, Finalist | N
     ways: set[Sampling] = {one.origin for one in log.entries}
     found = best_finalist(searching, log, ways)
     _say_found(searching, "Found", found)
-    if searching.config.baselines != "all":
+    if searching.config.baselines != "all" or "random" not in ways:
         return found, None
     if any(one.member == found.member for one in log.entries if one.origin == "random"):
         searching.reporter.say("Random search scored it, so it has no arm of its own.")

@@ -1,23 +1,17 @@
-"""The arms of a search: what was found, and what the same time gives without searching. The best
-by the images of val is shipped, with a record of all."""
+"""The arms of a search: what was found, and what the same time gives without searching."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pocketvision.compress.pace import TooLittleTime
 from pocketvision.errors import BudgetError, GateError, NoisyError
 from pocketvision.fitting.artefact import (
-    CANDIDATES,
-    CARD,
-    RECORD,
     REPORT,
     RUN,
-    TRAINING,
     Artefact,
     load,
     read_state,
@@ -25,12 +19,9 @@ from pocketvision.fitting.artefact import (
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import PREPARED
 from pocketvision.fitting.pipeline import run_fit
-from pocketvision.fitting.seal import seal_of
 from pocketvision.record.run import Record
 from pocketvision.record.scores import Score
-from pocketvision.record.searched import Arm, Search, SearchedNetwork
-from pocketvision.report.card import render_card
-from pocketvision.report.html import render_report
+from pocketvision.record.searched import Arm
 from pocketvision.searching.search_config import (
     MULTIPLIERS,
     PUBLISHED,
@@ -39,21 +30,18 @@ from pocketvision.searching.search_config import (
     SHARING,
     Finalist,
 )
-from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_networks import PLAIN
 from pocketvision.searching.search_run import ARMS, Searching
-from pocketvision.searching.search_verdict import best_of, verdict
 from pocketvision.searching.shrink import run_shrink
 from pocketvision.searching.shrink_config import ShrinkConfig
 from pocketvision.searching.shrink_start import AlreadyFast
-from pocketvision.storage import to_json, write_into
 from pocketvision.train.config import TrainConfig
 
 FOUND, DRAWN, LARGEST = "found", "drawn", "largest"  # folders of networks
+FAST = "_fast"  # behind the first two: the best that needs no narrowing
 LONG_RATE = TrainConfig().learning_rate  # shared weights are a beginning, and no more
 NETADAPT_STEP, NETADAPT_BATCHES = 0.03, 10  # of a search, which leaves little to cut
 NETADAPT_SHARE = 0.2  # of what is left of the arm; the rest trains what comes of it
-STAYS = (CANDIDATES, TRAINING, PREPARED)  # in the arm's folder
 
 
 def run_arms(searching: Searching, command: str) -> None:
@@ -77,14 +65,24 @@ def _measure_again(searching: Searching, works: Mapping[str, Work], command: str
     Arms are measured one after the other, and some of them in slow minutes of a shared machine.
     """
     for arm in searching.state.arms:
-        if not arm.note or not _was_too_slow(searching.folder / ARMS / arm.name):
+        if not arm.note or not _may_be_fast(searching.folder / ARMS / arm.name):
             continue
         searching.reporter.say(f"Measuring arm {arm.name!r} again.")
-        with contextlib.suppress(NoisyError):
+        try:
             again = _ran(searching, arm.name, works[arm.name], command)
-            if not again.note:
-                arms = (again if one is arm else one for one in searching.state.arms)
-                searching.save(replace(searching.state, arms=tuple(arms)))
+        except NoisyError as error:
+            searching.reporter.say(f"Arm {arm.name!r} stays what it was: {error}")
+            continue
+        if not again.note:
+            arms = (again if one is arm else one for one in searching.state.arms)
+            searching.save(replace(searching.state, arms=tuple(arms)))
+
+
+def _may_be_fast(folder: Path) -> bool:
+    """True for an arm to be measured again, or whose second measurement was interrupted."""
+    return _was_too_slow(folder) or (
+        (folder / RUN).exists() and read_state(folder).status == "unfinished"
+    )
 
 
 def _was_too_slow(folder: Path) -> bool:
@@ -151,10 +149,23 @@ def _tune(
     left_s = None if plan.arm_s is None else max(1.0, plan.arm_s - state.search_s)
     is_fast = found.latency.median_ms <= searching.target_ms
     goes_on = (folder / RUN).exists() and not (folder / PREPARED).exists()  # without NetAdapt
+    fast = source.with_name(source.name + FAST)
+    if goes_on and read_state(folder).config.weights == str(fast):
+        source = fast
     if plan.netadapt and not is_fast and not goes_on:
-        with contextlib.suppress(AlreadyFast):  # in another precision
-            shrinking = _shrink_config(searching, source, left_s)
+        shrinking = _shrink_config(searching, source, left_s)
+        try:
             return run_shrink(shrinking, folder, searching.reporter, command=command)
+        except AlreadyFast:  # in another precision
+            pass
+        except TooLittleTime:
+            if not fast.exists():
+                raise
+            source = fast
+            searching.reporter.say(
+                "The time is too short for NetAdapt: the best network that is within the latency "
+                "without it is trained instead."
+            )
     fitting = replace(
         _fit_config(searching, left_s),
         weights=str(source),
@@ -178,7 +189,7 @@ def _shrink_config(searching: Searching, source: Path, time_s: float | None) -> 
         target=config.target,
         step=NETADAPT_STEP,
         adapting_share=NETADAPT_SHARE,
-        multiple=config.multiple,
+        multiple=searching.state.space.multiple,
         brief_steps=NETADAPT_BATCHES,
         batch_size=config.batch_size,
         augmentation=config.augmentation,
@@ -245,70 +256,3 @@ def _on_val(record: Record) -> Score | None:
     """Top-1 of the shipped file on val."""
     shipped = next(variant for variant in record.variants if variant.shipped)
     return record.val_score if shipped.comparison is None else shipped.comparison.accuracy
-
-
-def ship_best(searching: Searching, command: str) -> Artefact:
-    """Copy the best arm's folder to where the search was asked to write; run.json comes last.
-
-    Raises: GateError: no arm came to a network within the budget.
-    """
-    state, out = searching.state, searching.out
-    best = best_of(state.arms)
-    if best is None:
-        reasons = " ".join(f"{arm.name}: {arm.note}" for arm in state.arms)
-        raise GateError(f"No arm came to a network within {searching.config.budget}. {reasons}")
-    source = searching.folder / ARMS / best.name
-    for path in sorted(source.iterdir()):
-        if path.name in (RUN, *STAYS):
-            continue
-        if path.is_dir():
-            shutil.rmtree(out / path.name, ignore_errors=True)
-            shutil.copytree(path, out / path.name)
-        else:
-            shutil.copyfile(path, out / path.name)
-    arms = tuple(replace(arm, shipped=arm is best) for arm in state.arms)
-    fitted = load(source)
-    record = replace(
-        fitted.record,
-        command=command,
-        budget=replace(fitted.record.budget, time_s=searching.config.budget.time_s),
-        spent_s=round(searching.clock.spent_s, 3),
-        search=_summary(searching, arms),
-    )
-    write_into(out / RECORD, to_json(record))
-    write_into(out / REPORT, render_report(record))
-    write_into(out / CARD, render_card(record))
-    run_state = replace(
-        read_state(source), command=command, spent_s=record.spent_s, seal=seal_of(out)
-    )
-    write_into(out / RUN, to_json(run_state))
-    return Artefact(out)
-
-
-def _summary(searching: Searching, arms: tuple[Arm, ...]) -> Search:
-    state, config, log = searching.state, searching.config, ScoreLog(searching.folder)
-    drawn = {entry.member for entry in log.entries if entry.origin == "random"}
-    return Search(
-        space=state.space.name,
-        members=state.space.members,
-        method=config.method,
-        runtime=state.runtime,
-        precision=state.precision,
-        threads=config.threads,
-        limit_ms=state.limit_ms,
-        supernet_steps=state.steps_made,
-        held_out=len(searching.images.held_out),
-        scored=tuple(
-            SearchedNetwork(
-                origin=entry.origin,
-                described=entry.member.described,
-                resolution=entry.member.resolution,
-                latency_ms=entry.latency_ms,
-                size_bytes=entry.size_bytes,
-                accuracy=entry.accuracy,
-            )
-            for entry in log.entries
-        ),
-        arms=arms,
-        sentence=verdict(arms, state.found, config.method, drawn),
-    )

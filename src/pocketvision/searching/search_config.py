@@ -7,7 +7,6 @@ from typing import Literal, get_args
 
 from pocketvision.budget import Budget
 from pocketvision.compress.evolution import Objective
-from pocketvision.compress.netadapt import MULTIPLE
 from pocketvision.compress.sampling import REWARD_EXPONENT
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError, choice, in_range, is_text
@@ -39,6 +38,7 @@ class SearchConfig:
     members: that learn in a step of the supernet, the largest and smallest included. method: what
     members are scored next; "rl" is run beside evolution. supernet_steps,
     evaluations (of each way to search), epochs (of each fine-tuning): None: what the time allows.
+    multiple: of all channels, what the device likes; None: as the space has it.
     workers: local processes that score, or "ray"; None: this process. weights: of a network that is
     a member, or a published name, to begin with.
 
@@ -61,7 +61,7 @@ class SearchConfig:
     evaluations: int | None = None
     generation: int = 16
     netadapt: bool = True
-    multiple: int = MULTIPLE
+    multiple: int | None = None
     baselines: Baselines = "all"
     weights: str | None = None
     epochs: int | None = None
@@ -88,10 +88,11 @@ class SearchConfig:
         in_range("exponent", self.exponent, -1.0, 0.0)
         in_range("members", self.members, 2, 64)
         in_range("generation", self.generation, 2, 10_000)
-        in_range("multiple", self.multiple, 1, 256)
         for name in ("supernet_steps", "evaluations", "epochs"):
             if getattr(self, name) is not None:
                 in_range(name.replace("_", "-"), getattr(self, name), 1, 10_000_000)
+        if self.multiple is not None:
+            in_range("multiple", self.multiple, 1, 256)
         for resolution in self.resolutions:
             in_range("resolution", resolution, 32, 1024)
         in_range("batch-size", self.batch_size, 2, 65_536)
@@ -187,6 +188,7 @@ class SearchState:
     published: ArchSpec | None = None
     steps_made: int = 0  # of the supernet; 0: it is not trained yet
     lowered: bool = False  # the learning rate of the supernet, which diverged once
+    lost_s: float = 0.0  # to that
     search_s: float = 0.0  # spent on the arm of the search before its fine-tuning
     finalists: tuple[Finalist, ...] = ()
     found: Finalist | None = None

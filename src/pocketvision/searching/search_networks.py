@@ -78,6 +78,14 @@ class Planned:
     candidates: list[Candidate]
     tried: tuple[Tried, ...]
 
+    @property
+    def rival(self) -> ArchSpec | None:
+        """The best that the arm of multipliers may train; None: minimalistic ones alone are within
+        the budget.
+        """
+        plain = (c.classifier for c in self.candidates if c.spec.name in PLAIN)
+        return next(plain, None)
+
     def fastest(self, candidate: Candidate) -> tuple[str, Precision]:
         """The runtime and precision in which a network is fastest."""
         own = [one for one in self.tried if one.network == candidate.spec.label]
@@ -149,8 +157,13 @@ def own_space(config: SearchConfig) -> SearchSpace:
     describes none.
     """
     assert config.space is not None
-    space = find_space(config.space)
+    space = _rounded(config, find_space(config.space))
     return replace(space, resolutions=config.resolutions) if config.resolutions else space
+
+
+def _rounded(config: SearchConfig, space: SearchSpace) -> SearchSpace:
+    """The space with the multiple of channels that was asked for."""
+    return space if config.multiple is None else replace(space, multiple=config.multiple)
 
 
 def chosen_space(planner: Planner, planned: Planned) -> tuple[SearchSpace, Candidate]:
@@ -238,7 +251,8 @@ def _step_seconds(planner: Planner, spaces: list[SearchSpace]) -> Callable[[Sear
 def _around(config: SearchConfig, base: ArchSpec) -> SearchSpace:
     """The space of a network's family, at its multiplier and input side."""
     sides = config.resolutions or (base.resolution,)
-    return replace(FAMILIES[base.name], widths=(base.width,), resolutions=sides)
+    space = replace(FAMILIES[base.name], widths=(base.width,), resolutions=sides)
+    return _rounded(config, space)
 
 
 def _named(config: SearchConfig, base: ArchSpec) -> SearchSpace:
@@ -250,14 +264,14 @@ def _named(config: SearchConfig, base: ArchSpec) -> SearchSpace:
     return replace(space, resolutions=(base.resolution,))
 
 
-def published_network(planner: Planner, plain: Planned) -> ArchSpec | None:
+def published_network(planner: Planner, rival: ArchSpec | None) -> ArchSpec | None:
     """The best of the published networks within the budget, if it is another than the best with
-    plain multipliers."""
+    plain multipliers, which has an arm already."""
     try:
         best = planner.among(widths=(1.0,)).candidates[0].classifier
-    except BudgetError:
+    except (BudgetError, NotCovered):
         return None
-    return None if best == plain.candidates[0].spec else best
+    return None if best == rival else best
 
 
 def time_blocks(

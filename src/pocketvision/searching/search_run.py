@@ -83,7 +83,7 @@ class Searching:
         """
         if self.state.plan.arm_s is None:
             return None
-        return begun + self.state.plan.before_s + LATE * planned_s
+        return begun + self.state.plan.before_s + self.state.lost_s + LATE * planned_s
 
     def save(self, state: SearchState) -> None:
         """Make `state` the current one and write it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pocketvision.budget import format_latency
@@ -12,6 +12,7 @@ from pocketvision.compress.controller import Controller
 from pocketvision.compress.evolution import Evolution, EvolutionConfig
 from pocketvision.compress.sampling import Limit, RandomSearch, Sampler, front
 from pocketvision.errors import BudgetError
+from pocketvision.fitting.run import saving
 from pocketvision.fitting.target_plan import weighed
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
@@ -26,7 +27,7 @@ from pocketvision.searching.search_run import Searching
 from pocketvision.searching.search_work import WEIGHTS, JudgeWork
 from pocketvision.searching.workers import Pool, hanging_s, open_pool
 
-BYTES_PER_WEIGHT = 4
+BYTES_PER_WEIGHT = {"int8": 1, "w8": 1}  # of precisions; of others 4
 CORRECTED_BY = 6  # that were timed last
 
 
@@ -113,11 +114,13 @@ def _samplers(searching: Searching, limit: Limit) -> dict[Sampling, Sampler]:
     return ways
 
 
-def score_members(searching: Searching, log: ScoreLog, deadline: float | None) -> None:
+def score_members(
+    searching: Searching, log: ScoreLog, deadline: float | None, *, save: Callable[[], None]
+) -> None:
     """All evaluations of every way; what is logged already is not made again.
 
-    deadline: a `time.monotonic()` after which no further generation begins; each way has then been
-    given as many evaluations as the others.
+    save: keeps how much time is spent, now and then. deadline: a `time.monotonic()` after which no
+    further generation begins; each way has then been given as many evaluations as the others.
     """
     config, plan, measured = searching.config, searching.state.plan, MeasuredLimit(searching)
     samplers = _samplers(searching, measured.limit)
@@ -134,7 +137,7 @@ def score_members(searching: Searching, log: ScoreLog, deadline: float | None) -
             pool=pool,
             work=_work(searching),
             total=len(samplers) * plan.evaluations,
-            advance=advance,
+            advance=saving(advance, save),
         )
         for generation in range(plan.generations):
             begun = bool(log.of(config.method, generation))
@@ -201,13 +204,14 @@ class _Scoring:
         self, origin: Sampling, generation: int, member: Member, accuracy: float
     ) -> LoggedScore:
         """The line of the log."""
-        spec = self.searching.state.space.spec(member, len(self.searching.samples.classes))
+        state = self.searching.state
+        spec = state.space.spec(member, len(self.searching.samples.classes))
         return LoggedScore(
             origin=origin,
             generation=generation,
             member=member,
             latency_ms=self.limit.latency_of(member),
-            size_bytes=BYTES_PER_WEIGHT * count(spec).parameters,
+            size_bytes=BYTES_PER_WEIGHT.get(state.precision, 4) * count(spec).parameters,
             accuracy=accuracy,
         )
 

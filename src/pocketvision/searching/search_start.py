@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from pocketvision.budget import count_of, format_latency, format_time
-from pocketvision.data.images import scan
-from pocketvision.errors import ConfigError
+from pocketvision.data.images import Samples, scan
+from pocketvision.errors import ConfigError, in_range
 from pocketvision.fitting.artefact import RUN, read_state
+from pocketvision.fitting.candidates import resolutions_for
 from pocketvision.fitting.earlier_runs import usual_ratios
 from pocketvision.fitting.folder import make_folder, read_unfinished, taken
 from pocketvision.fitting.forecast import Workload
@@ -161,6 +162,7 @@ def _begin(planner: Planner, out: Path) -> Searching:
         own_space(config)  # refused now, not when candidates are measured
     plain = with_multipliers(planner)
     space, name, precision = _what(planner, plain)
+    _check_sides(space, samples)
     classes = len(samples.classes)
     table = planner.target or ScaledTable(get_runtime(name), precision, config.threads)
     where = "" if planner.target is None else f" by the table of {planner.target.described}"
@@ -171,7 +173,7 @@ def _begin(planner: Planner, out: Path) -> Searching:
     )
     published = None
     if config.baselines == "all" and plain is not None:
-        published = published_network(planner, plain)
+        published = published_network(planner, plain.rival)
     images = Images.of(samples, space, config.seed, reporter)
     supernet = Supernet(space, classes, seed=config.seed)
     if config.weights is not None:  # refused now, not when the blocks are timed
@@ -185,7 +187,8 @@ def _begin(planner: Planner, out: Path) -> Searching:
         batch_size=config.batch_size,
         ratios=usual_ratios("classify"),
     ).finish_s
-    there = {MULTIPLIERS: plain is not None, PUBLISHED: published is not None}
+    has_multipliers = plain is not None and plain.rival is not None
+    there = {MULTIPLIERS: has_multipliers, PUBLISHED: published is not None}
     arms = tuple(name for name in arms_of(config) if there.get(name, True))
 
     # What is common to all arms is done; the blocks of the space are timed for the search alone.
@@ -218,7 +221,7 @@ def _begin(planner: Planner, out: Path) -> Searching:
         threads=pace.threads,
         plan=planned,
         search_s=seconds[0],
-        has_multipliers=plain is not None,
+        has_multipliers=has_multipliers,
         published=published,
         target_sha256="" if planner.target is None else planner.target.sha256,
     )
@@ -232,6 +235,19 @@ def _begin(planner: Planner, out: Path) -> Searching:
         images=images,
         table=table,
     )
+
+
+def _check_sides(space: SearchSpace, samples: Samples) -> None:
+    """Raises: ConfigError: a side that the networks that are found could not be trained at."""
+    fitting = resolutions_for(samples.shorter_side, space.resolutions)
+    if too_large := sorted(set(space.resolutions) - set(fitting)):
+        raise ConfigError(
+            f"{space.name} has the resolution {too_large[0]}, which would enlarge the images "
+            f"({samples.shorter_side} px) too much; leave it away, with --resolution "
+            f"{' --resolution '.join(map(str, fitting))}."
+        )
+    for side in space.resolutions:
+        in_range("resolution", side, 32, 1024)  # as of `fit`
 
 
 def _what(planner: Planner, plain: Planned | None) -> tuple[SearchSpace, str, Precision]:

@@ -19,14 +19,14 @@ WAYS: dict[Sampling, str] = {
 
 def best_of(arms: tuple[Arm, ...]) -> Arm | None:
     """The most accurate on val, the faster of two that are equal; None: all came to nothing."""
-    able = [arm for arm in arms if arm.accuracy is not None and arm.latency is not None]
+    able = [arm for arm in arms if arm.accuracy is not None and arm.compared is not None]
     return max(able, key=_merit, default=None)
 
 
 def _merit(arm: Arm) -> tuple[float, float]:
     assert arm.accuracy is not None
-    assert arm.latency is not None
-    return arm.accuracy.value, -arm.latency.median_ms
+    assert arm.compared is not None
+    return arm.accuracy.value, -arm.compared.median_ms
 
 
 def verdict(
@@ -45,13 +45,13 @@ def sentence_of(arms: tuple[Arm, ...]) -> str:
     rival = best_of(others)
     if not others:
         return "Nothing that needs no search was trained beside it, so what it gained is not known."
-    if found.accuracy is None or found.latency is None:
+    if found.accuracy is None or found.compared is None:
         return f"The search came to nothing: {found.note}"
-    if rival is None or rival.accuracy is None or rival.latency is None:
+    if rival is None:
         return "Nothing that needs no search came to a network within the budget."
     figures = (
         f"{found.accuracy.value:.1%} of {found.accuracy.n} images of val at "
-        f"{format_latency(found.latency.median_ms)}, against {_figures(rival)} of {rival.name} "
+        f"{format_latency(found.compared.median_ms)}, against {_figures(rival)} of {rival.name} "
         f"({rival.network}), which had the same time"
     )
     if _merit(found) <= _merit(rival):
@@ -78,8 +78,8 @@ def beside_random_search(arms: tuple[Arm, ...]) -> list[str]:
 
 def _figures(arm: Arm) -> str:
     assert arm.accuracy is not None
-    assert arm.latency is not None
-    return f"{arm.accuracy.value:.1%} at {format_latency(arm.latency.median_ms)}"
+    assert arm.compared is not None
+    return f"{arm.accuracy.value:.1%} at {format_latency(arm.compared.median_ms)}"
 
 
 def _unsure(better: Arm, worse: Arm) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pocketvision.budget import format_time
-from pocketvision.errors import ConfigError, choice
+from pocketvision.errors import BudgetError, ConfigError, choice
 from pocketvision.fitting import pipeline
 from pocketvision.fitting.artefact import RUN, Artefact
 from pocketvision.fitting.config import FitConfig
@@ -17,7 +17,6 @@ from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.record.words import Precision
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import SearchConfig
-from pocketvision.searching.search_plan import TooShort
 from pocketvision.searching.search_run import SEARCHING
 
 SearchChoice = Literal["auto", "on", "off"]
@@ -47,7 +46,9 @@ def run_searched_fit(
         if not reason:
             try:
                 return run_search(search_config(config), out, reporter, command=command)
-            except TooShort as error:
+            except (BudgetError, ConfigError) as error:
+                if (out / SEARCHING).exists():  # it had begun
+                    raise
                 reason = str(error)
         reporter.say(f"No search: {reason}")
     spent_s = time.monotonic() - begun  # a search that was planned in vain took of the same time
