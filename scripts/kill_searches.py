@@ -1,10 +1,11 @@
 """Kill small searches at random moments, go on with them, and compare the results.
 
-As kill_runs.py, for `search`: supernet, scores, finalists, NetAdapt, fine-tuning and shipping, on
-the digits, in a space of a few small networks. A network takes here what its work says and not what
-a clock says, so that two searches come to the same; all else is as ever, the processes, the files
-and SIGKILL. The scores, the member that was found, the steps of NetAdapt, the weights and the
-shipped file must be the same. Exit code 1 if one is not.
+As kill_runs.py, for `search`: supernet, scores, finalists, then NetAdapt and fine-tuning of what
+the search and random search found, timing in turns and shipping, on the digits, in a space of a few
+small networks. A network takes here what its work says and not what a clock says, so that two
+searches come to the same; all else is as ever, the processes, the files and SIGKILL. The scores,
+the members that were found, the steps of NetAdapt, the weights and the shipped file must be the
+same. Exit code 1 if one is not.
 
 python scripts/kill_searches.py [--kills 20] [--seed 0] [--folder DIR]
 """
@@ -22,6 +23,7 @@ from killing import PLAN, Job, main
 
 from pocketvision.budget import Budget
 from pocketvision.data.samples import write_sample
+from pocketvision.errors import BudgetError
 from pocketvision.fitting.artefact import RECORD, RUN
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
@@ -33,7 +35,7 @@ from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import fastest, search_networks, search_start, shrink_start
 from pocketvision.searching.narrowing import STATE as SHRINK_STATE
 from pocketvision.searching.search import run_search
-from pocketvision.searching.search_config import SEARCH, SearchConfig, SearchState
+from pocketvision.searching.search_config import SearchConfig, SearchState
 from pocketvision.searching.search_log import LOG
 from pocketvision.searching.search_run import ARMS, SEARCHING, STATE
 from pocketvision.storage import from_json, sha256_file
@@ -89,8 +91,8 @@ def job_in(folder: Path) -> Job:
     # Until this process and its children end.
     for module in (search_start, shrink_start, fastest):
         mock.patch.object(module, "ScaledTable", Work).start()
-    # Rivals are measured, which is not what is tried here.
-    mock.patch.object(search_networks, "MAX_CANDIDATES", 2).start()
+    # Rivals are chosen by a clock; they are whole runs of `fit`, which kill_runs.py kills.
+    mock.patch.object(search_networks.Planner, "among", _no_rivals).start()
     space = folder / "small.toml"
     space.write_text(SPACE)
     config = SearchConfig(
@@ -101,18 +103,22 @@ def job_in(folder: Path) -> Job:
         runtime="onnxruntime",
         precision="int8",
         supernet_steps=60,
-        evaluations=24,
-        baselines="none",
+        evaluations=48,
+        baselines="all",
         epochs=3,
         max_drop_points=100,
     )
     return Job(
         name="search",
-        same="scores, member, narrowing, weights, file",
+        same="scores, members, narrowing, weights, file",
         work=lambda out: run_search(config, out),
         phase=phase_of,
         comparable=comparable,
     )
+
+
+def _no_rivals(*arguments: object, **named: object) -> None:
+    raise BudgetError("None is tried here.")
 
 
 def state_of(out: Path) -> SearchState:
@@ -124,17 +130,20 @@ def phase_of(out: Path) -> str:
     """What an interrupted search was doing, by what it has saved."""
     if not (out / SEARCHING / STATE).exists():
         return PLAN
-    state, arm = state_of(out), out / SEARCHING / ARMS / SEARCH
+    state = state_of(out)
     if not state.steps_made:
         return "supernet"
     if state.found is None:
         log = out / SEARCHING / LOG
         scored = log.read_text().count("\n") if log.exists() else 0
         return f"scoring, {scored} scored"
-    if state.arms:
+    done = {arm.name for arm in state.arms}
+    name = next((name for name in state.arm_names if name not in done), None)
+    if name is None:
         return "shipping"
+    arm = out / SEARCHING / ARMS / name
     narrows = any(arm.rglob(SHRINK_STATE)) and not (arm / RUN).exists()
-    return "NetAdapt" if narrows else "fine-tuning, files"
+    return f"{'NetAdapt' if narrows else 'fine-tuning and files'} of {name}"
 
 
 def comparable(out: Path) -> dict[str, object]:
@@ -144,7 +153,7 @@ def comparable(out: Path) -> dict[str, object]:
     assert record.search is not None
     return {
         "scores": (out / SEARCHING / LOG).read_text(),
-        "member": state.found,
+        "members": (state.found, state.drawn),
         "finalists": state.finalists,
         "narrowing": record.narrowing,
         "weights": sha256_file(out / WEIGHTS_FILE),

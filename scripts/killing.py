@@ -1,4 +1,5 @@
-"""Work that is killed at random moments, gone on with, and compared with work in peace."""
+"""Work that is killed at random moments of every phase, gone on with, and compared with work in
+peace."""
 
 from __future__ import annotations
 
@@ -20,13 +21,15 @@ from pocketvision.fitting.artefact import read_state
 from pocketvision.measure.device import machine
 
 DONE, PLAN = "done", "plan"  # phases
+LOOK_S = 0.05  # at what work in peace is doing
 FORK = multiprocessing.get_context("fork")  # the libraries are loaded once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What is killed. work: into a folder, going on there. phase: what interrupted work in a folder
-    was doing. comparable: what finished work came to, without anything that a clock says.
+    """What is killed. work: into a folder, going on there. phase: what work in a folder is doing,
+    or was when it was interrupted; details behind a comma. comparable: what finished work came to,
+    without anything that a clock says.
     """
 
     name: str
@@ -77,23 +80,36 @@ def kill_all(job: Job, kills: int, seed: int, folder: Path) -> tuple[list[Kill],
     generator = np.random.default_rng(seed)
     whole = folder / "whole"
     start = time.monotonic()
-    _live(job, whole)
+    phases = _observed(job, whole)
     whole_s = time.monotonic() - start
-    # One death in every part of the time, so that no phase is left out.
-    shares = (np.arange(kills) + generator.random(kills)) / kills
+    print(f"{whole_s:.0f} s: {', '.join(phases)}", file=sys.stderr, flush=True)
     found: list[Kill] = []
-    shortest_s, tries = whole_s, 0
-    for share in generator.permutation(shares):
+    tries = 0
+    while len(found) < kills:
+        # In every phase in turn, so that none is left out, however short it is.
+        begun_s, ended_s = list(phases.values())[len(found) % len(phases)]
         kill = None
         while kill is None:  # on a machine with other work, it can end before its death
-            out, start = folder / f"run-{tries}", time.monotonic()
+            after_s = begun_s + float(generator.random()) * (ended_s - begun_s)
+            kill = _kill(job, folder / f"run-{tries}", after_s, whole)
             tries += 1
-            kill = _kill(job, out, float(share) * shortest_s, whole)
-            if kill is None:
-                shortest_s = min(shortest_s, time.monotonic() - start)
         found.append(kill)
         print(f"{len(found)} of {kills}: {kill.phase}", file=sys.stderr, flush=True)
     return found, whole_s
+
+
+def _observed(job: Job, out: Path) -> dict[str, tuple[float, float]]:
+    """Work in peace, and from when to when it was in each phase, in seconds."""
+    start, found = time.monotonic(), dict[str, tuple[float, float]]()
+    process = _begin(job, out)
+    while process.is_alive():
+        name = _phase(job, out).partition(",")[0]
+        now = time.monotonic() - start
+        if name != DONE:
+            found[name] = (found[name][0] if name in found else now, now)
+        process.join(LOOK_S)
+    _check_ended(job, out, process)
+    return found
 
 
 def _kill(job: Job, out: Path, after_s: float, whole: Path) -> Kill | None:
@@ -127,6 +143,10 @@ def _phase(job: Job, out: Path) -> str:
 def _live(job: Job, out: Path) -> None:
     process = _begin(job, out)
     process.join()
+    _check_ended(job, out, process)
+
+
+def _check_ended(job: Job, out: Path, process: multiprocessing.context.ForkProcess) -> None:
     if process.exitcode != 0:
         raise SystemExit(f"{job.name} in {out} ended with exit code {process.exitcode}.")
 

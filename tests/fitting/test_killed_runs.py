@@ -28,7 +28,7 @@ from pocketvision.storage import to_json, write_atomic
 from pocketvision.train.devices import as_run_here
 from pocketvision.train.trainer import TrainResult
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "kill_runs.py"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 SMALL = replace(QUICK, epochs=2, batch_size=8)
 MOST_LIVES = 200
 
@@ -279,9 +279,14 @@ def test_checkpoint_that_needs_unpickling_is_refused_until_it_is_removed(
 
 
 @pytest.mark.slow
-def test_runs_killed_at_twenty_random_moments_come_to_the_same_result() -> None:
+@pytest.mark.parametrize(("script", "kills"), [("kill_runs.py", 20), ("kill_searches.py", 10)])
+def test_work_killed_at_random_moments_of_every_phase_comes_to_the_same(
+    script: str, kills: int
+) -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--kills", "20"], capture_output=True, text=True
+        [sys.executable, str(SCRIPTS / script), "--kills", str(kills)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "20 of 20 came to the same result." in done.stdout
+    assert f"{kills} of {kills} came to the same result." in done.stdout
