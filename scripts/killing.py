@@ -84,17 +84,21 @@ def kill_all(job: Job, kills: int, seed: int, folder: Path) -> tuple[list[Kill],
     whole_s = time.monotonic() - start
     print(f"{whole_s:.0f} s: {', '.join(phases)}", file=sys.stderr, flush=True)
     found: list[Kill] = []
-    tries = 0
+    tries, pace = 0, 1.0
     while len(found) < kills:
         # In every phase in turn, so that none is left out, however short it is.
         begun_s, ended_s = list(phases.values())[len(found) % len(phases)]
         kill = None
-        while kill is None:  # on a machine with other work, it can end before its death
-            after_s = begun_s + float(generator.random()) * (ended_s - begun_s)
+        while kill is None:
+            after_s = pace * (begun_s + float(generator.random()) * (ended_s - begun_s))
+            start = time.monotonic()
             kill = _kill(job, folder / f"run-{tries}", after_s, whole)
             tries += 1
+            if kill is None:  # it is faster than the first was, and ended before its death
+                pace = min(pace, (time.monotonic() - start) / whole_s)
         found.append(kill)
-        print(f"{len(found)} of {kills}: {kill.phase}", file=sys.stderr, flush=True)
+        same = f"differs in {', '.join(kill.differs)}" if kill.differs else "the same"
+        print(f"{len(found)} of {kills}: {kill.phase}, {same}", file=sys.stderr, flush=True)
     return found, whole_s
 
 

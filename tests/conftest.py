@@ -14,6 +14,7 @@ from pocketvision.fitting.artefact import Artefact
 from pocketvision.measure.latency import LatencyProtocol
 
 BRIEF = LatencyProtocol(rounds=6, min_runs=2, seconds=0.15)
+LAYERS = LatencyProtocol(rounds=2, min_runs=1, seconds=0.0)  # of which a table has dozens
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +36,7 @@ def _brief_timing() -> Iterator[None]:
             patch.setattr(f"pocketvision.{module}.FINAL", BRIEF)
         for module in ("fitting.plan", "mapping.untrained", "mapping.scene_profile"):
             patch.setattr(f"pocketvision.{module}.PLANNING", BRIEF)
+        patch.setattr("pocketvision.mapping.layer_table.LAYERS", LAYERS)
         patch.setattr("pocketvision.fitting.waiting.PAUSES_S", ())
         # What such runs took would spoil the forecasts of those after them.
         patch.setattr("pocketvision.fitting.ship.learn", lambda *_: None)
