@@ -44,7 +44,7 @@ from pocketvision.models.spaces import find_space
 from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import load_classifier, save
 from pocketvision.record.timing import Latency
-from pocketvision.record.words import Precision
+from pocketvision.record.words import Precision, Sampling
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import (
     arms_in_turns,
@@ -58,7 +58,7 @@ from pocketvision.searching import (
     shrink_start,
 )
 from pocketvision.searching.search import run_search
-from pocketvision.searching.search_config import SearchConfig, SearchState
+from pocketvision.searching.search_config import Finalist, SearchConfig, SearchState
 from pocketvision.searching.search_log import LOG, ScoreLog
 from pocketvision.searching.search_networks import Planner
 from pocketvision.searching.search_plan import (
@@ -690,6 +690,26 @@ def test_arm_with_too_little_time_for_narrowing_trains_what_needs_none(
     write_into(folder / "search.json", to_json(replace(state, found=slow, plan=plan)))
     with pytest.raises(GateError, match="search: The time is too short: even 3 steps"):
         run_search(config, out)
+
+
+def test_what_needs_no_narrowing_is_of_the_way_that_asked_for_it(searched: Path) -> None:
+    """The arm of random search trains nothing that evolution found."""
+    state = state_of(searched)
+    assert state.found is not None
+    quick = replace(state.found.latency, median_ms=1.0)
+    better = replace(state.found, latency=quick, accuracy=0.9, origin="evolution")
+    drawn = replace(better, accuracy=0.4, origin="random")
+    slow = replace(better, accuracy=1.0, latency=replace(quick, median_ms=1e6))
+    searching: Any = SimpleNamespace(
+        state=replace(state, finalists=(better, drawn, slow)), target_ms=10.0
+    )
+    cases: list[tuple[set[Sampling], Finalist | None]] = [
+        ({"evolution", "random"}, better),
+        ({"random"}, drawn),
+        ({"rl"}, None),
+    ]
+    for ways, best in cases:
+        assert finalists.fast_finalist(searching, better, ways) == best
 
 
 def test_arm_that_comes_to_nothing_says_why_and_all_of_them_end_with_an_error(

@@ -43,15 +43,19 @@ def best_finalist(searching: Searching, log: ScoreLog, ways: Collection[Sampling
     return min(_timed(searching, scored), key=lambda one: one.latency.median_ms)
 
 
-def fast_finalist(searching: Searching, like: Finalist) -> Finalist | None:
-    """The best of those that need no narrowing, at the input side of another; None: there is none.
+def fast_finalist(
+    searching: Searching, like: Finalist, ways: Collection[Sampling]
+) -> Finalist | None:
+    """The best that these ways asked for and that needs no narrowing, at the input side of another;
+    None: there is none.
 
     Where the time turns out to be too short for narrowing that one.
     """
     fast = [
         one
         for one in searching.state.finalists
-        if one.latency.median_ms <= searching.target_ms
+        if one.origin in ways
+        and one.latency.median_ms <= searching.target_ms
         and one.member.resolution == like.member.resolution
     ]
     return max(fast, key=lambda one: one.accuracy, default=None)

@@ -37,6 +37,7 @@ from pocketvision.searching.search_run import STATE, Searching
 from pocketvision.searching.search_scoring import MeasuredLimit, score_members
 from pocketvision.searching.search_ship import ship_best
 from pocketvision.searching.search_start import open_search
+from pocketvision.searching.search_verdict import WAYS
 from pocketvision.searching.search_work import (
     WEIGHTS,
     load_supernet,
@@ -137,8 +138,9 @@ def _search(searching: Searching) -> None:
     kept = {FOUND: found.member, LARGEST: supernet.space.largest()}
     if drawn is not None:
         kept[DRAWN] = drawn.member
-    for name, one in ((FOUND, found), (DRAWN, drawn)):
-        if one is not None and (fast := fast_finalist(searching, one)) is not None:
+    by_chance: set[Sampling] = {"random"}
+    for name, one, ways in ((FOUND, found, set(WAYS)), (DRAWN, drawn, by_chance)):
+        if one is not None and (fast := fast_finalist(searching, one, ways)) is not None:
             kept[name + FAST] = fast.member
     for name, member in kept.items():
         _keep(searching, supernet, member, searching.folder / name)
