@@ -1,15 +1,17 @@
-"""A searched network against the best width multiplier at one input side, for the same time.
+"""A searched network against networks with width and resolution multipliers, for the same time.
 
     python recipes/search_cifar10.py CIFAR10 --page recipes/search_cifar10.md
 
-Per seed, `search` with two arms: what its search finds, and what `fit` makes of the same minutes
-from MobileNetV3 with plain multipliers. Finished seeds lie in --work and are not made again; one
-that was interrupted goes on when the same command is given.
+Per seed, `search` without arms of its own, and `fit` of each of --rivals, with as many minutes. As
+many arms as --cores run at a time, each on a core of its own. Finished arms lie in --work and are
+not made again; one that was interrupted goes on when the same command is given. What came out is
+timed in turns when all arms are done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,8 @@ from paired import (
     Trial,
     arguments,
     arms_table,
+    attempt,
+    check_settings,
     command,
     conditions,
     failures,
@@ -31,103 +35,166 @@ from paired import (
     trial_of,
 )
 from plotting import table
+from side_by_side import on_cores
 
 from pocketvision.budget import Budget, format_latency, parse_latency
 from pocketvision.cli.display import TerminalReporter
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import RUN, Artefact, load
-from pocketvision.record.words import Sampling
+from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.pipeline import run_fit
+from pocketvision.record.words import Precision, Sampling
 from pocketvision.searching.search import run_search
-from pocketvision.searching.search_config import MULTIPLIERS, SEARCH, SearchConfig, SearchState
+from pocketvision.searching.search_config import SEARCH, SearchConfig, SearchState
 from pocketvision.searching.search_log import ScoreLog
-from pocketvision.searching.search_plan import arms_of
 from pocketvision.searching.search_run import ARMS, SEARCHING, STATE
+from pocketvision.searching.search_start import open_search
 from pocketvision.storage import from_json
 
 OURS, RIVAL = "The searched network", "the best with plain multipliers"
+PRECISION: Precision = "f32"  # of all files, so that like is compared with like
+RUNTIME = "onnxruntime"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options(PairedOptions):
-    """What the command line said. space, supernet_steps, evaluations: None: as `search` chooses."""
+    """What the command line said. space, supernet_steps, evaluations: None: as `search` chooses.
+
+    rivals: as "mobilenet_v3_small:0.5:48", a name with its multiplier and input side. cores: that
+    have an arm each at a time.
+    """
 
     latency: str
     resolution: int
+    rivals: tuple[str, ...]
+    cores: int = 1
     space: str | None = None
     supernet_steps: int | None = None
     evaluations: int | None = None
 
 
-def config(asked: Options, seed: int, data: Path) -> SearchConfig:
-    """The search of one seed; both of its arms have the same time."""
-    time_s = None if asked.time_s is None else 2 * asked.time_s
+def search_config(asked: Options, seed: int, data: Path) -> SearchConfig:
+    """The search of one seed, without arms beside it."""
     return SearchConfig(
         data=str(data),
-        budget=Budget(latency_ms=parse_latency(asked.latency), time_s=time_s),
+        budget=Budget(latency_ms=parse_latency(asked.latency), time_s=asked.time_s),
         space=asked.space,
         resolutions=(asked.resolution,),
-        runtime="onnxruntime",
+        runtime=RUNTIME,
+        precision=PRECISION,
         supernet_steps=asked.supernet_steps,
         evaluations=asked.evaluations,
-        baselines="multipliers",
+        baselines="none",
         epochs=asked.epochs,
         seed=seed,
     )
 
 
-def trial(asked: Options, seed: int) -> Trial:
-    """Search, and run what both arms ship on the test images."""
-    data, out = subset(asked, seed), out_of(asked, seed)
-    if not (out / RUN).exists():
-        search(config(asked, seed, data), out)
-    arms = {arm.name: arm for arm in state_of(out).arms}
-    found: dict[str, Artefact | str] = {
-        name: arm.note or load(out / SEARCHING / ARMS / name) for name, arm in arms.items()
-    }
-    return trial_of(seed, found, {name: arm.seconds for name, arm in arms.items()}, data)
+def rival_config(asked: Options, seed: int, data: Path, rival: str) -> FitConfig:
+    """The training of a rival. Its latency is no budget, but measured with that of the others."""
+    name, width, side = rival.split(":")
+    return FitConfig(
+        data=str(data),
+        budget=Budget(time_s=asked.time_s),
+        models=(name,),
+        widths=(float(width),),
+        resolutions=(int(side),),
+        runtimes=(RUNTIME,),
+        precisions=(PRECISION,),
+        epochs=asked.epochs,
+        seed=seed,
+    )
 
 
-def search(asked: SearchConfig, out: Path) -> None:
-    """Begin a search or go on with it. Where no arm comes to anything, that is its result."""
+def know_device(asked: Options) -> None:
+    """Time what a search times when it begins, and what this machine knows from then on."""
+    seed = asked.seeds[0]
+    config = search_config(asked, seed, subset(asked, seed))
+    with tempfile.TemporaryDirectory() as folder:
+        open_search(config, Path(folder) / "begun", TerminalReporter())
+
+
+def make_search(asked: Options, seed: int) -> None:
+    """Begin a search or go on with it. Where it comes to nothing, that is its result."""
+    out = out_of(asked, seed, SEARCH)
+    if (out / RUN).exists():
+        return
     try:
-        run_search(asked, out, TerminalReporter())
+        run_search(search_config(asked, seed, subset(asked, seed)), out, TerminalReporter())
     except GateError:
-        if not (out / SEARCHING / STATE).exists() or len(state_of(out).arms) < len(arms_of(asked)):
+        if not (out / SEARCHING / STATE).exists() or not state_of(asked, seed).arms:
             raise
 
 
-def out_of(asked: Options, seed: int) -> Path:
-    """The folder of the search of a seed."""
-    return asked.work / f"seed-{seed}" / "searched"
+def make_rival(asked: Options, seed: int, rival: str) -> None:
+    """Begin the training of a rival or go on with it."""
+    found_rival(asked, seed, rival)
 
 
-def state_of(out: Path) -> SearchState:
-    """How far a search has come."""
-    path = out / SEARCHING / STATE
+def found_rival(asked: Options, seed: int, rival: str) -> Artefact | str:
+    """The rival, trained; or why there is none."""
+    out, config = out_of(asked, seed, rival), rival_config(asked, seed, subset(asked, seed), rival)
+    return attempt(out, lambda: run_fit(config, out, TerminalReporter()))
+
+
+def make_all(asked: Options) -> None:
+    """All arms of all seeds that are not made yet, as many at a time as there are cores."""
+    for seed in asked.seeds:
+        subset(asked, seed)
+    searches = [seed for seed in asked.seeds if not (out_of(asked, seed, SEARCH) / RUN).exists()]
+    pieces: list[Callable[[], object]] = [partial(know_device, asked)] if searches else []
+    for seed in asked.seeds:
+        rivals = [partial(make_rival, asked, seed, rival) for rival in asked.rivals]
+        pieces += [*rivals[:1], partial(make_search, asked, seed), *rivals[1:]]
+    on_cores(asked.cores, pieces)
+
+
+def trial(asked: Options, seed: int) -> Trial:
+    """What all arms of a seed came to, on the test images."""
+    (arm,) = (arm for arm in state_of(asked, seed).arms if arm.name == SEARCH)
+    searched = out_of(asked, seed, SEARCH) / SEARCHING / ARMS / SEARCH
+    arms: dict[str, Artefact | str] = {
+        SEARCH: arm.note or load(searched),
+        **{rival: found_rival(asked, seed, rival) for rival in asked.rivals},
+    }
+    fits = {
+        name: found.record.spent_s for name, found in arms.items() if isinstance(found, Artefact)
+    }
+    return trial_of(seed, arms, fits | {SEARCH: arm.seconds}, subset(asked, seed))
+
+
+def out_of(asked: Options, seed: int, arm: str) -> Path:
+    """The folder of an arm of a seed."""
+    return asked.work / f"seed-{seed}" / arm.replace(":", "-")
+
+
+def state_of(asked: Options, seed: int) -> SearchState:
+    """How far the search of a seed has come."""
+    path = out_of(asked, seed, SEARCH) / SEARCHING / STATE
     return from_json(SearchState, path.read_bytes(), source=str(path))
 
 
 def pairs_of(trials: Sequence[Trial]) -> list[Pair]:
-    """What was searched beside its rival, of the seeds that have both."""
-    return [
-        Pair(seed=one.seed, ours=ours, rival=rival)
-        for one in trials
-        if (ours := one.entry(SEARCH)) and (rival := one.entry(MULTIPLIERS))
-    ]
+    """What was searched beside the rival that is best on val, of the seeds that have both."""
+    pairs = []
+    for one in trials:
+        rivals = [entry for entry in one.entries if entry.arm != SEARCH]
+        if rivals and (ours := one.entry(SEARCH)):
+            rival = max(rivals, key=lambda entry: entry.val_score)
+            pairs.append(Pair(seed=one.seed, ours=ours, rival=rival))
+    return pairs
 
 
 def search_table(asked: Options) -> list[str]:
-    """What was searched and scored, and where the time went."""
+    """What was searched and scored, and where the time of the search went."""
     rows = []
     for seed in asked.seeds:
-        out = out_of(asked, seed)
-        state, log = state_of(out), ScoreLog(out / SEARCHING)
-        seconds = {arm.name: arm.seconds for arm in state.arms}
+        state, log = state_of(asked, seed), ScoreLog(out_of(asked, seed, SEARCH) / SEARCHING)
+        (arm,) = (arm for arm in state.arms if arm.name == SEARCH)
         minutes = (
-            state.spent_s - sum(seconds.values()),
+            state.spent_s - arm.seconds,
             state.search_s,
-            seconds[SEARCH] - state.search_s,
-            seconds[MULTIPLIERS],
+            arm.seconds - state.search_s,
         )
         rows.append(
             (
@@ -140,10 +207,22 @@ def search_table(asked: Options) -> list[str]:
         )
     titles = (
         *("seed", "space", "steps of the supernet", "evolution: scored, best"),
-        *("random: scored, best", "before the arms, min", "search, min"),
-        *("its fine-tuning, min", "multipliers, min"),
+        *("random: scored, best", "before the search, min", "search, min", "fine-tuning, min"),
     )
     return table(titles, rows)
+
+
+def rivals_table(trials: Sequence[Trial], asked: Options) -> list[str]:
+    """How long every rival was trained."""
+    rows = []
+    for one in trials:
+        for rival in asked.rivals:
+            if entry := one.entry(rival):
+                epochs = len(load(out_of(asked, one.seed, rival)).record.epochs)
+                rows.append(
+                    (str(one.seed), entry.network, str(epochs), f"{entry.seconds / 60:.1f}")
+                )
+    return table(("seed", "rival", "epochs", "min in all"), rows)
 
 
 def best_cell(log: ScoreLog, origin: Sampling) -> str:
@@ -154,7 +233,7 @@ def best_cell(log: ScoreLog, origin: Sampling) -> str:
 
 def found_lines(asked: Options) -> list[str]:
     """What each search found, in words."""
-    states = {seed: state_of(out_of(asked, seed)) for seed in asked.seeds}
+    states = {seed: state_of(asked, seed) for seed in asked.seeds}
     return [
         *(
             f"- Seed {seed}: {state.found.member.described}, "
@@ -173,11 +252,12 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
         "# A search against multipliers, for the same time",
         "",
         "Does an architecture that was searched for on the images and the machine beat the best "
-        "MobileNetV3 with a width multiplier, trained for the same total time (search included), "
-        f"within the same measured latency? Both have inputs of {asked.resolution} px: what was "
-        "published says too little of small inputs to choose their side by it. The rival is the "
-        "best of MobileNetV3-Large and -Small by published accuracy; their minimalistic forms, "
-        f"whose blocks the space has, are not among the rivals. {RULE}",
+        "of several networks with width and resolution multipliers, each trained for the same "
+        "total time (search included), at about the same measured latency? The search has inputs "
+        f"of {asked.resolution} px and a limit of {format_latency(parse_latency(asked.latency))}; "
+        "the rivals are networks near it, named on the command line before any was trained. The "
+        "rival of a seed is the one that is best on val, though it take longer. All files are "
+        f"{PRECISION}. {RULE}",
         "",
         "```",
         command("search_cifar10", asked),
@@ -191,9 +271,11 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
         *found_lines(asked),
         *search_table(asked),
         "Best: expected accuracy with the weights that all members share, of training images held "
-        "out; all members scored are within the latency by the table of blocks. Before the arms: "
-        "reading images, timing candidates and blocks, which this machine does once and then "
-        "knows. The time of the search arm is search and fine-tuning together.",
+        "out; all members scored are within the latency by the table of blocks. Candidates and "
+        "blocks were timed before all arms, which this machine does once and then knows.",
+        "",
+        *rivals_table(trials, asked),
+        f"Arms ran {asked.cores} at a time, each on one core.",
         "",
         *conditions(trials, asked),
     ]
@@ -202,17 +284,27 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
 def options() -> Options:
     """Parse the command line."""
     parser = arguments(__doc__, work="cifar10-search", minutes=20)
-    parser.add_argument("--latency", default="0.25ms", help="of both arms")
-    parser.add_argument("--resolution", type=int, default=64, help="of both arms, in pixels")
+    parser.add_argument("--latency", default="0.25ms", help="of the search")
+    parser.add_argument("--resolution", type=int, default=64, help="of the search, in pixels")
+    parser.add_argument(
+        "--rivals",
+        nargs="+",
+        default=["mobilenet_v3_small:0.35:64"],
+        help="name:multiplier:pixels of each",
+    )
+    parser.add_argument("--cores", type=int, default=1, help="with an arm each at a time")
     parser.add_argument("--space", help="name or TOML file; else as `search` chooses")
     parser.add_argument("--supernet-steps", type=int, help="else as the time allows")
     parser.add_argument("--evaluations", type=int, help="of each way; else as the time allows")
-    return Options(**given_words(parser))
+    given = given_words(parser)
+    return Options(**given | {"rivals": tuple(given["rivals"])})
 
 
 def main() -> None:
     """Make what is not made yet, and write the page."""
     asked = options()
+    check_settings(asked)
+    make_all(asked)
     publish_trials(asked, partial(trial, asked), partial(page, asked=asked))
 
 

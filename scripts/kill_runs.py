@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from killing import PLAN, Job, main
+from killing import PLAN, Job, arguments_of, main
 
 from pocketvision.budget import Budget
 from pocketvision.data.samples import write_sample
@@ -85,4 +85,4 @@ def comparable(out: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, job_in))
+    sys.exit(main(arguments_of(__doc__).parse_args(), job_in))

@@ -7,7 +7,7 @@ searches come to the same; all else is as ever, the processes, the files and SIG
 the members that were found, the steps of NetAdapt, the weights and the shipped file must be the
 same. Exit code 1 if one is not.
 
-python scripts/kill_searches.py [--kills 20] [--seed 0] [--folder DIR]
+python scripts/kill_searches.py [--kills 20] [--seed 0] [--folder DIR] [--workers N|ray]
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import torch
-from killing import PLAN, Job, main
+from killing import PLAN, Job, arguments_of, main
 
 from pocketvision.budget import Budget
+from pocketvision.cli.options import parse_workers
 from pocketvision.data.samples import write_sample
 from pocketvision.errors import BudgetError
 from pocketvision.fitting.artefact import RECORD, RUN
@@ -38,6 +40,7 @@ from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import SearchConfig, SearchState
 from pocketvision.searching.search_log import LOG
 from pocketvision.searching.search_run import ARMS, SEARCHING, STATE
+from pocketvision.searching.workers import Workers
 from pocketvision.storage import from_json, sha256_file
 
 SPACE = """
@@ -85,8 +88,8 @@ class Work:
         return Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=self.threads)
 
 
-def job_in(folder: Path) -> Job:
-    """A small search on the digits."""
+def job_in(folder: Path, workers: Workers) -> Job:
+    """A small search on the digits. workers: that score; of a cluster, it must be running."""
     torch.set_num_threads(1)  # else their number is chosen by a clock, and bits depend on it
     # Until this process and its children end.
     for module in (search_start, shrink_start, fastest):
@@ -107,6 +110,7 @@ def job_in(folder: Path) -> Job:
         baselines="all",
         epochs=3,
         max_drop_points=100,
+        workers=workers,
     )
     return Job(
         name="search",
@@ -165,4 +169,7 @@ def comparable(out: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, job_in))
+    parser = arguments_of(__doc__)
+    parser.add_argument("--workers", help="processes, or ray: a cluster; default: this process")
+    asked = parser.parse_args()
+    sys.exit(main(asked, partial(job_in, workers=parse_workers(asked.workers))))

@@ -49,16 +49,20 @@ class Kill:
     differs: tuple[str, ...]
 
 
-def main(description: str, job_in: Callable[[Path], Job]) -> int:
-    """Read the arguments, kill, and print the table; 1 where one came to something else.
-
-    job_in: the job, whose data lie in a folder.
-    """
+def arguments_of(description: str | None) -> argparse.ArgumentParser:
+    """A parser of what every script that kills takes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="to work in; default: a temporary one")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main(arguments: argparse.Namespace, job_in: Callable[[Path], Job]) -> int:
+    """Kill, and print the table; 1 where one came to something else.
+
+    job_in: the job, whose data lie in a folder.
+    """
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         job = job_in(Path(folder))
         kills, whole_s = kill_all(job, arguments.kills, arguments.seed, Path(folder))

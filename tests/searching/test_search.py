@@ -475,7 +475,14 @@ def test_random_search_has_an_arm_of_its_own_with_the_same_time(
 
 @pytest.mark.slow
 def test_whole_search_with_netadapt_and_a_baseline(config: SearchConfig, tmp_path: Path) -> None:
-    whole = replace(config, netadapt=True, baselines="multipliers", method="rl")
+    whole = replace(
+        config,
+        netadapt=True,
+        baselines="multipliers",
+        method="rl",
+        accelerator="cpu",
+        devices=2,
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search_start, "SLACK", 1.6)  # so that there is something to narrow
         shipped = run_search(whole, tmp_path / "out")
@@ -492,6 +499,8 @@ def test_whole_search_with_netadapt_and_a_baseline(config: SearchConfig, tmp_pat
     spec = load(arm).classifier.spec
     assert ("narrowed" in spec.variant) == (state.found.latency.median_ms > 200 / 1.05 / 1.01)
     assert load(arm).state.config.teacher == str(shipped.folder / "searching" / "largest")
+    trainings = [read_state(arm.with_name(name)).train for name in ("search", "multipliers")]
+    assert [train.devices for train in trainings if train is not None] == [2, 2]
     assert count(spec).macs / MACS_A_MS <= 200
 
 
@@ -752,6 +761,14 @@ def test_side_at_which_nothing_could_be_trained_is_refused_before_the_search(
         search_start._check_sides(large, samples)
 
 
+def test_devices_that_cannot_be_are_refused_before_the_search(
+    config: SearchConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="devices=1000 need at least 2000 training images"):
+        run_search(replace(config, accelerator="cpu", devices=1000), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_latency_below_the_smallest_member_exits_3_and_names_the_nearest(
     config: SearchConfig, tmp_path: Path
 ) -> None:
@@ -895,6 +912,8 @@ def test_weights_of_no_member_are_refused(
         ({"workers": 0}, "workers=0 is out of range"),
         ({"exponent": 1.0}, "exponent=1.0 is out of range"),
         ({"resolutions": (16,)}, "resolution=16 is out of range"),
+        ({"accelerator": "tpu"}, "accelerator='tpu' is unknown; expected one of"),
+        ({"devices": 0}, "devices=0 is out of range"),
     ],
 )
 def test_config_refuses_what_is_not_allowed(

@@ -110,10 +110,17 @@ def test_what_was_begun_is_gone_on_with(tmp_path: Path) -> None:
 
 def test_options_travel() -> None:
     config = replace(
-        LONG, runtimes=("onnxruntime",), precisions=("int8",), resolutions=(64, 96), seed=3
+        LONG,
+        runtimes=("onnxruntime",),
+        precisions=("int8",),
+        resolutions=(64, 96),
+        accelerator="cpu",
+        devices=2,
+        seed=3,
     )
     found = search_config(config)
     assert (found.runtime, found.precision) == ("onnxruntime", "int8")
+    assert (found.accelerator, found.devices) == ("cpu", 2)
     assert (found.resolutions, found.seed, found.budget) == ((64, 96), 3, LONG.budget)
 
 
@@ -121,7 +128,7 @@ def test_options_travel() -> None:
     ("change", "message"),
     [
         ({"models": ("mobilenet_v2",)}, "--search does not take --models; leave that away"),
-        ({"widths": (1.0,), "devices": 2}, "does not take --widths, --devices"),
+        ({"widths": (1.0,), "nodes": 2}, "does not take --widths, --nodes"),
         ({"runtimes": ("onnxruntime", "openvino")}, "does not take --runtimes"),
     ],
 )

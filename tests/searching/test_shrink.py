@@ -220,6 +220,22 @@ def test_scores_of_other_proposals_are_not_taken_for_these(
 
 
 @pytest.mark.slow
+def test_long_fine_tuning_is_on_the_devices_asked_for(config: ShrinkConfig, tmp_path: Path) -> None:
+    shipped = run_shrink(replace(config, accelerator="cpu", devices=2), tmp_path / "out")
+    assert shipped.record.verdict.met
+    assert shipped.state.train is not None
+    assert (shipped.state.train.accelerator, shipped.state.train.devices) == ("cpu", 2)
+
+
+def test_devices_that_cannot_be_are_refused_before_anything_is_done(
+    config: ShrinkConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="devices=1000 need at least 2000 training images"):
+        run_shrink(replace(config, accelerator="cpu", devices=1000), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_two_workers_narrow_as_one_does(config: ShrinkConfig, tmp_path: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
@@ -384,6 +400,8 @@ def test_folder_that_holds_something_else_is_left_alone(
         ({"runtime": "tflite"}, "runtime='tflite' is unknown; expected one of"),
         ({"precision": "int4"}, "precision='int4' is unknown; expected one of"),
         ({"epochs": 0}, "epochs=0 is out of range"),
+        ({"accelerator": "tpu"}, "accelerator='tpu' is unknown; expected one of"),
+        ({"devices": 0}, "devices=0 is out of range"),
     ],
 )
 def test_config_refuses_what_is_not_allowed(

@@ -506,6 +506,47 @@ def test_lost_workers_of_a_cluster_are_replaced(cluster: None, tmp_path: Path) -
         assert told(pool, values(0.5)) == [0.5]
 
 
+HEAD_OF_CLUSTER = """
+import time
+from pocketvision.searching.workers import open_pool
+
+class Sleeping:
+    def open(self):
+        return self
+
+    def score(self, task):
+        time.sleep(task)
+        return 0.5
+
+with open_pool("ray") as pool:
+    pool.scores(Sleeping(), [0, 600, 600], lambda place, score: print("known", flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_killed_first_process_leaves_the_cluster_to_the_next(cluster: None, tmp_path: Path) -> None:
+    ray, script = pytest.importorskip("ray"), tmp_path / "head.py"
+    script.write_text(HEAD_OF_CLUSTER)
+    address = ray.get_runtime_context().gcs_address
+    head = subprocess.Popen(
+        [sys.executable, str(script)],
+        env=os.environ | {"RAY_ADDRESS": address},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with head:
+        assert head.stdout is not None
+        assert head.stdout.readline() == "known\n"
+        assert ray.available_resources().get("CPU", 0) < 2  # its workers hang
+        head.kill()
+    until = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) < 2:
+        assert time.monotonic() < until, "workers outlived the process that they worked for"
+        time.sleep(0.5)
+    with open_pool("ray") as pool:
+        assert told(pool, values(0.5, 0.25, 0.75)) == [0.5, 0.25, 0.75]
+
+
 def test_address_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="needs the extra cluster")
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -149,6 +149,10 @@ DeviceOption = Annotated[
     Device, typer.Option(help="Train on cpu, cuda or auto.", rich_help_panel=TRAINING)
 ]
 Devices = Annotated[int, typer.Option(help="How many of them.", rich_help_panel=TRAINING)]
+TuningDevice = Annotated[
+    Device, typer.Option(help="Fine-tune on cpu, cuda or auto; all before is on the CPU.")
+]
+TuningDevices = Annotated[int, typer.Option(help="How many of them.")]
 Nodes = Annotated[
     int,
     typer.Option(

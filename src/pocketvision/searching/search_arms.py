@@ -133,6 +133,8 @@ def _fit_config(searching: Searching, time_s: float | None) -> FitConfig:
         epochs=config.epochs,
         batch_size=config.batch_size,
         augmentation=config.augmentation,
+        accelerator=config.accelerator,
+        devices=config.devices,
         skip_bad=config.skip_bad,
         seed=config.seed,
     )
@@ -195,6 +197,8 @@ def _shrink_config(searching: Searching, source: Path, time_s: float | None) -> 
         augmentation=config.augmentation,
         epochs=config.epochs,
         long_rate=LONG_RATE,
+        accelerator=config.accelerator,
+        devices=config.devices,
         max_drop_points=config.max_drop_points,
         workers=config.workers,
         skip_bad=config.skip_bad,

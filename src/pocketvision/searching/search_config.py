@@ -18,6 +18,7 @@ from pocketvision.record.words import Precision, Sampling
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.searching.workers import Workers
+from pocketvision.train.config import Accelerator
 
 Method = Literal["evolution", "rl"]
 Baselines = Literal["all", "multipliers", "none"]
@@ -40,7 +41,8 @@ class SearchConfig:
     evaluations (of each way to search), epochs (of each fine-tuning): None: what the time allows.
     multiple: of all channels, what the device likes; None: as the space has it.
     workers: local processes that score, or "ray"; None: this process. weights: of a network that is
-    a member, or a published name, to begin with.
+    a member, or a published name, to begin with. accelerator, devices: of the trainings of arms, as
+    of `FitConfig`; the supernet is on the CPU.
 
     Raises: ConfigError: a field outside its range, a budget without a latency.
     """
@@ -67,6 +69,8 @@ class SearchConfig:
     epochs: int | None = None
     batch_size: int = 64
     augmentation: Augmentation = field(default_factory=Augmentation)
+    accelerator: Accelerator = "auto"
+    devices: int = 1
     max_drop_points: float = 1.0
     workers: Workers = None
     skip_bad: bool = False
@@ -96,6 +100,8 @@ class SearchConfig:
         for resolution in self.resolutions:
             in_range("resolution", resolution, 32, 1024)
         in_range("batch-size", self.batch_size, 2, 65_536)
+        choice("accelerator", self.accelerator, get_args(Accelerator))
+        in_range("devices", self.devices, 1, 1024)
         in_range("max-drop", self.max_drop_points, 0.0, 100.0)
         if isinstance(self.workers, int):
             in_range("workers", self.workers, 1, 1024)

@@ -58,6 +58,8 @@ from pocketvision.searching.search_run import ARMS, SEARCHING, STATE, Images, Se
 from pocketvision.searching.search_work import warm_start
 from pocketvision.searching.workers import check_workers, exchangeable
 from pocketvision.storage import remove_parts, to_json
+from pocketvision.train.config import TrainConfig
+from pocketvision.train.devices import check_devices
 
 SLACK = 1.12  # over the latency asked for, where NetAdapt comes behind
 
@@ -82,6 +84,8 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
             skip_bad=config.skip_bad,
             progress=counted(advance),
         )
+    devices = TrainConfig(accelerator=config.accelerator, devices=config.devices)
+    check_devices(devices, len(samples.indices("train")))
     if earlier is None:
         planner = Planner(
             config=config, samples=samples, target=target, reporter=reporter, clock=clock

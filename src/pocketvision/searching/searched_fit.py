@@ -86,6 +86,8 @@ def search_config(config: FitConfig) -> SearchConfig:
         epochs=config.epochs,
         batch_size=config.batch_size or TASKS["classify"].batch_size,
         augmentation=config.augmentation,
+        accelerator=config.accelerator,
+        devices=config.devices,
         max_drop_points=config.max_drop_points,
         skip_bad=config.skip_bad,
         seed=config.seed,

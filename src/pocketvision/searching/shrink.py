@@ -242,6 +242,8 @@ def _fit_config(adapting: Adapting) -> FitConfig:
         learning_rate=config.long_rate,
         batch_size=config.batch_size,
         augmentation=config.augmentation,
+        accelerator=config.accelerator,
+        devices=config.devices,
         skip_bad=config.skip_bad,
         void=config.void,
         seed=config.seed,

@@ -16,6 +16,7 @@ from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.searching.workers import Workers
+from pocketvision.train.config import Accelerator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +31,8 @@ class ShrinkConfig:
     cuts at least; a short time makes it larger. adapting_share: of the time that is for training,
     at most, before the long fine-tuning. brief_steps: of the fine-tuning of each proposal. epochs,
     long_rate: of the long one, its number and learning rate; None: what the time allows, and as
-    `fit`. workers: that score proposals; see `open_pool`.
+    `fit`. accelerator, devices: of the long one, as of `FitConfig`; proposals are on the CPU.
+    workers: that score proposals; see `open_pool`.
 
     Raises: ConfigError: a field outside its range, a budget without a latency.
     """
@@ -52,6 +54,8 @@ class ShrinkConfig:
     augmentation: Augmentation
     epochs: int | None = None
     long_rate: float | None = None
+    accelerator: Accelerator = "auto"
+    devices: int = 1
     max_drop_points: float = 1.0
     workers: Workers = None
     skip_bad: bool = False
@@ -81,6 +85,8 @@ class ShrinkConfig:
         in_range("max-drop", self.max_drop_points, 0.0, 100.0)
         if self.long_rate is not None:
             in_range("long-rate", self.long_rate, 1e-8, 100.0)
+        choice("accelerator", self.accelerator, get_args(Accelerator))
+        in_range("devices", self.devices, 1, 1024)
         if isinstance(self.workers, int):
             in_range("workers", self.workers, 1, 1024)
         in_range("seed", self.seed, 0, 2**31 - 1)

@@ -43,6 +43,8 @@ from pocketvision.searching.shrink_work import Lessons
 from pocketvision.searching.workers import check_workers, exchangeable
 from pocketvision.storage import remove_parts, to_json
 from pocketvision.train.brief import fine_tune_briefly
+from pocketvision.train.config import TrainConfig
+from pocketvision.train.devices import check_devices
 
 TIMED_STEPS = 4  # of training, for the forecast
 
@@ -75,6 +77,8 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
             f"images={config.images!r} have the classes {', '.join(samples.classes)}; the network "
             f"in {config.source} tells {', '.join(file.classes)} apart: give images of these{void}."
         )
+    devices = TrainConfig(accelerator=config.accelerator, devices=config.devices)
+    check_devices(devices, len(samples.indices("train")))
     lessons = _lessons(samples, task, file.preprocessing, config.seed, reporter)
     if earlier is not None and earlier.fingerprint != samples.fingerprint:
         raise ConfigError(
