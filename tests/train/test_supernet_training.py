@@ -82,6 +82,14 @@ def test_every_member_learns(trained: Supernet, source: PixelSource) -> None:
     assert not trained.training
 
 
+@pytest.mark.gpu
+def test_training_on_cuda_uses_bfloat16_and_comes_back(source: PixelSource, tmp_path: Path) -> None:
+    supernet = new()
+    train_supernet(supernet, source, PRE, replace(CONFIG, steps=40, accelerator="cuda"), tmp_path)
+    assert all(p.device.type == "cpu" and p.dtype == torch.float32 for p in supernet.parameters())
+    assert judge(supernet, SPACE.smallest(), source, source, PRE) > 0.8
+
+
 def test_member_that_is_judged_by_shared_norms_is_judged_wrongly(
     trained: Supernet, source: PixelSource
 ) -> None:

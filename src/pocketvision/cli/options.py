@@ -150,7 +150,7 @@ DeviceOption = Annotated[
 ]
 Devices = Annotated[int, typer.Option(help="How many of them.", rich_help_panel=TRAINING)]
 TuningDevice = Annotated[
-    Device, typer.Option(help="Fine-tune on cpu, cuda or auto; all before is on the CPU.")
+    Device, typer.Option(help="Train on cpu, cuda or auto; scores are made on the CPU.")
 ]
 TuningDevices = Annotated[int, typer.Option(help="How many of them.")]
 Nodes = Annotated[

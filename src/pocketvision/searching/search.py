@@ -183,7 +183,10 @@ def _trained(searching: Searching, begun: float) -> Supernet:
                 searching.images.train,
                 searching.images.preprocessing,
                 supernet_config(
-                    config, steps=state.plan.supernet_steps, threads=state.threads, rate=rate
+                    replace(config, accelerator=state.accelerator),
+                    steps=state.plan.supernet_steps,
+                    threads=state.threads,
+                    rate=rate,
                 ),
                 searching.folder,
                 draw=draw,

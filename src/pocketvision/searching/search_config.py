@@ -41,8 +41,8 @@ class SearchConfig:
     evaluations (of each way to search), epochs (of each fine-tuning): None: what the time allows.
     multiple: of all channels, what the device likes; None: as the space has it.
     workers: local processes that score, or "ray"; None: this process. weights: of a network that is
-    a member, or a published name, to begin with. accelerator, devices: of the trainings of arms, as
-    of `FitConfig`; the supernet is on the CPU.
+    a member, or a published name, to begin with. accelerator, devices: of trainings, as of
+    `FitConfig`; the supernet is on one device, and scores are made on the CPU.
 
     Raises: ConfigError: a field outside its range, a budget without a latency.
     """
@@ -175,7 +175,7 @@ class SearchState:
     """search.json: how far the search has come.
 
     runtime, precision: what the latency is of. scale: of the table. limit_ms: of members by the
-    table. threads: of training and scoring, on which the bits of the weights depend.
+    table. threads, accelerator: of training and scoring, on which the bits of the weights depend.
     has_multipliers: there are networks with plain multipliers to compare with. published: the
     network of the arm of that name; None: there is none, or it is that of the multipliers. drawn:
     what random search found, with an arm of its own; None: not known yet, or it has none.
@@ -190,6 +190,7 @@ class SearchState:
     limit_ms: float
     threads: int
     plan: SearchPlan
+    accelerator: Accelerator = "cpu"
     has_multipliers: bool = True
     published: ArchSpec | None = None
     steps_made: int = 0  # of the supernet; 0: it is not trained yet

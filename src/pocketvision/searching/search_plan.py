@@ -123,6 +123,7 @@ def supernet_config(
         members=config.members,
         batch_size=config.batch_size,
         augmentation=config.augmentation,
+        accelerator=config.accelerator,
         threads=threads,
         seed=config.seed,
     )

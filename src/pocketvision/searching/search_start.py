@@ -59,7 +59,7 @@ from pocketvision.searching.search_work import warm_start
 from pocketvision.searching.workers import check_workers, exchangeable
 from pocketvision.storage import remove_parts, to_json
 from pocketvision.train.config import TrainConfig
-from pocketvision.train.devices import check_devices
+from pocketvision.train.devices import as_run_here, check_devices
 
 SLACK = 1.12  # over the latency asked for, where NetAdapt comes behind
 
@@ -84,8 +84,7 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
             skip_bad=config.skip_bad,
             progress=counted(advance),
         )
-    devices = TrainConfig(accelerator=config.accelerator, devices=config.devices)
-    check_devices(devices, len(samples.indices("train")))
+    check_devices(_training_of(config, earlier), len(samples.indices("train")))
     if earlier is None:
         planner = Planner(
             config=config, samples=samples, target=target, reporter=reporter, clock=clock
@@ -110,6 +109,15 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
         samples=samples,
         images=Images.of(samples, earlier.space, config.seed, reporter),
         table=_table(earlier, target),
+    )
+
+
+def _training_of(config: SearchConfig, earlier: SearchState | None = None) -> TrainConfig:
+    """With the devices asked for; those of a supernet that is being trained on them are kept."""
+    is_begun = earlier is not None and not earlier.steps_made
+    return TrainConfig(
+        accelerator=earlier.accelerator if earlier is not None and is_begun else config.accelerator,
+        devices=config.devices,
     )
 
 
@@ -224,6 +232,7 @@ def _begin(planner: Planner, out: Path) -> Searching:
         limit_ms=target_of(config, table) * (SLACK if planned.netadapt else 1.0),
         threads=pace.threads,
         plan=planned,
+        accelerator=as_run_here(_training_of(config)).accelerator,
         search_s=seconds[0],
         has_multipliers=has_multipliers,
         published=published,

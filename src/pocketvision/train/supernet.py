@@ -32,8 +32,8 @@ from pocketvision.train.alarms import check_loss
 from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
 from pocketvision.train.brief import calibrate_norms, expected_accuracy
 from pocketvision.train.checkpoint import SafeCheckpoints, read_whole
-from pocketvision.train.config import TrainConfig
-from pocketvision.train.devices import lay_out
+from pocketvision.train.config import Accelerator, TrainConfig
+from pocketvision.train.devices import accelerator, cuda_devices, lay_out, precision
 from pocketvision.train.distillation import divergence
 from pocketvision.train.module import build_optimizer
 from pocketvision.train.schedule import Schedule
@@ -64,6 +64,7 @@ class SupernetConfig:
     batch_size: int = 64
     learning_rate: float = 3e-3
     augmentation: Augmentation = field(default_factory=Augmentation)
+    accelerator: Accelerator = "auto"
     threads: int = 0  # of the CPU; 0: as many as PyTorch takes by itself
     seed: int = 0
 
@@ -78,6 +79,7 @@ class SupernetConfig:
         return TrainConfig(
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            accelerator=self.accelerator,
             threads=self.threads,
             seed=self.seed,
         )
@@ -99,9 +101,9 @@ def train_supernet(
 
     folder: must exist.
 
-    The weights are then the averages over the training, in eval mode. Members are drawn with random
-    numbers that depend on (seed, step) alone, and so do batches: an interrupted training comes to
-    the same.
+    The weights are then the averages over the training, in eval mode and on the CPU. Members are
+    drawn with random numbers that depend on (seed, step) alone, and so do batches: an interrupted
+    training comes to the same.
 
     preprocessing: of the largest resolution of the space; members of smaller ones see the same
     images reduced. draw: how random members are drawn; None: evenly. deadline: `time.monotonic()`
@@ -109,11 +111,13 @@ def train_supernet(
 
     Raises: Diverged: the loss became NaN, infinite or far too large.
     """
+    usual = config.training()
+    supernet.to(accelerator(usual))
     lay_out(supernet, torch.channels_last)
     training = _Training(
         supernet=supernet.train(),
         averaged=copy.deepcopy(supernet),
-        optimizer=build_optimizer(supernet.largest, config.training()),
+        optimizer=build_optimizer(supernet.largest, usual),
         schedule=Schedule.for_steps(config.steps, warmup=round(WARMUP_SHARE * config.steps)),
         config=config,
         batches=_Batches(source, config),
@@ -123,10 +127,10 @@ def train_supernet(
     path = folder / CHECKPOINT
     if content := read_whole(path, say):
         training.load(content)
-    with cpu_threads(config.threads), torch.random.fork_rng(devices=[]):
+    with cpu_threads(config.threads), torch.random.fork_rng(devices=cuda_devices(usual)):
         _make_steps(training, path, on_step, deadline)
     supernet.load_state_dict(training.averaged.state_dict())
-    lay_out(supernet.eval(), torch.contiguous_format)
+    lay_out(supernet.cpu().eval(), torch.contiguous_format)
     return training.step
 
 
@@ -208,7 +212,10 @@ def _step(training: _Training) -> float:
     supernet, config, step = training.supernet, training.config, training.step
     space, classes = supernet.space, supernet.largest.spec.num_classes
     torch.manual_seed(config.seed * 1_000_003 + step)  # dropout
-    pixels, labels = training.batches.at(step)
+    usual = config.training()
+    device = torch.device(accelerator(usual))
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision(usual) != "32-true")
+    pixels, labels = (tensor.to(device) for tensor in training.batches.at(step))
     images, targets = augment(
         pixels,
         F.one_hot(labels, classes).float(),
@@ -216,19 +223,20 @@ def _step(training: _Training) -> float:
         config.augmentation,
         key=(config.seed, 0, step),
     )
-    usual = config.training()
     for group in training.optimizer.param_groups:
         group["lr"] = config.learning_rate * training.schedule(step)
     training.optimizer.zero_grad()
-    logits = _answers(supernet, images, space.largest())
-    loss = F.cross_entropy(logits, targets, label_smoothing=usual.label_smoothing)
+    with autocast:
+        logits = _answers(supernet, images, space.largest())
+        loss = F.cross_entropy(logits, targets, label_smoothing=usual.label_smoothing)
     torch.autograd.backward(loss)
     generator = random.Random(f"{config.seed} {step}")
     drawn = [training.draw(generator) for _ in range(config.members - 2)]
     others = (space.smallest(), *drawn) if step >= config.alone * training.schedule.steps else ()
     for member in others:
-        answers = _answers(supernet, images, member)
-        torch.autograd.backward(divergence(answers, logits.detach()))
+        with autocast:
+            distance = divergence(_answers(supernet, images, member), logits.detach())
+        torch.autograd.backward(distance)
     torch.nn.utils.clip_grad_norm_(supernet.parameters(), usual.gradient_clip)
     training.optimizer.step()
     _average(training, usual.ema_decay)
