@@ -39,13 +39,13 @@ from pocketvision.models.narrow import narrow
 from pocketvision.models.weights import load_classifier, save
 from pocketvision.models.width_groups import resized, width_groups
 from pocketvision.models.widths import widths_of
-from pocketvision.searching.workers import Pool, Workers, open_pool
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.brief import fine_tune_briefly
 from pocketvision.train.classify import Classification
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.course import Course
+from pocketvision.workers.pool import Pool, Workers, open_pool
 
 RESOLUTION, HELD_OUT = 96, 256
 PREPROCESSING = Preprocessing.for_resolution(RESOLUTION)

@@ -59,9 +59,9 @@ from pocketvision.models.weights import NETWORK_FILE
 from pocketvision.models.weights import save as save_network
 from pocketvision.models.width_groups import resized, width_groups
 from pocketvision.models.widths import widths_of
+from pocketvision.narrowing.state import STATE
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import get_runtime
-from pocketvision.searching.narrowing import STATE
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.shrink import run_shrink
 from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState

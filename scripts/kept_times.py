@@ -12,8 +12,8 @@ from pathlib import Path
 from pocketvision.budget import format_time
 from pocketvision.fitting.artefact import RECORD
 from pocketvision.fitting.folder import PREPARED
+from pocketvision.narrowing.state import STATE as SHRINK_STATE
 from pocketvision.record.run import Record
-from pocketvision.searching.narrowing import STATE as SHRINK_STATE
 from pocketvision.searching.search_config import SearchState
 from pocketvision.searching.search_run import SEARCHING
 from pocketvision.searching.search_run import STATE as SEARCH_STATE

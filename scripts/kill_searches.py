@@ -30,18 +30,18 @@ from pocketvision.fitting.artefact import RECORD, RUN
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.weights import WEIGHTS_FILE
+from pocketvision.narrowing.state import STATE as SHRINK_STATE
 from pocketvision.record.run import Record
 from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import fastest, search_networks, search_start, shrink_start
-from pocketvision.searching.narrowing import STATE as SHRINK_STATE
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import SearchConfig, SearchState
 from pocketvision.searching.search_log import LOG
 from pocketvision.searching.search_run import ARMS, SEARCHING, STATE
-from pocketvision.searching.workers import Workers
 from pocketvision.storage import from_json, sha256_file
+from pocketvision.workers.pool import Workers
 
 SPACE = """
 name = "small"

@@ -286,7 +286,8 @@ def test_bad_option_of_profile_is_answered_with_exit_code_2(
     ("words", "message"),
     [
         (("--target", "t.json"), "target='t.json' cannot be read"),
-        (("--workers", "2"), "--workers is an option for networks for photos"),
+        (("--workers", "0"), "workers=0"),
+        (("--workers", "many"), "workers='many' is not allowed; expected a number"),
         (("--epochs", "3"), "for photos; leave it away for one that was fitted to a scene"),
         (("--multiple", "0"), "multiple=0"),
         (("--labels", "no.npy"), "'no.npy' does not exist"),
@@ -314,7 +315,8 @@ def test_shrink_asks_for_what_was_typed(
 
     monkeypatch.setattr("pocketvision.mapping.shrink.run_scene_shrink", shrink)
     given = ("--images", scene, "--latency", "1ms", "--size", "2MB", "--time", "5m", "--steps", "9")
-    answer = run("shrink", fitted, *given, "--multiple", "4", "--out", tmp_path / "out")
+    more = ("--multiple", "4", "--workers", "2", "--out", tmp_path / "out")
+    answer = run("shrink", fitted, *given, *more)
     assert answer.code == 0
     assert "Leakage" in answer.out
     (config,) = asked
@@ -324,6 +326,7 @@ def test_shrink_asks_for_what_was_typed(
         budget=Budget(latency_ms=1.0, size_bytes=2_000_000, time_s=300.0),
         multiple=4,
         steps=9,
+        workers=2,
     )
 
 

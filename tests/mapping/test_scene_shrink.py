@@ -26,7 +26,7 @@ from pocketvision.mapping.config import SceneConfig
 from pocketvision.mapping.layer_table import LayerTable, layer_run
 from pocketvision.mapping.narrowing import SceneLessons, squares
 from pocketvision.mapping.shrink import run_scene_shrink, shrink_scene
-from pocketvision.mapping.shrink_config import STATE, SceneShrinkConfig, SceneShrinkState
+from pocketvision.mapping.shrink_config import SceneShrinkConfig, SceneShrinkState
 from pocketvision.measure.device import machine
 from pocketvision.measure.latency import LatencyProtocol, Run
 from pocketvision.measure.table import DeviceTable, TimedLayer, TimedScene
@@ -34,6 +34,7 @@ from pocketvision.models.hybridsn import hybridsn
 from pocketvision.models.mobile_patch import mobile_patch
 from pocketvision.models.patch import PatchSpec
 from pocketvision.models.patch_layers import layer_forms
+from pocketvision.narrowing.state import STATE
 from pocketvision.nn.attention import SqueezeExciteSpec
 from pocketvision.record.timing import Latency
 from pocketvision.storage import from_json
@@ -154,6 +155,19 @@ def test_an_interrupted_narrowing_goes_on_to_the_same_network(
     assert state_in(tmp_path / "out").steps == state_in(tmp_path / "whole").steps
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_work", "narrowed_only")
+def test_two_workers_narrow_as_one_does(config: SceneShrinkConfig, tmp_path: Path) -> None:
+    """Proposals, and the weights of what was chosen; another number of workers may go on."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = narrowed_weights(replace(config, workers=1), one)
+    with pytest.raises(KeyboardInterrupt):
+        run_scene_shrink(replace(config, workers=1), two, Told(interrupt="Step 1", after=2))
+    together = narrowed_weights(replace(config, workers=2), two)
+    assert all(torch.equal(together[name], alone[name]) for name in alone)
+    assert state_in(two).steps == state_in(one).steps
+
+
 @pytest.mark.usefixtures("by_work", "narrowed_only")
 def test_what_cannot_be_done_is_said_before_anything_is_written(
     config: SceneShrinkConfig, tmp_path: Path
@@ -241,6 +255,7 @@ def test_python_face_asks_for_what_the_command_does(
         ("steps", 0, "steps=0"),
         ("adapting_share", 1.0, "adapting-share=1"),
         ("max_drop_points", -1.0, "max-drop=-1"),
+        ("workers", 0, "workers=0"),
     ],
 )
 def test_options_out_of_range_are_named(

@@ -31,12 +31,12 @@ from pocketvision.models.weights import load_classifier
 from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
-from pocketvision.searching import fastest, shrink, shrink_start, shrink_work
+from pocketvision.searching import adapting, fastest, shrink, shrink_start, shrink_work
 from pocketvision.searching.adapting import Adapting
 from pocketvision.searching.shrink import run_shrink
 from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState
-from pocketvision.searching.workers import HANG_S, LONGEST_HANG_S, hanging_s
 from pocketvision.storage import from_json, sha256_file, to_json
+from pocketvision.workers.pool import HANG_S, LONGEST_HANG_S, hanging_s
 
 SEED_MS = 100.0
 
@@ -166,7 +166,7 @@ def test_death_at_any_score_or_save_comes_to_the_same_network(
     while True:
         calls = [0]
         with monkeypatch.context() as patch:
-            for module, name in ((shrink_work, "fine_tune_briefly"), (shrink, "save_network")):
+            for module, name in ((shrink_work, "fine_tune_briefly"), (adapting, "save_network")):
                 patch.setattr(module, name, dying(getattr(module, name), calls, after=4))
             try:
                 run_shrink(config, mortal)
@@ -296,11 +296,11 @@ def test_narrowing_whose_time_is_over_takes_large_steps(
 def test_narrowing_is_late_when_its_share_of_the_time_is_over(
     config: ShrinkConfig, limit_s: float | None, spent_s: float, late: bool
 ) -> None:
-    adapting = Adapting.__new__(Adapting)
-    adapting.config, adapting.finish_s = replace(config, adapting_share=0.6), 100.0
-    adapting.clock = Clock(limit_s)
-    adapting.clock.earlier_s = spent_s
-    assert adapting.is_late is late
+    work = Adapting.__new__(Adapting)
+    work.config, work.finish_s = replace(config, adapting_share=0.6), 100.0
+    work.clock = Clock(limit_s)
+    work.clock.earlier_s = spent_s
+    assert work.is_late is late
 
 
 @pytest.mark.usefixtures("alone")

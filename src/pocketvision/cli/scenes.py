@@ -29,7 +29,7 @@ OF_SCENES = (
 
 
 OF_PHOTOS_SHRUNK = (  # of `shrink`; its seed is that of the run on the scene
-    *("memory", "runtime", "precision", "threads", "epochs", "flip", "workers"),
+    *("memory", "runtime", "precision", "threads", "epochs", "flip"),
     *("device", "devices", "skip_bad", "void", "seed"),
 )
 OF_SCENES_SHRUNK = ("labels", "steps")
@@ -192,6 +192,7 @@ def shrink(
     steps: int | None,
     max_drop: float,
     target: str | None,
+    workers: str | None,
     json: bool,
 ) -> None:
     """Narrow a network for a scene, and print what came out."""
@@ -210,6 +211,7 @@ def shrink(
         steps=steps,
         max_drop_points=max_drop,
         target=target,
+        workers=options.parse_workers(workers),
     )
     artefact = display.carried_out(
         lambda reporter, command: run_scene_shrink(config, out, reporter, command=command)

@@ -74,6 +74,7 @@ def shrink(
             steps=steps,
             max_drop=max_drop,
             target=target,
+            workers=workers,
             json=json,
         )
         return

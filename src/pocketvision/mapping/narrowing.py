@@ -15,36 +15,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pocketvision.compress.netadapt import Proposal
 from pocketvision.data.scene.scene import Labels, Mask, Scene
 from pocketvision.data.scene.splits import SceneSplit
-from pocketvision.fitting.ranking import HEADROOM
-from pocketvision.fitting.reporter import Reporter
-from pocketvision.fitting.run import Clock
 from pocketvision.fitting.target_table import SPREAD_UNCHECKED
+from pocketvision.mapping.artefact import load_patch_network, save_patch_network
 from pocketvision.mapping.config import SceneConfig
 from pocketvision.mapping.gates import sample_places
 from pocketvision.mapping.layer_table import LayerTable
 from pocketvision.mapping.plan import LEARNING_RATES
 from pocketvision.mapping.scene_target import SceneTarget
-from pocketvision.mapping.shrink_config import STATE, SceneShrinkConfig, SceneShrinkState
+from pocketvision.mapping.shrink_config import SceneShrinkConfig, SceneShrinkState
 from pocketvision.mapping.untrained import untrained_files
 from pocketvision.measure.latency import middle_of_few
 from pocketvision.models.patch import PatchNetwork, PatchSpec
 from pocketvision.models.patch_narrow import narrow_patch
+from pocketvision.narrowing.narrower import Narrower
 from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision
-from pocketvision.storage import to_json, write_into
 from pocketvision.train.crops import SceneSource
 from pocketvision.train.scene import train_scene_briefly
 from pocketvision.train.scene_config import SceneTrainConfig
 from pocketvision.train.threads import cpu_threads
 
-SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its median
 ODD_SHARE = 0.08  # of the sum: a measurement that is further from it is repeated
 HELD_OUT_SHARE = 0.15  # of the squares with training pixels
 JUDGES = 512  # pixels held out that judge, at most
 JUDGED = 64  # windows a pass
-KEYS_A_STEP = 1000  # no network has so many widths
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -99,56 +96,81 @@ def squares(mask: Mask, side: int, seed: int) -> Mask:
     return mask & np.isin(numbers, drawn)
 
 
-@dataclass(kw_only=True)
-class SceneNarrowing:
-    """What the steps share. `state` changes only through `save`.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneProposal:
+    """A narrower form of the network. key: which pixels it learns from."""
 
-    fitting: the run on the scene that comes afterwards, but for the network. network: behind the
-    last step. finish_s: of what comes behind the long training.
+    spec: PatchSpec
+    key: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneScoring:
+    """Proposals for the network in a folder; it can be sent to another process.
+
+    network, teacher: folders. brief: the training of each. first_key: of the first of them.
+    """
+
+    network: Path
+    teacher: Path
+    lessons: SceneLessons
+    brief: SceneTrainConfig
+    first_key: int
+
+    def task(self, proposal: Proposal[PatchSpec], place: int) -> SceneProposal:
+        """The proposal at that place of its step."""
+        return SceneProposal(spec=proposal.spec, key=self.first_key + place)
+
+    def open(self) -> SceneTuner:
+        """Read the networks. Raises: ArtefactError: they are missing or damaged."""
+        network, teacher = (load_patch_network(path)[0] for path in (self.network, self.teacher))
+        return SceneTuner(scoring=self, network=network, teacher=teacher)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneTuner:
+    """The networks in one process."""
+
+    scoring: SceneScoring
+    network: PatchNetwork
+    teacher: PatchNetwork
+
+    def score(self, task: SceneProposal) -> float:
+        """Expected accuracy, 0..1, of the pixels held out."""
+        scoring = self.scoring
+        return scoring.lessons.expected_accuracy(self.tuned(task), scoring.brief.threads)
+
+    def tuned(self, task: SceneProposal) -> PatchNetwork:
+        """The network behind its short training; the same whenever it is made."""
+        lessons, brief = self.scoring.lessons, self.scoring.brief
+        network = narrow_patch(self.network, task.spec)
+        keyed = replace(brief, seed=brief.seed + task.key)
+        train_scene_briefly(network, lessons.train, keyed, self.teacher)
+        return network
+
+
+@dataclass(kw_only=True)
+class SceneNarrowing(Narrower[PatchSpec, PatchNetwork, SceneShrinkState]):
+    """What the steps share. fitting: the run on the scene that comes afterwards, but for the
+    network.
     """
 
     config: SceneShrinkConfig
+    table: LayerTable | SceneTarget
     fitting: SceneConfig
-    folder: Path
-    reporter: Reporter
-    clock: Clock
-    state: SceneShrinkState
     scene: Scene
     split: SceneSplit
     lessons: SceneLessons
-    seed: PatchNetwork
-    network: PatchNetwork
-    table: LayerTable | SceneTarget
-    finish_s: float
-
-    def save(self, state: SceneShrinkState) -> None:
-        """Make `state` the current one and write it."""
-        self.state = replace(state, spent_s=round(self.clock.spent_s, 3))
-        write_into(self.folder / STATE, to_json(self.state))
 
     @property
-    def seed_ms(self) -> float:
-        """What the seed takes, untrained."""
-        latency = self.state.steps[0].latency
-        assert latency is not None
-        return latency.median_ms
+    def expected(self) -> str:
+        """As of `Narrower`."""
+        return "expected accuracy of the training pixels held out"
 
     @property
-    def target_ms(self) -> float:
-        """What a whole network may take, so that what ships is within the latency asked for."""
-        if isinstance(self.table, SceneTarget):  # the same for what ships, but sums are off
-            return self.config.latency_ms / (1 + SPREAD_UNCHECKED)
-        return self.config.latency_ms / HEADROOM / SPREAD
-
-    @property
-    def share_s(self) -> float | None:
-        """Of the time, what is left to narrowing; None without a limit."""
-        return self.clock.share_left_s(self.config.adapting_share, self.finish_s)
-
-    @property
-    def is_late(self) -> bool:
-        """True if the share of the time that was for narrowing is over: steps are large then."""
-        return self.clock.has_spent(self.config.adapting_share, self.finish_s)
+    def sum_spread(self) -> float | None:
+        """As of `Narrower`."""
+        return SPREAD_UNCHECKED if isinstance(self.table, SceneTarget) else None
 
     def timed_whole(self, spec: PatchSpec) -> Latency:
         """One pixel by an untrained file of the whole network, timed now; the median of a few,
@@ -167,17 +189,24 @@ class SceneNarrowing:
             timed, lambda latency: abs(latency.median_ms / expected_ms - 1) > ODD_SHARE
         )
 
-    def tuned(self, spec: PatchSpec, place: int) -> PatchNetwork:
-        """The proposal at that place of its step, behind its short training; the same whenever it
-        is made.
-        """
-        key = KEYS_A_STEP * len(self.state.steps) + place
-        network = narrow_patch(self.network, spec)
-        train_scene_briefly(network, self.lessons.train, self.brief(key), self.seed)
-        return network
+    def scoring(self) -> SceneScoring:
+        """As of `Narrower`."""
+        return SceneScoring(
+            network=self.network_folder,
+            teacher=Path(self.config.source),
+            lessons=self.lessons,
+            brief=self.brief,
+            first_key=self.first_key,
+        )
 
-    def brief(self, key: int) -> SceneTrainConfig:
-        """The short training of a proposal. key: which pixels it learns from."""
+    def keep(self, network: PatchNetwork, folder: Path) -> None:
+        """As of `Narrower`."""
+        folder.mkdir(exist_ok=True)
+        save_patch_network(network, folder, classes=self.scene.classes)
+
+    @property
+    def brief(self) -> SceneTrainConfig:
+        """The short training of a proposal, whose key is added to the seed."""
         return SceneTrainConfig(
             training=self.fitting.training,
             steps=self.state.brief_steps,
@@ -186,7 +215,7 @@ class SceneNarrowing:
             precision=self.state.arithmetic,
             threads=self.state.threads,
             accelerator="cpu",
-            seed=self.fitting.seed + key,
+            seed=self.fitting.seed,
         )
 
 
@@ -202,9 +231,3 @@ def timed_files(
     with tempfile.TemporaryDirectory() as folder:
         found = untrained_files(asked, scene, split, spec, Path(folder) / "files")
     return {file.precision: file.latency for file in found}
-
-
-def network_folder(state: SceneShrinkState, folder: Path) -> Path:
-    """Where the network behind the last step lies. Two places take turns: one is always whole."""
-    number = len(state.steps) - 1
-    return folder / f"{number % 2}" if number > 0 else Path(state.config.source)

@@ -9,11 +9,8 @@ from pocketvision.budget import Budget
 from pocketvision.compress.netadapt import MULTIPLE, STEP
 from pocketvision.errors import ConfigError, in_range, is_text
 from pocketvision.models.patch import PatchSpec
-from pocketvision.record.searched import NarrowingProposal
-from pocketvision.record.timing import Latency
-from pocketvision.record.words import Precision
-
-STATE = "shrink.json"
+from pocketvision.narrowing.state import NarrowingState
+from pocketvision.workers.pool import Workers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +22,8 @@ class SceneShrinkConfig:
     for all of it. step: share of the first latency that a proposal cuts at least; a short time
     makes it larger. brief_steps: of the training of each proposal; steps: of the long one, None:
     what the time allows. adapting_share: of the time that is for training, at most, before it.
-    target: the latency table of another device, which the latency is of then.
+    target: the latency table of another device, which the latency is of then. workers: that score
+    proposals; see `open_pool`. The bands of the whole scene are sent to each.
 
     Raises: ConfigError: a field outside its range, a budget without a latency.
     """
@@ -41,6 +39,7 @@ class SceneShrinkConfig:
     adapting_share: float = 0.6
     max_drop_points: float = 1.0
     target: str | None = None
+    workers: Workers = None
 
     def __post_init__(self) -> None:
         for name in ("source", "data", "labels", "target"):
@@ -55,6 +54,8 @@ class SceneShrinkConfig:
             in_range("steps", self.steps, 1, 10_000_000)
         in_range("adapting-share", self.adapting_share, 0.01, 0.99)
         in_range("max-drop", self.max_drop_points, 0.0, 100.0)
+        if isinstance(self.workers, int):
+            in_range("workers", self.workers, 1, 1024)
 
     @property
     def latency_ms(self) -> float:
@@ -64,36 +65,10 @@ class SceneShrinkConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SceneShrinkStep:
-    """One step. chosen: the group that was narrowed; empty for the seed itself.
-
-    latency: of one pixel by an untrained file, timed behind the step; None: not yet.
-    """
-
-    network: PatchSpec
-    latency: Latency | None
-    accuracy: float
-    chosen: str = ""
-    proposals: tuple[NarrowingProposal, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SceneShrinkState:
-    """shrink.json: how far it has come. pending: proposals of the step that is under way.
-
-    The first of the steps is the seed. step, brief_steps: the pace, which is kept.
+class SceneShrinkState(NarrowingState[PatchSpec]):
+    """shrink.json: how far it has come. arithmetic: of training, on which, as on `threads`, the
+    bits of the weights depend. Latencies are of one pixel.
     """
 
     config: SceneShrinkConfig
-    fingerprint: str
-    precision: Precision
-    step: float
-    brief_steps: int
-    threads: int  # of training, on which, as on `arithmetic`, the bits of the weights depend
     arithmetic: Literal["f32", "bf16"]
-    steps: tuple[SceneShrinkStep, ...]
-    pending: tuple[NarrowingProposal, ...] = ()
-    spent_s: float = 0.0
-    narrowed_s: float = 0.0  # all that was spent until it was done
-    done: bool = False
-    target_sha256: str = ""  # of the content of config.target

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from pocketvision.budget import format_latency, format_time
-from pocketvision.compress.netadapt import check_reachable, next_target, propose
-from pocketvision.compress.pace import Costs, Pace, check_held, pace_for
+from pocketvision.compress.netadapt import check_reachable
+from pocketvision.compress.pace import Costs
 from pocketvision.data.scene.bands import reduce_scene
 from pocketvision.data.scene.reading import check_values
 from pocketvision.errors import ConfigError
@@ -26,7 +25,6 @@ from pocketvision.mapping.layer_table import LayerTable
 from pocketvision.mapping.narrowing import (
     SceneLessons,
     SceneNarrowing,
-    network_folder,
     timed_files,
 )
 from pocketvision.mapping.reading import (
@@ -38,15 +36,16 @@ from pocketvision.mapping.reading import (
 )
 from pocketvision.mapping.scene_target import SceneTarget, open_scene_target
 from pocketvision.mapping.shrink_config import (
-    STATE,
     SceneShrinkConfig,
     SceneShrinkState,
-    SceneShrinkStep,
 )
+from pocketvision.narrowing.loop import paced
+from pocketvision.narrowing.state import STATE, NarrowedStep
 from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision
 from pocketvision.storage import remove_parts, to_json
 from pocketvision.train.scene import settled
+from pocketvision.workers.pool import check_workers, exchangeable
 
 TIMING_S = 8.0  # of new layers and of a whole file, a step
 
@@ -56,9 +55,10 @@ def open_scene_shrink(config: SceneShrinkConfig, out: Path, reporter: Reporter) 
 
     Raises: ConfigError: `out` holds something else; another scene or split than the network was
     fitted to; a network that is as fast already; a table of a target that lacks it. ArtefactError:
-    no network. BudgetError: the latency or the time is out of reach.
+    no network. BudgetError: the latency or the time is out of reach. Also as `check_workers`.
     """
     clock, folder = Clock(config.budget.time_s), out / PREPARED
+    check_workers(config.workers)
     target = open_scene_target(config.target)
     earlier = _earlier(config, out, target)
     source = SceneArtefact(config.source)
@@ -98,7 +98,7 @@ def open_scene_shrink(config: SceneShrinkConfig, out: Path, reporter: Reporter) 
             brief_steps=config.brief_steps,
             threads=torch.get_num_threads(),
             arithmetic="f32",
-            steps=(SceneShrinkStep(network=source.network.spec, latency=None, accuracy=0.0),),
+            steps=(NarrowedStep(network=source.network.spec, latency=None, accuracy=0.0),),
             target_sha256="" if target is None else target.sha256,
         ),
         scene=scene,
@@ -116,7 +116,7 @@ def open_scene_shrink(config: SceneShrinkConfig, out: Path, reporter: Reporter) 
         reporter.say(f"Going on with the unfinished run in {out}.")
         remove_parts(out)
         clock.earlier_s = earlier.spent_s
-        work.network = load_patch_network(network_folder(earlier, folder))[0]
+        work.network = load_patch_network(work.network_folder)[0]
         work.table = target or _table_of(earlier, fitting.threads)
     return work
 
@@ -139,7 +139,8 @@ def _earlier(
     state = read_unfinished(SceneShrinkState, out / PREPARED / STATE, out)
     if target is not None:
         target.refuse_changed(state.target_sha256, state.config.target, out)
-    if state.config != config:
+    is_same = replace(state.config, workers=config.workers) == config
+    if not (is_same and exchangeable(state.config.workers, config.workers)):
         raise taken(out, "unfinished")
     return state
 
@@ -183,7 +184,7 @@ def _settle(work: SceneNarrowing) -> None:
             f"{_by_what(work)}, within {format_latency(config.latency_ms)} already; ask for less "
             "--latency."
         )
-    seed = SceneShrinkStep(network=spec, latency=latency, accuracy=0.0)
+    seed = NarrowedStep(network=spec, latency=latency, accuracy=0.0)
     work.state = replace(work.state, precision=precision, steps=(seed,))
     if isinstance(work.table, LayerTable):
         work.table = LayerTable(precision, work.fitting.threads)
@@ -192,7 +193,8 @@ def _settle(work: SceneNarrowing) -> None:
         table.meet(spec, latency)
         check_reachable(spec, table, target_ms, config.multiple, config.latency_ms)
     accuracy, costs = _tried(work)
-    pace = _pace(work, costs)
+    crew = config.workers if isinstance(config.workers, int) else 1
+    pace = paced(work, spec, config.step, config.brief_steps, costs, crew)
     work.reporter.say(
         f"{spec.label} takes {format_latency(latency.median_ms)} a pixel as {precision}"
         f"{_by_what(work)}; "
@@ -204,6 +206,7 @@ def _settle(work: SceneNarrowing) -> None:
         work.state,
         step=pace.step,
         brief_steps=pace.brief_steps,
+        score_s=round(costs.proposal_s(pace.brief_steps), 3),
         steps=(replace(seed, accuracy=accuracy),),
     )
 
@@ -223,39 +226,12 @@ def _by_what(work: SceneNarrowing) -> str:
     return f" by the table of {table.described}" if isinstance(table, SceneTarget) else ""
 
 
-def _pace(work: SceneNarrowing, costs: Costs) -> Pace:
-    """Raises: BudgetError: the time does not hold any."""
-    config, table, spec = work.config, work.table, work.seed.spec
-    latency_ms = table.latency_ms(spec)
-
-    @cache
-    def proposals_of(step: float) -> int:
-        first_ms = next_target(latency_ms, latency_ms, work.target_ms, step)
-        return len(propose(spec, table, first_ms, config.multiple))
-
-    with work.reporter.progress("Planning steps"):
-        pace = pace_for(
-            config.step,
-            config.brief_steps,
-            to_cut=1 - work.target_ms / latency_ms,
-            proposals_of=proposals_of,
-            costs=costs,
-            share_s=work.share_s,
-        )
-    check_held(
-        pace,
-        work.share_s,
-        fixed_s=work.clock.spent_s + work.finish_s,
-        adapting_share=config.adapting_share,
-    )
-    return pace
-
-
 def _tried(work: SceneNarrowing) -> tuple[float, Costs]:
     """The expected accuracy of the seed, and what scoring a proposal takes with the threads and the
     arithmetic that are fastest, which are kept.
     """
-    open_choice = replace(work.brief(0), threads=0, precision="auto")
+    threads = 0 if work.config.workers is None else 1  # of each worker
+    open_choice = replace(work.brief, threads=threads, precision="auto")
     with work.reporter.progress("Timing training steps"):
         found, step_s = settled(work.seed, work.lessons.train, open_choice, work.seed)
     arithmetic: Literal["f32", "bf16"] = "bf16" if found.precision == "bf16" else "f32"

@@ -1,49 +1,32 @@
-"""A narrowing under way: what its steps share, and where the network behind the last one lies."""
+"""NetAdapt on a fitted network for photos."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from pocketvision.fitting.ranking import HEADROOM
-from pocketvision.fitting.reporter import Reporter
-from pocketvision.fitting.run import Clock
 from pocketvision.fitting.target_table import TargetTable
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.fitting.tasks.task import Task
-from pocketvision.models.networks import AnyNetwork, task_of
+from pocketvision.models.networks import AnyNetwork, AnySpec, task_of
+from pocketvision.models.weights import save as save_network
+from pocketvision.narrowing.narrower import Narrower
 from pocketvision.record.timing import Latency
-from pocketvision.searching.narrowing import STATE
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState
-from pocketvision.searching.shrink_work import Lessons
-from pocketvision.storage import to_json, write_into
+from pocketvision.searching.shrink_work import Lessons, ShrinkWork
 from pocketvision.train.config import TrainConfig
-
-SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its median
 
 
 @dataclass(kw_only=True)
-class Adapting:
-    """What the steps share. `state` changes only through `save`."""
+class Adapting(Narrower[AnySpec, AnyNetwork, ShrinkState]):
+    """What the steps share. teacher: of all fine-tunings."""
 
     config: ShrinkConfig
-    folder: Path
-    reporter: Reporter
-    clock: Clock
-    state: ShrinkState
-    seed: AnyNetwork
+    table: ScaledTable | TargetTable
     teacher: AnyNetwork
-    network: AnyNetwork
     lessons: Lessons
     classes: tuple[str, ...]
-    finish_s: float  # of what comes behind the long fine-tuning
-    table: ScaledTable | TargetTable
-
-    def save(self, state: ShrinkState) -> None:
-        """Make `state` the current one and write it."""
-        self.state = replace(state, spent_s=round(self.clock.spent_s, 3))
-        write_into(self.folder / STATE, to_json(self.state))
 
     @property
     def task(self) -> Task:
@@ -51,28 +34,35 @@ class Adapting:
         return TASKS[task_of(self.seed.spec)]
 
     @property
-    def seed_latency(self) -> Latency:
-        """What the seed takes, untrained, or by the table of a target."""
-        latency = self.state.steps[0].latency
-        assert latency is not None
-        return latency
+    def expected(self) -> str:
+        """As of `Narrower`."""
+        return f"expected {self.task.metric} of the images held out"
 
     @property
-    def target_ms(self) -> float:
-        """What a whole network may take, so that what ships is within the latency asked for."""
-        if isinstance(self.table, TargetTable):  # the same for what ships, but sums are off
-            return self.config.latency_ms / (1 + self.table.spread)
-        return self.config.latency_ms / HEADROOM / SPREAD
+    def sum_spread(self) -> float | None:
+        """As of `Narrower`."""
+        return self.table.spread if isinstance(self.table, TargetTable) else None
 
-    @property
-    def share_s(self) -> float | None:
-        """Of the time, what is left to narrowing; None without a limit."""
-        return self.clock.share_left_s(self.config.adapting_share, self.finish_s)
+    def timed_whole(self, spec: AnySpec) -> Latency:
+        """As of `Narrower`."""
+        return self.table.timed_whole(spec)
 
-    @property
-    def is_late(self) -> bool:
-        """True if the share of the time that was for narrowing is over: steps are large then."""
-        return self.clock.has_spent(self.config.adapting_share, self.finish_s)
+    def scoring(self) -> ShrinkWork:
+        """As of `Narrower`."""
+        return ShrinkWork(
+            network=self.network_folder,
+            teacher=Path(self.config.teacher or self.config.source),
+            lessons=self.lessons,
+            brief=self.brief,
+            steps=self.state.brief_steps,
+            first_key=self.first_key,
+        )
+
+    def keep(self, network: AnyNetwork, folder: Path) -> None:
+        """As of `Narrower`."""
+        save_network(
+            network, folder, classes=self.classes, preprocessing=self.lessons.preprocessing
+        )
 
     @property
     def brief(self) -> TrainConfig:
@@ -84,9 +74,3 @@ class Adapting:
             threads=self.state.threads,
             seed=self.config.seed,
         )
-
-
-def network_folder(state: ShrinkState, folder: Path) -> Path:
-    """Where the network behind the last step lies. Two places take turns: one is always whole."""
-    number = len(state.steps) - 1
-    return folder / f"{number % 2}" if number > 0 else Path(state.config.source)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from pocketvision.fitting.folder import PREPARED
-from pocketvision.fitting.narrowing import steps_told
+from pocketvision.narrowing.state import STATE, steps_told
 from pocketvision.record.searched import Narrowing
 from pocketvision.record.words import Metric
 from pocketvision.searching.shrink_config import ShrinkState
 from pocketvision.storage import from_json
-
-STATE = "shrink.json"
 
 
 def narrowing_of(state: ShrinkState, target: str, metric: Metric) -> Narrowing:

@@ -44,10 +44,10 @@ from pocketvision.searching.search_work import (
     save_supernet,
     warm_start,
 )
-from pocketvision.searching.workers import Workers
 from pocketvision.train.alarms import Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.allocator import keep_freed_memory
 from pocketvision.train.supernet import CHECKPOINT, calibrated, train_supernet
+from pocketvision.workers.pool import Workers
 
 DRAWS = 10  # for the training, until one is within the limit
 

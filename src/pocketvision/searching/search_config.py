@@ -17,8 +17,8 @@ from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision, Sampling
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
-from pocketvision.searching.workers import Workers
 from pocketvision.train.config import Accelerator
+from pocketvision.workers.pool import Workers
 
 Method = Literal["evolution", "rl"]
 Baselines = Literal["all", "multipliers", "none"]

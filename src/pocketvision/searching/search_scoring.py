@@ -25,7 +25,7 @@ from pocketvision.searching.search_config import Finalist, LoggedScore
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_run import Searching
 from pocketvision.searching.search_work import WEIGHTS, JudgeWork
-from pocketvision.searching.workers import Pool, hanging_s, open_pool
+from pocketvision.workers.pool import Pool, hanging_s, open_pool
 
 BYTES_PER_WEIGHT = {"int8": 1, "w8": 1}  # of precisions; of others 4
 CORRECTED_BY = 6  # that were timed last

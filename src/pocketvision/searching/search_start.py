@@ -56,10 +56,10 @@ from pocketvision.searching.search_plan import (
 )
 from pocketvision.searching.search_run import ARMS, SEARCHING, STATE, Images, Searching
 from pocketvision.searching.search_work import warm_start
-from pocketvision.searching.workers import check_workers, exchangeable
 from pocketvision.storage import remove_parts, to_json
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.devices import as_run_here, check_devices
+from pocketvision.workers.pool import check_workers, exchangeable
 
 SLACK = 1.12  # over the latency asked for, where NetAdapt comes behind
 

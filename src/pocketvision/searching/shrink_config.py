@@ -10,13 +10,12 @@ from pocketvision.compress.netadapt import MULTIPLE, STEP
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError, choice, in_range, is_text
 from pocketvision.models.networks import AnySpec
-from pocketvision.record.searched import NarrowingProposal
-from pocketvision.record.timing import Latency
+from pocketvision.narrowing.state import NarrowingState
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
-from pocketvision.searching.workers import Workers
 from pocketvision.train.config import Accelerator
+from pocketvision.workers.pool import Workers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,37 +98,8 @@ class ShrinkConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShrinkStep:
-    """One step of NetAdapt. chosen: the group that was narrowed; empty for the seed itself.
-
-    latency: of an untrained file, timed behind the step, or by a target's table; None: not yet.
-    """
-
-    network: AnySpec
-    latency: Latency | None
-    accuracy: float
-    chosen: str = ""
-    proposals: tuple[NarrowingProposal, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShrinkState:
-    """shrink.json: how far NetAdapt has come. pending: proposals of the step that is under way.
-
-    The first of the steps is the seed. step, brief_steps: the pace, which is kept.
-    """
+class ShrinkState(NarrowingState[AnySpec]):
+    """shrink.json: how far NetAdapt has come. runtime: what the latency is of."""
 
     config: ShrinkConfig
-    fingerprint: str
     runtime: str
-    precision: Precision
-    step: float
-    brief_steps: int
-    threads: int  # of training, on which the bits of the weights depend
-    steps: tuple[ShrinkStep, ...]
-    pending: tuple[NarrowingProposal, ...] = ()
-    spent_s: float = 0.0
-    narrowed_s: float = 0.0  # all that was spent until it was done
-    score_s: float = 0.0  # of one proposal, as it was timed when the run began
-    done: bool = False
-    target_sha256: str = ""  # of the content of config.target

@@ -6,14 +6,13 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import torch
 
 from pocketvision.budget import format_latency, format_time
-from pocketvision.compress.netadapt import check_reachable, next_target, propose
-from pocketvision.compress.pace import TIMING_S, Costs, check_held, pace_for
+from pocketvision.compress.netadapt import check_reachable
+from pocketvision.compress.pace import TIMING_S, Costs
 from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
@@ -31,20 +30,21 @@ from pocketvision.fitting.tasks.task import Task
 from pocketvision.fitting.teaching import teacher_in
 from pocketvision.models.networks import AnyNetwork, AnySpec, task_of
 from pocketvision.models.weights import load
+from pocketvision.narrowing.loop import paced
+from pocketvision.narrowing.state import STATE, NarrowedStep
 from pocketvision.progress import counted
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
-from pocketvision.searching.adapting import Adapting, network_folder
+from pocketvision.searching.adapting import Adapting
 from pocketvision.searching.fastest import fastest_file
 from pocketvision.searching.held_out import parts_of
-from pocketvision.searching.narrowing import STATE
 from pocketvision.searching.scaled_table import ScaledTable
-from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState, ShrinkStep
+from pocketvision.searching.shrink_config import ShrinkConfig, ShrinkState
 from pocketvision.searching.shrink_work import Lessons
-from pocketvision.searching.workers import check_workers, exchangeable
 from pocketvision.storage import remove_parts, to_json
 from pocketvision.train.brief import fine_tune_briefly
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.devices import check_devices
+from pocketvision.workers.pool import check_workers, exchangeable
 
 TIMED_STEPS = 4  # of training, for the forecast
 
@@ -107,7 +107,7 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
     else:
         reporter.say(f"Going on with the unfinished run in {out}.")
         remove_parts(out)
-        adapting.network = load(network_folder(state, folder))[0]
+        adapting.network = load(adapting.network_folder)[0]
     return adapting
 
 
@@ -201,7 +201,7 @@ def _begin(
         step=config.step,
         brief_steps=config.brief_steps,
         threads=torch.get_num_threads() if config.workers is None else 1,
-        steps=(ShrinkStep(network=seed.spec, latency=latency, accuracy=0.0),),
+        steps=(NarrowedStep(network=seed.spec, latency=latency, accuracy=0.0),),
         target_sha256="" if target is None else target.sha256,
     )
 
@@ -229,28 +229,8 @@ def _settle(adapting: Adapting) -> None:
             raise _already_fast(seed.spec, config, latency_ms, on)
         check_reachable(seed.spec, table, target_ms, config.multiple, config.latency_ms)
     accuracy, costs = _tried(adapting)
-
-    @cache
-    def proposals_of(step: float) -> int:
-        first_ms = next_target(latency_ms, latency_ms, target_ms, step)
-        return len(propose(seed.spec, table, first_ms, config.multiple))
-
-    with adapting.reporter.progress("Planning steps"):
-        pace = pace_for(
-            config.step,
-            config.brief_steps,
-            to_cut=1 - target_ms / latency_ms,
-            proposals_of=proposals_of,
-            costs=costs,
-            share_s=adapting.share_s,
-            crew=config.workers if isinstance(config.workers, int) else 1,
-        )
-    check_held(
-        pace,
-        adapting.share_s,
-        fixed_s=adapting.clock.spent_s + adapting.finish_s,
-        adapting_share=config.adapting_share,
-    )
+    crew = config.workers if isinstance(config.workers, int) else 1
+    pace = paced(adapting, seed.spec, config.step, config.brief_steps, costs, crew)
     adapting.reporter.say(
         f"{seed.spec.label} takes {format_latency(seed_latency.median_ms)} as "
         f"{state.precision} on {state.runtime}{_by_what(table)}; "

@@ -11,10 +11,10 @@ from contextlib import closing, contextmanager
 from typing import Any, Literal, Protocol
 
 from pocketvision.errors import at_least, choice, in_range
-from pocketvision.searching.local_workers import LocalCrew
-from pocketvision.searching.ray_workers import ray_crew
-from pocketvision.searching.workers_round import CrewPool
-from pocketvision.searching.workers_scoring import Scorer, Work, score_of
+from pocketvision.workers.cluster import ray_crew
+from pocketvision.workers.local import LocalCrew
+from pocketvision.workers.round import CrewPool
+from pocketvision.workers.scoring import Scorer, Work, score_of
 
 HANG_S = 120.0
 FAR_SLOWER = 10.0  # times what a score was timed to take

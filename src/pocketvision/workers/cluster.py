@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from pocketvision.errors import ConfigError, require
-from pocketvision.searching.workers_scoring import Message, Station, WorkerError
+from pocketvision.workers.scoring import Message, Station, WorkerError
 
 EXTRA = "cluster"
 CONNECTING_S = 10.0

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from pocketvision.searching.workers_scoring import Message, Work, WorkerError
+from pocketvision.workers.scoring import Message, Work, WorkerError
 
 ATTEMPTS = 3  # workers that a task may cost, or that may be lost in a row before they are ready
 SLOWER = 5.0  # times the slowest score so far is no pace any more

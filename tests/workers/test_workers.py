@@ -22,10 +22,10 @@ import psutil
 import pytest
 
 from pocketvision.errors import ConfigError, DataError, MissingExtraError
-from pocketvision.searching.workers import Pool, open_pool
-from pocketvision.searching.workers_round import CrewPool, Ledger
-from pocketvision.searching.workers_scoring import Message, Scorer, Station, WorkerError, portable
 from pocketvision.train.alarms import Diverged
+from pocketvision.workers.pool import Pool, open_pool
+from pocketvision.workers.round import CrewPool, Ledger
+from pocketvision.workers.scoring import Message, Scorer, Station, WorkerError, portable
 
 if TYPE_CHECKING:  # a process that is spawned imports this file, and most need none of these
     from pocketvision.data.preprocessing import Preprocessing
@@ -508,7 +508,7 @@ def test_lost_workers_of_a_cluster_are_replaced(cluster: None, tmp_path: Path) -
 
 HEAD_OF_CLUSTER = """
 import time
-from pocketvision.searching.workers import open_pool
+from pocketvision.workers.pool import open_pool
 
 class Sleeping:
     def open(self):

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import connection, resource_tracker
 from typing import Any
 
-from pocketvision.searching.workers_scoring import Message, Station
+from pocketvision.workers.scoring import Message, Station
 
 
 class LocalWorker:

@@ -1,0 +1,1 @@
+"""NetAdapt on any network of ours: the steps, what scores proposals, and what is saved."""

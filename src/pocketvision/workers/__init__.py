@@ -1,0 +1,1 @@
+"""Independent scorings by processes, here or on a cluster."""
