@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from command_line import Answer, Run, answer, called
 from quick import quick_files
+from quick_scenes import quick_scene_files
 
 
 @pytest.fixture(autouse=True)
@@ -29,4 +30,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture(scope="session", autouse=True)
 def _quick_files() -> Iterator[None]:
     with quick_files():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_scene_files() -> Iterator[None]:
+    with quick_scene_files():
         yield

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from quick_scenes import quick_scene_files
 from small_scenes import QUICK, WHOLE, write_placed, write_scene
 
 from pocketvision.mapping.artefact import SceneArtefact
@@ -79,3 +80,9 @@ def fitted_placed(
 ) -> SceneArtefact:
     """The run that `placed_config` asks for, without interruption."""
     return run_scene_fit(placed_config, tmp_path_factory.mktemp("out") / "placed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_scene_files() -> Iterator[None]:
+    with quick_scene_files():
+        yield

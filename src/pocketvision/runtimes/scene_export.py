@@ -141,7 +141,13 @@ def export_scene(
     _check_together(network, reduction, card)
     if card.form == "dense" and network.spec.head.attention is not None:
         card = replace(card, tile=WINDOWS_TILE)
-    from_spectra = FromSpectra(network, torch.tensor(card.fill), reduction, card.form)
+    model = traced(FromSpectra(network, torch.tensor(card.fill), reduction, card.form), card)
+    _fold_reshaped_weights(model.graph)
+    finish_export(model, path, card.to_metadata())
+
+
+def traced(from_spectra: FromSpectra, card: SceneCard) -> onnx.ModelProto:
+    """What the exporter makes of it: nodes, and the tensors of its state as initializers."""
     # Sizes that differ from each other and from 1, which would be taken for constants.
     side, extra = card.window, (1, 2) if card.form == "dense" else (0, 0)
     spectra = torch.zeros(2, side + extra[0], side + extra[1], card.bands)
@@ -161,9 +167,8 @@ def export_scene(
             verbose=False,
         )
     assert program is not None
-    model = program.model_proto
-    _fold_reshaped_weights(model.graph)
-    finish_export(model, path, card.to_metadata())
+    model: onnx.ModelProto = program.model_proto
+    return model
 
 
 def check_exported_scene(model: onnx.ModelProto, path: Path) -> SceneCard:
