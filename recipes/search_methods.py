@@ -111,7 +111,7 @@ def main() -> None:
         for way in NAMES
     ]
     known.save()
-    text = "\n".join(page(state, found, asked.evaluations, asked.seeds))
+    text = "\n".join(page(state, samples, found, asked))
     if asked.page is None:
         print(text)
     else:
@@ -203,9 +203,12 @@ def _reward(one: Scored, limit: Limit) -> float:
 
 
 def page(
-    state: SearchState, found: Sequence[Outcome], evaluations: int, seeds: Sequence[int]
+    state: SearchState, samples: Samples, found: Sequence[Outcome], asked: argparse.Namespace
 ) -> list[str]:
     """Figures of all ways and seeds, and their differences."""
+    evaluations, seeds, space = asked.evaluations, asked.seeds, state.space
+    name = "search_methods.md" if asked.page is None else asked.page.name
+    sides = ", ".join(f"@{side}" for side in space.resolutions)
 
     def of(way: Sampling, name: str) -> list[float]:
         return [100 * getattr(one, name) for one in found if one.way == way]
@@ -216,13 +219,14 @@ def page(
         "",
         "Evolution, MnasNet's controller (reinforcement learning) and random search ask for as "
         f"many members each: {evaluations} with each of {len(seeds)} seeds, {GENERATION} at a "
-        f"time. All share one supernet of {state.steps_made:,} steps in {state.space.name}, the "
-        f"limit of {format_latency(state.limit_ms)} and the papers' reward, ACC * (LAT / limit)^w, "
-        f"w = {REWARD_EXPONENT}. The seeds are those of the ways; the supernet is one.",
+        f"time. All share one supernet of {state.steps_made:,} steps in {space.name} {sides} on "
+        f"images of {len(samples.classes)} classes ({len(samples.indices('train')):,} of train), "
+        f"the limit of {format_latency(state.limit_ms)} and the papers' reward, ACC * (LAT / "
+        f"limit)^w, w = {REWARD_EXPONENT}. The seeds are those of the ways; the supernet is one.",
         "",
         "```",
         f"python recipes/search_methods.py SEARCHED --work WORK --evaluations {evaluations} "
-        f"--seeds {seed_words} --page recipes/search_methods.md",
+        f"--seeds {seed_words} --page recipes/{name}",
         "```",
         "",
         *table(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.queues import SimpleQueue
@@ -48,7 +49,16 @@ def _restore(threads: str | None) -> None:
 
 def _take_core(free: SimpleQueue[int]) -> None:
     """Stay on a core that no other process has, where the system can hold one there."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     core = free.get()
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {allowed[core % len(allowed)]})
+
+
+def _end_with_parent() -> None:
+    """A piece takes long; the process that it is made for can be killed meanwhile."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

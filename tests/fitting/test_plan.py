@@ -382,8 +382,10 @@ def test_chosen_network_is_marked(everything: list[Candidate]) -> None:
     assert not any(e.chosen for e in other)
 
 
-def test_network_made_for_the_latency_keeps_the_headroom_for_the_gate() -> None:
+def test_latency_of_a_network_made_for_it_is_left_to_the_gate() -> None:
     made = FitConfig(data="photos", budget=Budget(latency_ms=2.0, size_bytes=9), teacher="seed")
-    assert planned_budget(made) == Budget(latency_ms=2.0 * HEADROOM, size_bytes=9)
+    assert planned_budget(made) == Budget(size_bytes=9)
+    by_table = replace(made, target="table.json")
+    assert planned_budget(by_table) == Budget(latency_ms=2.0 * HEADROOM, size_bytes=9)
     for other in (replace(made, teacher=None), replace(made, budget=Budget(size_bytes=9))):
         assert planned_budget(other) == other.budget

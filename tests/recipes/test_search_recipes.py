@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from brief_tables import brief_tables
 from PIL import Image
-from scripts import load
+from scripts import ROOT, load
 from target_tables import timed
 from tiny_space import TINY_SPACE
 
@@ -39,6 +41,7 @@ paired = load("paired")
 search = load("search_cifar10")
 netadapt = load("netadapt_cifar10")
 small_inputs = load("small_inputs_cifar10")
+side_by_side = load("side_by_side")
 
 
 def latency(median_ms: float) -> Latency:
@@ -192,6 +195,30 @@ def test_rival_of_netadapt_is_chosen_by_val() -> None:
     (found,) = netadapt.pairs_of([trial(ours, width, resolution)])
     assert found.rival == resolution
     assert netadapt.pairs_of([trial(width, resolution)]) == []
+
+
+def test_rival_of_a_search_is_the_one_that_is_best_on_val() -> None:
+    """Though it take longer: ours is not to win by being slower."""
+    ours, first = entry([1, 0], arm="search"), entry([1, 1], arm="a:1:32", val=0.4)
+    second = entry([0, 0], arm="b:1:32", val=0.6, ms=2.0)
+    (found,) = search.pairs_of([trial(ours, first, second)])
+    assert found.rival == second
+    assert search.pairs_of([trial(first, second)]) == []
+
+
+# Side by side
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_all_pieces_are_made(cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))  # as for a script that runs there
+    threads = os.environ.get(side_by_side.THREADS)
+    pieces = [partial(os.mkdir, tmp_path / name) for name in "abc"]
+    side_by_side.on_cores(cores, pieces)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
+    with pytest.raises(FileExistsError):
+        side_by_side.on_cores(cores, pieces)
+    assert os.environ.get(side_by_side.THREADS) == threads
 
 
 # Images and settings
@@ -438,16 +465,23 @@ def test_search_end_to_end_and_again(
         *(images, "--work", tmp_path / "runs", "--page", page, "--minutes", 0, "--images", 90),
         *("--seeds", 0, "--epochs", 2, "--latency", "50ms", "--space", space),
         *("--supernet-steps", 4, "--evaluations", 4, "--resolution", 32),
+        *("--rivals", "mobilenet_v1:0.25:32", "mobilenet_v3_small:0.35:40"),
     ]
     run(search, words, monkeypatch)
     first = page.read_text()
     assert "# A search against multipliers" in first
     rows = [line.split(" | ") for line in first.splitlines() if line.startswith("| 0 | ")]
-    assert [row[1] for row in rows[:2]] == ["search", "multipliers (rival)"]
-    assert [row[1] for row in rows[2:]] == ["tiny @32"]
-    assert [cell[:3] for cell in rows[2][3:5]] == ["4, ", "4, "]  # members, by two ways
+    arms = [row[1].removesuffix(" (rival)") for row in rows[:3]]
+    assert arms == ["search", "mobilenet_v1:0.25:32", "mobilenet_v3_small:0.35:40"]
+    assert first.count("(rival)") == 1
+    assert [row[1] for row in rows[3:]] == [
+        "tiny @32",
+        "mobilenet_v1 x0.25 @32",
+        "mobilenet_v3_small x0.35 @40",
+    ]
+    assert [cell[:3] for cell in rows[3][3:5]] == ["4, ", "4, "]  # members, by two ways
     assert "torch " in first.splitlines()[-1]
-    forbid(monkeypatch, search, "run_search", "trial_of")
+    forbid(monkeypatch, search, "open_search", "run_search", "run_fit", "trial_of")
     run(search, words, monkeypatch)
     assert page.read_text().splitlines()[:-1] == first.splitlines()[:-1]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pocketvision.budget import Budget, format_time
+from pocketvision.budget import Budget, format_latency, format_time
 from pocketvision.data.images import Samples
 from pocketvision.errors import BudgetError
 from pocketvision.fitting import forecast
@@ -22,7 +23,7 @@ from pocketvision.fitting.candidates import (
 )
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.plan import measure_candidates
-from pocketvision.fitting.ranking import HEADROOM, rank
+from pocketvision.fitting.ranking import HEADROOM, planned_ms, rank
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Run
 from pocketvision.fitting.target_plan import covered, weigh_candidates
@@ -109,12 +110,34 @@ def planned_budget(config: FitConfig) -> Budget:
     """What candidates are held against.
 
     A network with a teacher was made for the latency and measured whole: there is no other to rank
-    before it, so that the headroom for what the final measurement may add is left to the gate.
+    before it, and a slow minute of the machine says nothing against it. Its latency is left to the
+    gate. A table has no slow minutes; there it is the headroom that is left.
     """
     budget = config.budget
     if config.teacher is None or budget.latency_ms is None:
         return budget
-    return replace(budget, latency_ms=HEADROOM * budget.latency_ms)
+    by_table = config.target is not None
+    return replace(budget, latency_ms=HEADROOM * budget.latency_ms if by_table else None)
+
+
+def planned_sentence(
+    config: FitConfig, tried: Sequence[Tried], ranking: Sequence[Candidate], candidates: int
+) -> str:
+    """What was found. candidates: how many there were."""
+    label, latency_ms = ranking[0].spec.label, config.budget.latency_ms
+    latencies = [one.latency for one in tried if one.network == label]
+    if latency_ms is not None and latencies and config.target is None:
+        fastest = min(latencies, key=planned_ms)
+        if planned_ms(fastest) > HEADROOM * latency_ms:
+            return (
+                f"{label} takes {format_latency(fastest.median_ms)} now, and was within "
+                f"{config.budget} when it was made: it is trained all the same, and measured again "
+                "behind that."
+            )
+    return (
+        f"{len(ranking)} of {candidates} candidates fit {config.budget}; best by published "
+        f"accuracy: {label}."
+    )
 
 
 def refuse_too_short(run: Run, candidates: list[Candidate]) -> None:

@@ -14,7 +14,12 @@ from pocketvision.fitting.config import FitConfig, RunState
 from pocketvision.fitting.data_findings import find_faults
 from pocketvision.fitting.folder import check_room, is_free, make_folder, taken
 from pocketvision.fitting.foretelling import say_forecast
-from pocketvision.fitting.planning import candidates_of, ranked, refuse_too_short
+from pocketvision.fitting.planning import (
+    candidates_of,
+    planned_sentence,
+    ranked,
+    refuse_too_short,
+)
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock, Run, stopwatch
 from pocketvision.fitting.target_table import TargetTable, open_target
@@ -169,10 +174,7 @@ def _begin(
     refuse_too_short(run, candidates)
     with stopwatch() as seconds:
         tried, ranking = ranked(run, candidates)
-    reporter.say(
-        f"{len(ranking)} of {len(candidates)} candidates fit {config.budget}; best by published "
-        f"accuracy: {ranking[0].spec.label}."
-    )
+    reporter.say(planned_sentence(config, tried, ranking, len(candidates)))
     run.state = replace(run.state, tried=tried, ranking=tuple(c.spec for c in ranking))
     attempt = settle(run, 0)
     how = "measured" if target is None else f"by the table of {target.described}"
