@@ -13,7 +13,7 @@ from small_runs import LEARNED, write_photos
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.measure.latency import LatencyProtocol
 
-BRIEF = LatencyProtocol(rounds=6, min_runs=2, seconds=0.15)
+BRIEF = LatencyProtocol(warmup_runs=2, rounds=5, min_runs=2, seconds=0.04, retries=0)
 LAYERS = LatencyProtocol(rounds=2, min_runs=1, seconds=0.0)  # of which a table has dozens
 
 

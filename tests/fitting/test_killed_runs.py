@@ -218,7 +218,14 @@ def test_training_begun_on_a_device_that_is_gone_says_so(
         run_fit(config, out)
 
 
-@pytest.mark.parametrize("name", ["model/model.onnx", "model/run.py", "record.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model/model.onnx",
+        pytest.param("model/run.py", marks=pytest.mark.slow),
+        pytest.param("record.json", marks=pytest.mark.slow),
+    ],
+)
 def test_file_spoilt_behind_the_last_figure_is_made_again(
     tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -23,7 +23,7 @@ from pocketvision.runtimes.runtime import FileCard
 from pocketvision.storage import from_json, to_json
 
 NAMES = registry.list_models()
-EXPORTED = ("mobilenet_v3_small", "shufflenet_v2_x0_5", "cbam_resnet18")
+EXPORTED = ("mobilenet_v3_small",)
 
 
 def takes_width(name: str) -> bool:
@@ -171,7 +171,7 @@ def settled(network: Network, images: torch.Tensor) -> Network:
     [pytest.param(name, marks=() if name in EXPORTED else pytest.mark.slow) for name in NAMES],
 )
 def test_exported_file_gives_the_network_s_logits(name: str, tmp_path: Path) -> None:
-    """One of each family by default."""
+    """One by default."""
     spec = registry.spec(name, width=small_spec(name).width, resolution=64, num_classes=7)
     pre = Preprocessing.for_resolution(64)
     pixels = torch.randint(256, (8, 64, 64, 3), generator=torch.Generator().manual_seed(0))

@@ -35,7 +35,18 @@ NETWORKS: dict[str, DenseSpec] = {
     "ssdlite of V2": ssdlite(body("mobilenet_v2"), 4),
     "ssdlite of V1": ssdlite(body("mobilenet_v1", 0.25), 4),
 }
-every_network = pytest.mark.parametrize("spec", NETWORKS.values(), ids=NETWORKS)
+COVERED = (
+    "lr_aspp of V2",
+    "ssdlite of V2",
+    "ssdlite of V1",
+)  # by the others, and by narrow's tests
+every_network = pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(spec, id=name, marks=pytest.mark.slow if name in COVERED else ())
+        for name, spec in NETWORKS.items()
+    ],
+)
 
 
 def called(spec: DenseSpec, name: str) -> WidthGroup:

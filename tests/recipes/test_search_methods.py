@@ -117,7 +117,7 @@ def test_page_of_a_finished_search(
     monkeypatch.setattr(sys, "argv", ["search_methods.py", *words, "--evaluations", "4"])
     methods.main()
     text = out.read_text()
-    assert "one supernet of 5 steps in tiny @32 on images of 2 classes (28 of train)" in text
+    assert "one supernet of 5 steps in tiny @32 on images of 2 classes (34 of train)" in text
     assert "the limit of 400 ms" in text
     assert "--page recipes/page.md" in text
     for name in ("evolution over random search", "the controller over random search"):

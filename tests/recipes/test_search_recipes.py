@@ -374,7 +374,9 @@ def test_factor_one_changes_nothing() -> None:
     assert netadapt.scaled(SPEC, 1.0) == SPEC
 
 
-@pytest.mark.parametrize("share", [0.9, 0.6, 0.3])
+@pytest.mark.parametrize(
+    "share", [0.6, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.9, 0.3))]
+)
 def test_uniform_widths_are_the_widest_within_the_latency(share: float) -> None:
     limit_ms = share * work_ms(SPEC)
 

@@ -45,7 +45,7 @@ def small(kind: str) -> AnyNetwork:
     scope="module",
     params=[
         "lr_aspp",
-        "ssdlite",
+        pytest.param("ssdlite", marks=pytest.mark.slow),
         pytest.param("r_aspp", marks=pytest.mark.slow),
         pytest.param("classifier", marks=pytest.mark.slow),
     ],

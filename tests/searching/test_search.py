@@ -242,7 +242,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
 
 
 @pytest.mark.usefixtures("alone")
-@pytest.mark.parametrize("method", ["evolution", "rl"])
+@pytest.mark.parametrize("method", ["evolution", pytest.param("rl", marks=pytest.mark.slow)])
 def test_corrected_limits_are_the_same_after_every_death(
     method: Any, config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,7 @@ def test_batch_norms_that_lag_are_named_with_both_figures(
     assert f"{batch.value:.1%} with the statistics of each batch" in alarm.sentence
 
 
+@pytest.mark.slow
 def test_batch_norms_that_kept_up_are_not_named(source: PixelSource, tmp_path: Path) -> None:
     net = network()
     train(net, source, tmp_path, replace(CONFIG, epochs=40))

@@ -84,6 +84,7 @@ def module_of(config: TrainConfig = CONFIG, teacher: Detector | None = None) -> 
     return Detection(network(), course, judged=judged)
 
 
+@pytest.mark.slow  # by default, test_places.py fits a network that learned something
 def test_rectangles_are_found(tmp_path: Path) -> None:
     result = fit(module_of(), folder=tmp_path / "training")
     assert result.epochs[-1].val_score > 0.1

@@ -70,6 +70,7 @@ def module_of(
     return Segmentation(network(), course)
 
 
+@pytest.mark.slow  # by default, test_places.py fits a network that learned something
 def test_colours_are_learned(tmp_path: Path) -> None:
     result = fit(module_of(), folder=tmp_path / "training")
     assert not result.stopped_early

@@ -504,7 +504,9 @@ def test_training_that_becomes_faster_grows_into_the_time_that_was_planned(
     assert not grown.stopped_early
 
 
-@pytest.mark.parametrize("epoch", [4, 7, 9, 12, 15])
+@pytest.mark.parametrize(
+    "epoch", [9, *(pytest.param(epoch, marks=pytest.mark.slow) for epoch in (4, 7, 12, 15))]
+)
 def test_training_that_grew_goes_on_to_the_same_weights(
     source: PixelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
 ) -> None:
