@@ -23,7 +23,7 @@ QUICK = FitConfig(
     resolutions=(32,),
     runtimes=("onnxruntime",),
     max_drop_points=100,
-    epochs=12,
+    epochs=6,
     batch_size=16,
 )
 LEARNED = replace(QUICK, epochs=40)  # knows the two classes of `write_photos` apart
