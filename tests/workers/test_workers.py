@@ -548,7 +548,9 @@ def test_killed_first_process_leaves_the_cluster_to_the_next(cluster: None, tmp_
 
 
 def test_address_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray", reason="needs the extra cluster")
+    ray = pytest.importorskip("ray", reason="needs the extra cluster")
+    if ray.is_initialized():
+        ray.shutdown()
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]  # of nobody, once it is closed
     monkeypatch.setenv("RAY_ADDRESS", f"ray://127.0.0.1:{port}")
