@@ -13,7 +13,7 @@ from torch import nn
 
 import pocketvision
 from pocketvision.fitting import footprint
-from pocketvision.measure.memory import ProcessPeak
+from pocketvision.measure.memory import ProcessPeak, measure_process
 from pocketvision.runtimes.direct import write_directly
 from pocketvision.runtimes.export import frozen_copy
 from pocketvision.runtimes.onnxfile import read_model, write_model
@@ -56,5 +56,5 @@ def quick_files() -> Iterator[None]:
             patch.setattr(f"pocketvision.fitting.{module}.export_onnx", export_quickly)
         patch.setattr("pocketvision.compress.ladder.Int8Config", lambda: PLAIN_INT8)
         patch.setattr("pocketvision.fitting.variants.REPEATS", 1)
-        patch.setattr(footprint, "measure_process", Peaks(footprint.measure_process))
+        patch.setattr(footprint, "measure_process", Peaks(measure_process))
         yield
