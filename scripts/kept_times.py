@@ -11,13 +11,10 @@ from pathlib import Path
 
 from pocketvision.budget import format_time
 from pocketvision.fitting.artefact import RECORD
-from pocketvision.fitting.folder import PREPARED
-from pocketvision.narrowing.state import STATE as SHRINK_STATE
 from pocketvision.record.run import Record
 from pocketvision.searching.search_config import SearchState
 from pocketvision.searching.search_run import SEARCHING
 from pocketvision.searching.search_run import STATE as SEARCH_STATE
-from pocketvision.searching.shrink_config import ShrinkState
 from pocketvision.storage import from_json
 
 LATE = 1.1  # of the time given; above, a limit was not kept
@@ -58,14 +55,11 @@ def limit_line(run: Path, record: Record) -> str:
 
 
 def whole(run: Path, record: Record) -> tuple[float | None, float]:
-    """Seconds given to a command and taken by it, with what came before its training."""
-    searching, shrinking = run / SEARCHING / SEARCH_STATE, run / PREPARED / SHRINK_STATE
+    """Seconds given to a command and taken by it; a record's are of all of a narrowing."""
+    searching = run / SEARCHING / SEARCH_STATE
     if searching.exists():
         search = from_json(SearchState, searching.read_bytes(), source=str(searching))
         return search.config.budget.time_s, record.spent_s
-    if shrinking.exists():
-        shrink = from_json(ShrinkState, shrinking.read_bytes(), source=str(shrinking))
-        return shrink.config.budget.time_s, shrink.spent_s + record.spent_s
     return record.budget.time_s, record.spent_s
 
 

@@ -152,7 +152,9 @@ Devices = Annotated[int, typer.Option(help="How many of them.", rich_help_panel=
 TuningDevice = Annotated[
     Device, typer.Option(help="Train on cpu, cuda or auto; scores are made on the CPU.")
 ]
-TuningDevices = Annotated[int, typer.Option(help="How many of them.")]
+TuningDevices = Annotated[
+    int, typer.Option(help="How many of them, for arms and the long fine-tuning.")
+]
 Nodes = Annotated[
     int,
     typer.Option(
