@@ -1,7 +1,6 @@
 """Pieces of work on as many cores: each process has one to itself, and computes on one thread.
 
-Two small trainings side by side are done sooner than one behind the other on two threads; all
-pieces have the same conditions, and what they are compared by is timed when all are done.
+All pieces have the same conditions, and what they are compared by is timed when all are done.
 """
 
 from __future__ import annotations
