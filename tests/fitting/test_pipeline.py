@@ -558,14 +558,16 @@ def test_what_is_slower_than_it_was_planned_to_be_is_measured_again_in_a_while(
 def test_slow_minute_says_nothing_against_a_network_that_was_made_for_the_latency(
     photos: Path, fitted: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that was searched for or narrowed has a teacher; whatever else is slow is not trained."""
+    """One that was timed within it before; whatever else is slow is not trained."""
     monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(plan, "measure_latency", much_slower)
     seed = str(fitted.folder)
-    made = replace(QUICK, data=str(photos), models=(), widths=(), weights=seed, epochs=1)
-    with pytest.raises(BudgetError, match="No network meets 200 ms"):
+    made = replace(
+        QUICK, data=str(photos), models=(), widths=(), weights=seed, teacher=seed, epochs=1
+    )
+    with pytest.raises(BudgetError, match="No network meets 210 ms"):
         run_fit(made, tmp_path / "out")
-    found = run_fit(replace(made, teacher=seed), tmp_path / "out", told := Told())
+    found = run_fit(replace(made, timed_within=True), tmp_path / "out", told := Told())
     assert found.record.verdict.met
     said = "x0.25 @32 takes 910 ms now, and was within 200 ms and 2 MB when it was made: it is"
     assert any(said in sentence for sentence in told.sentences)

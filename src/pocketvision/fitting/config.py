@@ -41,6 +41,7 @@ class FitConfig:
     max_drop_points: float = 1.0  # of the score on val, float network to exported file
     weights: str | None = None  # file, folder, address or published name to fine-tune from
     teacher: str | None = None  # folder of a network whose answers are half of what is learned
+    timed_within: bool = False  # its network was timed whole, within the latency, before the run
     epochs: int | None = None  # None: as many as the time allows
     batch_size: int | None = None  # None: as many as the task usually takes
     learning_rate: float | None = None

@@ -109,15 +109,17 @@ def ranked(run: Run, candidates: list[Candidate]) -> tuple[tuple[Tried, ...], li
 def planned_budget(config: FitConfig) -> Budget:
     """What candidates are held against.
 
-    A network with a teacher was made for the latency and measured whole: there is no other to rank
-    before it, and a slow minute of the machine says nothing against it. Its latency is left to the
-    gate. A table has no slow minutes; there it is the headroom that is left.
+    A network with a teacher was made for the latency: there is no other to rank before it, so that
+    the headroom for what the final measurement may add is left to the gate. Where it was timed
+    within the latency before, a slow minute of the machine says nothing against it, and all of that
+    is left to the gate; a table has no slow minutes.
     """
     budget = config.budget
     if config.teacher is None or budget.latency_ms is None:
         return budget
-    by_table = config.target is not None
-    return replace(budget, latency_ms=HEADROOM * budget.latency_ms if by_table else None)
+    if config.timed_within and config.target is None:
+        return replace(budget, latency_ms=None)
+    return replace(budget, latency_ms=HEADROOM * budget.latency_ms)
 
 
 def planned_sentence(

@@ -151,6 +151,7 @@ def _tune(
     left_s = None if plan.arm_s is None else max(1.0, plan.arm_s - state.search_s)
     is_fast = found.latency.median_ms <= searching.target_ms
     goes_on = (folder / RUN).exists() and not (folder / PREPARED).exists()  # without NetAdapt
+    within = read_state(folder).config.timed_within if goes_on else is_fast
     fast = source.with_name(source.name + FAST)
     if goes_on and read_state(folder).config.weights == str(fast):
         source = fast
@@ -159,11 +160,11 @@ def _tune(
         try:
             return run_shrink(shrinking, folder, searching.reporter, command=command)
         except AlreadyFast:  # in another precision
-            pass
+            within = True
         except TooLittleTime:
             if not fast.exists():
                 raise
-            source = fast
+            source, within = fast, True
             searching.reporter.say(
                 "The time is too short for NetAdapt: the best network that is within the latency "
                 "without it is trained instead."
@@ -172,6 +173,7 @@ def _tune(
         _fit_config(searching, left_s),
         weights=str(source),
         teacher=str(searching.folder / LARGEST),
+        timed_within=within,
         resolutions=(found.member.resolution,),
         learning_rate=LONG_RATE,
     )

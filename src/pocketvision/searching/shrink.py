@@ -121,6 +121,7 @@ def _fit_config(adapting: Adapting) -> FitConfig:
         target=config.target,
         weights=str(adapting.network_folder),
         teacher=config.teacher or config.source,
+        timed_within=True,
         epochs=config.epochs,
         learning_rate=config.long_rate,
         batch_size=config.batch_size,
