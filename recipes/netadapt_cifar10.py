@@ -2,24 +2,24 @@
 
     python recipes/netadapt_cifar10.py CIFAR10 --page recipes/netadapt_cifar10.md
 
-Per seed, a MobileNetV3-Small is trained for --start-epochs. NetAdapt then has --minutes to make it
-as fast as --share of its latency, by one table of blocks that is timed here before anything else.
-Its rivals may be as slow as what it came to: all widths by the largest factor, or the largest lower
-resolution, whose whole network takes no longer than NetAdapt's, both timed untrained beside the
-table's anchor. They are fine-tuned with the start as their teacher, as NetAdapt is, and for as many
-minutes. The files that come out are timed in turns. Finished pieces lie in --work and are not made
-again; what was interrupted goes on when the same command is given.
+Before anything is trained, two forms of a MobileNetV3-Small are chosen: all widths by the largest
+factor, and the largest lower resolution, whose whole network takes no longer than --share of what
+the MobileNetV3-Small takes, untrained and timed beside the anchor of all tables here. Per seed, the
+MobileNetV3-Small is trained for --start-epochs; both forms are fine-tuned with it as their teacher,
+for --minutes each; and NetAdapt has as many, fine-tuning included, to make it as fast as the form
+that is better on val. As many seeds as --cores are made at a time, each on a core of its own. The
+files that come out are timed in turns when all are done. Finished pieces lie in --work and are not
+made again; what was interrupted goes on when the same command is given.
 
 Source: Yang et al., NetAdapt, section 4, where multipliers are the rivals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from kept import made_once
 from paired import (
@@ -30,6 +30,7 @@ from paired import (
     arguments,
     arms_table,
     attempt,
+    check_settings,
     command,
     conditions,
     failures,
@@ -38,27 +39,27 @@ from paired import (
     publish_trials,
     subset,
     trial_of,
+    val_score,
 )
 from plotting import table
+from side_by_side import how_run, on_cores
+from uniform_shrinking import lower_resolution, uniform_widths
 
 from pocketvision.budget import Budget, format_latency
 from pocketvision.cli.display import TerminalReporter
-from pocketvision.compress.netadapt import MULTIPLE, STEP
+from pocketvision.compress.netadapt import STEP
+from pocketvision.data.folders import list_images
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import Artefact, load
 from pocketvision.fitting.config import FitConfig
-from pocketvision.fitting.device_profile import run_profile
 from pocketvision.fitting.folder import PREPARED
 from pocketvision.fitting.pipeline import run_fit
-from pocketvision.fitting.profile_config import ProfileConfig
-from pocketvision.fitting.target_table import TargetTable, open_target
+from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.narrow import narrow
 from pocketvision.models.weights import NETWORK_FILE
 from pocketvision.models.weights import save as save_network
-from pocketvision.models.width_groups import resized, width_groups
-from pocketvision.models.widths import widths_of
 from pocketvision.narrowing.state import STATE
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import get_runtime
@@ -72,88 +73,64 @@ OURS, RIVAL = "NetAdapt", "the better of uniform widths and a lower resolution"
 NETWORK = "mobilenet_v3_small"
 RUNTIME = "onnxruntime"
 PRECISION: Precision = "f32"  # of all files, so that like is compared with like
-FACTORS = tuple(percent / 100 for percent in range(99, 4, -1))
-SIDES = 8  # resolutions are multiples of it
-LEAST_SIDE = 32  # that `fit` takes
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options(PairedOptions):
-    """What the command line said. share: of the start's latency. step, brief_steps: of NetAdapt."""
+    """What the command line said. share: of the start's latency, that the uniform forms may take.
+    step, brief_steps: of NetAdapt. cores: that have a seed each at a time.
+    """
 
     share: float
     start_epochs: int
     resolution: int
     step: float = STEP
     brief_steps: int = 20
+    cores: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Form:
-    """What uniform shrinking came to, before it is trained. None: no form is fast enough.
+    """The start in a faster form. latency_ms: of an untrained file of the whole network."""
 
-    limit_ms: what it may take, which is what NetAdapt's network takes.
+    spec: ArchSpec
+    latency_ms: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forms:
+    """forms.json: what uniform shrinking comes to, for all seeds.
+
+    limit_ms: what a form may take. forms: by arm; an arm that has none is not among them.
     """
 
-    spec: ArchSpec | None
     limit_ms: float
+    forms: dict[str, Form]
 
 
-# Uniform shrinking
+# What uniform shrinking comes to
 
 
-def scaled(spec: ArchSpec, factor: float) -> ArchSpec:
-    """Every width that can change at `factor` of what it is, as near as multiples of 8 allow."""
-    for name, width in [(group.name, group.width) for group in width_groups(spec)]:
-        (group,) = (each for each in width_groups(spec) if each.name == name)
-        choices = (group.width, *widths_of(spec, group, MULTIPLE))
-        nearest = min(choices, key=lambda choice: abs(choice - factor * width))
-        spec = resized(spec, group, nearest)
-    return spec
+def forms_of(asked: Options) -> Forms:
+    """The forms of both uniform arms; timed once."""
+    return made_once(Forms, asked.work / "forms.json", lambda: timed_forms(asked))
 
 
-def first_within(choices: Sequence[T], within: Callable[[T], bool]) -> T | None:
-    """The first that is within a limit, by bisection: what follows one that is, is too.
-
-    What is returned was found to be within, whatever noise says of others; None: none was.
-    """
-    low, high = -1, len(choices)  # not within; within
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if within(choices[middle]) else (middle, high)
-    return choices[high] if high < len(choices) else None
-
-
-def uniform_widths(spec: ArchSpec, within: Callable[[ArchSpec], bool]) -> ArchSpec | None:
-    """The form with the largest factor that is within a limit."""
-    factor = first_within(FACTORS, lambda factor: within(scaled(spec, factor)))
-    return None if factor is None else scaled(spec, factor)
-
-
-def lower_resolution(spec: ArchSpec, within: Callable[[ArchSpec], bool]) -> ArchSpec | None:
-    """The same network at the largest lower resolution that is within a limit."""
-    return first_within([spec.at(side) for side in lower_sides(spec.resolution)], within)
-
-
-def lower_sides(resolution: int) -> range:
-    """Multiples of SIDES below a resolution, the largest first."""
-    return range((resolution - 1) // SIDES * SIDES, LEAST_SIDE - 1, -SIDES)
-
-
-def device_table(asked: Options) -> TargetTable:
-    """What the blocks of the start take on this machine, at every resolution; timed once."""
-    path = asked.work / "table.json"
-    if not path.exists():
-        sides = (asked.resolution, *lower_sides(asked.resolution))
-        blocks = ProfileConfig(
-            space=None, models=(NETWORK,), resolutions=sides, precision=PRECISION
-        )
-        run_profile(blocks, path, TerminalReporter())
-    table = open_target(str(path))
-    assert table is not None
-    return table
+def timed_forms(asked: Options) -> Forms:
+    """The largest form of either arm that is within the share of the start's latency."""
+    classes = list_images(asked.data).classes
+    start = registry.spec(NETWORK, resolution=asked.resolution, num_classes=len(classes))
+    limit_ms = asked.share * whole_ms(start)
+    found = {
+        arm: look(start, lambda form: whole_ms(form) <= limit_ms)
+        for arm, look in ((WIDTH, uniform_widths), (RESOLUTION, lower_resolution))
+    }
+    forms = {
+        arm: Form(spec=spec, latency_ms=whole_ms(spec))
+        for arm, spec in found.items()
+        if spec is not None
+    }
+    return Forms(limit_ms=limit_ms, forms=forms)
 
 
 def whole_ms(spec: ArchSpec) -> float:
@@ -164,13 +141,7 @@ def whole_ms(spec: ArchSpec) -> float:
 # The arms
 
 
-def config(
-    asked: Options,
-    seed: int,
-    data: Path,
-    *,
-    side: int,
-) -> FitConfig:
+def config(asked: Options, seed: int, data: Path, *, side: int) -> FitConfig:
     """What every fit here has in common, and all of it for the start."""
     return FitConfig(
         data=str(data),
@@ -198,61 +169,22 @@ def fit(config: FitConfig, out: Path) -> None:
     run_fit(config, out, TerminalReporter())
 
 
-def target_ms(asked: Options, start: Artefact, device: TargetTable) -> float:
-    """The latency that NetAdapt is to reach by the table, to three figures."""
-    return float(f"{asked.share * device.timed_whole(start.classifier.spec).high_ms:.3g}")
-
-
-def netadapt(
-    asked: Options, seed: int, data: Path, start: Artefact, device: TargetTable
-) -> Artefact | str:
-    """Narrowed step by step, then fine-tuned."""
-    out = asked.work / f"seed-{seed}" / NETADAPT
-    shrinking = ShrinkConfig(
-        source=str(start.folder),
-        images=str(data),
-        budget=Budget(latency_ms=target_ms(asked, start, device), time_s=asked.time_s),
-        target=device.path,
-        runtime=RUNTIME,
-        precision=PRECISION,
-        step=asked.step,
-        brief_steps=asked.brief_steps,
-        augmentation=Augmentation(),
-        epochs=asked.epochs,
-        seed=seed,
-    )
-    return attempt(out, lambda: run_shrink(shrinking, out, TerminalReporter()))
-
-
-def uniform(
-    asked: Options, seed: int, data: Path, start: Artefact, narrowed: Artefact | str, arm: str
-) -> Artefact | str:
+def uniform(asked: Options, seed: int, data: Path, start: Artefact, arm: str) -> Artefact | str:
     """All widths by one factor, or a lower resolution; then fine-tuned."""
-    if isinstance(narrowed, str):
-        return "NetAdapt came to nothing that it could be held to."
-    folder, limit = asked.work / f"seed-{seed}", narrowed.classifier.spec
-    found = made_once(
-        Form, folder / f"{arm}.json", lambda: form_within(start.classifier.spec, limit, arm)
-    )
-    if found.spec is None:
-        return f"None is within {format_latency(found.limit_ms)}."
+    folder, known = asked.work / f"seed-{seed}", forms_of(asked)
+    form = known.forms.get(arm)
+    if form is None:
+        return f"None is within {format_latency(known.limit_ms)}."
     begun = replace(
-        config(asked, seed, data, side=found.spec.resolution),
+        config(asked, seed, data, side=form.spec.resolution),
         budget=Budget(time_s=asked.time_s),
         models=(),
         widths=(),
-        weights=str(weights_of(start, found.spec, folder / f"{arm}-start")),
+        weights=str(weights_of(start, form.spec, folder / f"{arm}-start")),
         teacher=str(start.folder),
         epochs=asked.epochs,
     )
     return attempt(folder / arm, lambda: fit(begun, folder / arm))
-
-
-def form_within(spec: ArchSpec, limit: ArchSpec, arm: str) -> Form:
-    """The largest form of an arm that takes no longer than the network `limit`."""
-    limit_ms = whole_ms(limit)
-    look = {WIDTH: uniform_widths, RESOLUTION: lower_resolution}[arm]
-    return Form(spec=look(spec, lambda form: whole_ms(form) <= limit_ms), limit_ms=limit_ms)
 
 
 def weights_of(start: Artefact, spec: ArchSpec, folder: Path) -> Path:
@@ -267,21 +199,66 @@ def weights_of(start: Artefact, spec: ArchSpec, folder: Path) -> Path:
     return folder
 
 
-def trial(asked: Options, seed: int) -> Trial:
-    """The start, all arms, and what their files say of the test images."""
-    data, device = subset(asked, seed), device_table(asked)
+def better(scores: Mapping[str, float]) -> str | None:
+    """The uniform arm that NetAdapt is held against, by scores on val; None: there is none."""
+    return max(scores, key=lambda arm: scores[arm], default=None)
+
+
+def netadapt(
+    asked: Options, seed: int, data: Path, start: Artefact, rival: str | None
+) -> Artefact | str:
+    """Narrowed step by step until it is as fast as its rival, then fine-tuned."""
+    if rival is None:
+        return "No uniform form came to anything that it could be held against."
+    out = asked.work / f"seed-{seed}" / NETADAPT
+    latency_ms = forms_of(asked).forms[rival].latency_ms
+    shrinking = ShrinkConfig(
+        source=str(start.folder),
+        images=str(data),
+        budget=Budget(latency_ms=latency_ms, time_s=asked.time_s),
+        runtime=RUNTIME,
+        precision=PRECISION,
+        step=asked.step,
+        brief_steps=asked.brief_steps,
+        augmentation=Augmentation(),
+        epochs=asked.epochs,
+        seed=seed,
+    )
+    return attempt(out, lambda: run_shrink(shrinking, out, TerminalReporter()))
+
+
+def arms_of(asked: Options, seed: int) -> dict[str, Artefact | str]:
+    """The start and what it was made faster to, three ways; made where they are not yet."""
+    data = subset(asked, seed)
     start = started(asked, seed, data)
-    narrowed = netadapt(asked, seed, data, start, device)
-    arms: dict[str, Artefact | str] = {
-        START: start,
-        NETADAPT: narrowed,
-        WIDTH: uniform(asked, seed, data, start, narrowed, WIDTH),
-        RESOLUTION: uniform(asked, seed, data, start, narrowed, RESOLUTION),
+    forms = {arm: uniform(asked, seed, data, start, arm) for arm in (WIDTH, RESOLUTION)}
+    scores = {
+        arm: val_score(found.record) for arm, found in forms.items() if isinstance(found, Artefact)
     }
-    fits = {arm: found.record.spent_s for arm, found in arms.items() if isinstance(found, Artefact)}
-    narrowing_s = narrowing_of(asked, seed).spent_s
-    seconds = {arm: fit_s + narrowing_s * (arm == NETADAPT) for arm, fit_s in fits.items()}
-    return trial_of(seed, arms, seconds, data)
+    narrowed = netadapt(asked, seed, data, start, better(scores))
+    return {START: start, NETADAPT: narrowed, **forms}
+
+
+def make_arms(asked: Options, seed: int) -> None:
+    """Begin the arms of a seed or go on with them."""
+    arms_of(asked, seed)
+
+
+def make_all(asked: Options) -> None:
+    """All that is not made yet: the forms while nothing else runs, then as many seeds at a time as
+    there are cores.
+    """
+    forms_of(asked)
+    on_cores(asked.cores, [partial(make_arms, asked, seed) for seed in asked.seeds])
+
+
+def trial(asked: Options, seed: int) -> Trial:
+    """What the files of all arms say of the test images, and how fast they are."""
+    arms = arms_of(asked, seed)
+    seconds = {
+        arm: found.record.spent_s for arm, found in arms.items() if isinstance(found, Artefact)
+    }
+    return trial_of(seed, arms, seconds, subset(asked, seed))
 
 
 def narrowing_of(asked: Options, seed: int) -> ShrinkState:
@@ -297,10 +274,12 @@ def pairs_of(trials: Sequence[Trial]) -> list[Pair]:
     """NetAdapt beside the uniform arm that is better on val, of the seeds that have both."""
     pairs = []
     for one in trials:
-        rivals = [entry for arm in (WIDTH, RESOLUTION) if (entry := one.entry(arm)) is not None]
-        if rivals and (ours := one.entry(NETADAPT)) is not None:
-            rival = max(rivals, key=lambda entry: entry.val_score)
-            pairs.append(Pair(seed=one.seed, ours=ours, rival=rival))
+        uniform = {
+            arm: entry for arm in (WIDTH, RESOLUTION) if (entry := one.entry(arm)) is not None
+        }
+        rival = better({arm: entry.val_score for arm, entry in uniform.items()})
+        if rival is not None and (ours := one.entry(NETADAPT)) is not None:
+            pairs.append(Pair(seed=one.seed, ours=ours, rival=uniform[rival]))
     return pairs
 
 
@@ -308,6 +287,8 @@ def arms_details(trials: Sequence[Trial], asked: Options) -> list[str]:
     """What each arm did in its time."""
     rows = []
     for one in trials:
+        if one.entry(NETADAPT) is None:
+            continue
         state = narrowing_of(asked, one.seed)
         scored = sum(len(step.proposals) for step in state.steps)
         rows.append(
@@ -342,12 +323,13 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
         "# NetAdapt against uniform shrinking",
         "",
         f"A {NETWORK} @{asked.resolution}, trained for {asked.start_epochs} epochs, is made faster "
-        f"three ways with {asked.minutes:g} minutes each: by NetAdapt, to {asked.share:.0%} of its "
-        "latency by a table of blocks; then, as fast as what NetAdapt came to, with all widths at "
-        "the largest common factor (multiples of 8, filters of the largest norm stay), and at the "
-        "largest lower resolution (multiples of 8 px). For that whole networks were timed beside "
-        "the table's anchor. All are fine-tuned with the start as their teacher. The rival is the "
-        f"uniform one that is better on val. {RULE}",
+        f"three ways with {asked.minutes:g} minutes each. Two are uniform: all widths at the "
+        "largest common factor (multiples of 8, filters of the largest norm stay), and the largest "
+        "lower resolution (multiples of 8 px), of which the whole untrained network takes "
+        f"{asked.share:.0%} of the start's latency at most: "
+        f"{format_latency(forms_of(asked).limit_ms)}. The rival is the one that is better on val, "
+        "and NetAdapt is asked for its latency. All are fine-tuned with the start as their "
+        f"teacher. {RULE}",
         "",
         "```",
         command("netadapt_cifar10", asked),
@@ -357,6 +339,8 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
         *arms_table(trials, pairs),
         *failures(trials, asked.work),
         *arms_details(trials, asked),
+        f"The minutes of NetAdapt are narrowing and fine-tuning together. {how_run(asked.cores)}",
+        "",
         *conditions(trials, asked),
     ]
 
@@ -365,18 +349,23 @@ def options() -> Options:
     """Parse the command line."""
     parser = arguments(__doc__, work="cifar10-netadapt", minutes=10)
     parser.add_argument("--start-epochs", type=int, default=30, help="of what all arms begin with")
-    parser.add_argument("--share", type=float, default=0.6, help="of the start's latency")
+    parser.add_argument(
+        "--share", type=float, default=0.6, help="of the start's latency, for the uniform forms"
+    )
     parser.add_argument("--resolution", type=int, default=64, help="of the start, in pixels")
     parser.add_argument(
         "--step", type=float, default=STEP, help="of NetAdapt, share of the latency"
     )
     parser.add_argument("--brief-steps", type=int, default=20, help="of each of its proposals")
+    parser.add_argument("--cores", type=int, default=1, help="with a seed each at a time")
     return Options(**given_words(parser))
 
 
 def main() -> None:
     """Make what is not made yet, and write the page."""
     asked = options()
+    check_settings(asked)
+    make_all(asked)
     publish_trials(asked, partial(trial, asked), partial(page, asked=asked))
 
 

@@ -35,7 +35,7 @@ from paired import (
     trial_of,
 )
 from plotting import table
-from side_by_side import on_cores
+from side_by_side import how_run, on_cores
 
 from pocketvision.budget import Budget, format_latency, parse_latency
 from pocketvision.cli.display import TerminalReporter
@@ -275,7 +275,7 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
         "blocks were timed before all arms, which this machine does once and then knows.",
         "",
         *rivals_table(trials, asked),
-        f"Arms ran {asked.cores} at a time, each on one core.",
+        how_run(asked.cores),
         "",
         *conditions(trials, asked),
     ]

@@ -39,6 +39,13 @@ def on_cores(cores: int, pieces: Sequence[Callable[[], object]]) -> None:
         _restore(before)
 
 
+def how_run(cores: int) -> str:
+    """What a page says of it."""
+    if cores == 1:
+        return "Arms ran one at a time."
+    return f"Arms ran {cores} at a time, each on one core."
+
+
 def _restore(threads: str | None) -> None:
     if threads is None:
         del os.environ[THREADS]

@@ -42,6 +42,7 @@ search = load("search_cifar10")
 netadapt = load("netadapt_cifar10")
 small_inputs = load("small_inputs_cifar10")
 side_by_side = load("side_by_side")
+uniform_shrinking = load("uniform_shrinking")
 
 
 def latency(median_ms: float) -> Latency:
@@ -359,7 +360,7 @@ def work_ms(spec: ArchSpec) -> float:
 
 
 def test_scaled_widths_are_multiples_of_8_near_the_factor() -> None:
-    found = {group.name: group.width for group in width_groups(netadapt.scaled(SPEC, 0.6))}
+    found = {group.name: group.width for group in width_groups(uniform_shrinking.scaled(SPEC, 0.6))}
     for group in width_groups(SPEC):
         width = found[group.name]
         assert width % 8 == 0 or width == group.width
@@ -367,11 +368,11 @@ def test_scaled_widths_are_multiples_of_8_near_the_factor() -> None:
 
 
 def test_scaled_network_narrows_the_old_one() -> None:
-    check_narrows(SPEC, netadapt.scaled(SPEC, 0.5))
+    check_narrows(SPEC, uniform_shrinking.scaled(SPEC, 0.5))
 
 
 def test_factor_one_changes_nothing() -> None:
-    assert netadapt.scaled(SPEC, 1.0) == SPEC
+    assert uniform_shrinking.scaled(SPEC, 1.0) == SPEC
 
 
 @pytest.mark.parametrize(
@@ -383,23 +384,25 @@ def test_uniform_widths_are_the_widest_within_the_latency(share: float) -> None:
     def within(spec: ArchSpec) -> bool:
         return work_ms(spec) <= limit_ms
 
-    assert within(netadapt.uniform_widths(SPEC, within))
-    factors = netadapt.FACTORS
-    found = netadapt.first_within(factors, lambda factor: within(netadapt.scaled(SPEC, factor)))
-    assert netadapt.uniform_widths(SPEC, within) == netadapt.scaled(SPEC, found)
-    assert not within(netadapt.scaled(SPEC, factors[factors.index(found) - 1]))
+    assert within(uniform_shrinking.uniform_widths(SPEC, within))
+    factors = uniform_shrinking.FACTORS
+    found = uniform_shrinking.first_within(
+        factors, lambda factor: within(uniform_shrinking.scaled(SPEC, factor))
+    )
+    assert uniform_shrinking.uniform_widths(SPEC, within) == uniform_shrinking.scaled(SPEC, found)
+    assert not within(uniform_shrinking.scaled(SPEC, factors[factors.index(found) - 1]))
 
 
 def test_resolution_is_the_largest_within_the_latency() -> None:
     limit_ms = work_ms(SPEC.at(48))
-    found = netadapt.lower_resolution(SPEC, lambda spec: work_ms(spec) <= limit_ms)
+    found = uniform_shrinking.lower_resolution(SPEC, lambda spec: work_ms(spec) <= limit_ms)
     assert found == SPEC.at(48)
 
 
 def test_latency_out_of_reach_has_no_form() -> None:
-    assert netadapt.uniform_widths(SPEC, lambda spec: False) is None
-    assert netadapt.lower_resolution(SPEC, lambda spec: False) is None
-    assert netadapt.first_within([], lambda choice: True) is None
+    assert uniform_shrinking.uniform_widths(SPEC, lambda spec: False) is None
+    assert uniform_shrinking.lower_resolution(SPEC, lambda spec: False) is None
+    assert uniform_shrinking.first_within([], lambda choice: True) is None
 
 
 def test_choice_was_itself_within() -> None:
@@ -407,7 +410,7 @@ def test_choice_was_itself_within() -> None:
     generator = np.random.default_rng(0)
     for _ in range(50):
         within = generator.random(20) < 0.5
-        found = netadapt.first_within(range(20), lambda k, within=within: bool(within[k]))
+        found = uniform_shrinking.first_within(range(20), lambda k, within=within: bool(within[k]))
         assert found is None or within[found]
 
 
