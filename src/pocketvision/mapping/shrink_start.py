@@ -14,6 +14,8 @@ from pocketvision.compress.netadapt import check_reachable
 from pocketvision.compress.pace import Costs
 from pocketvision.data.scene.bands import reduce_scene
 from pocketvision.data.scene.reading import check_values
+from pocketvision.data.scene.scene import Scene
+from pocketvision.data.scene.splits import SceneSplit
 from pocketvision.errors import ConfigError
 from pocketvision.fitting.folder import PREPARED, make_folder, read_unfinished, taken
 from pocketvision.fitting.reporter import Reporter
@@ -22,11 +24,7 @@ from pocketvision.mapping.artefact import SceneArtefact, load_patch_network
 from pocketvision.mapping.config import SceneConfig
 from pocketvision.mapping.costs import other_seconds
 from pocketvision.mapping.layer_table import LayerTable
-from pocketvision.mapping.narrowing import (
-    SceneLessons,
-    SceneNarrowing,
-    timed_files,
-)
+from pocketvision.mapping.narrowing import SceneLessons, SceneNarrowing, timed_files
 from pocketvision.mapping.reading import (
     cube_sha256,
     labels_of,
@@ -35,10 +33,7 @@ from pocketvision.mapping.reading import (
     split_sha256,
 )
 from pocketvision.mapping.scene_target import SceneTarget, open_scene_target
-from pocketvision.mapping.shrink_config import (
-    SceneShrinkConfig,
-    SceneShrinkState,
-)
+from pocketvision.mapping.shrink_config import SceneShrinkConfig, SceneShrinkState
 from pocketvision.narrowing.loop import paced
 from pocketvision.narrowing.state import STATE, NarrowedStep
 from pocketvision.record.timing import Latency
@@ -67,13 +62,7 @@ def open_scene_shrink(config: SceneShrinkConfig, out: Path, reporter: Reporter) 
         scene = read_scene(fitting, config.data)
         check_values(scene)
     split = split_scene(fitting, scene, source.network.spec.window)[0]
-    cube = cube_sha256(scene)
-    if source.state.seen.get(cube) != split_sha256(split):
-        raise ConfigError(
-            f"{config.data} is not what {config.source} was fitted to, or its labels or mask have "
-            "changed: narrowing judges by the pixels that were trained on. Give that scene, or fit "
-            "to this one with --weights."
-        )
+    _refuse_another_scene(config, source, scene, split)
     if earlier is not None and earlier.fingerprint != scene.fingerprint:
         raise ConfigError(
             f"{out} holds an unfinished run on another scene than {config.data} has now; give "
@@ -89,18 +78,7 @@ def open_scene_shrink(config: SceneShrinkConfig, out: Path, reporter: Reporter) 
         folder=folder,
         reporter=reporter,
         clock=clock,
-        state=earlier
-        or SceneShrinkState(
-            config=config,
-            fingerprint=scene.fingerprint,
-            precision="f32",
-            step=config.step,
-            brief_steps=config.brief_steps,
-            threads=torch.get_num_threads(),
-            arithmetic="f32",
-            steps=(NarrowedStep(network=source.network.spec, latency=None, accuracy=0.0),),
-            target_sha256="" if target is None else target.sha256,
-        ),
+        state=earlier or _new_state(config, source, scene, target),
         scene=scene,
         split=split,
         lessons=SceneLessons.of(bands, labels_of(scene), split, fitting.seed),
@@ -119,6 +97,35 @@ def open_scene_shrink(config: SceneShrinkConfig, out: Path, reporter: Reporter) 
         work.network = load_patch_network(work.network_folder)[0]
         work.table = target or _table_of(earlier, fitting.threads)
     return work
+
+
+def _refuse_another_scene(
+    config: SceneShrinkConfig, source: SceneArtefact, scene: Scene, split: SceneSplit
+) -> None:
+    """Raises: ConfigError: not the scene and the split that the network was fitted to."""
+    if source.state.seen.get(cube_sha256(scene)) != split_sha256(split):
+        raise ConfigError(
+            f"{config.data} is not what {config.source} was fitted to, or its labels or mask have "
+            "changed: narrowing judges by the pixels that were trained on. Give that scene, or fit "
+            "to this one with --weights."
+        )
+
+
+def _new_state(
+    config: SceneShrinkConfig, source: SceneArtefact, scene: Scene, target: SceneTarget | None
+) -> SceneShrinkState:
+    """Before the pace is settled and the network is timed."""
+    return SceneShrinkState(
+        config=config,
+        fingerprint=scene.fingerprint,
+        precision="f32",
+        step=config.step,
+        brief_steps=config.brief_steps,
+        threads=torch.get_num_threads(),
+        arithmetic="f32",
+        steps=(NarrowedStep(network=source.network.spec, latency=None, accuracy=0.0),),
+        target_sha256="" if target is None else target.sha256,
+    )
 
 
 def _table_of(state: SceneShrinkState, threads: int) -> LayerTable:
