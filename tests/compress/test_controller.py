@@ -191,7 +191,7 @@ def test_sampled_sequences_have_nothing_beyond_the_depth() -> None:
         assert encode(SMALL, sampler.decisions, member) == row
     used = sampler.policy.used(choices).sum(1).tolist()
     members = [decode(SMALL, sampler.decisions, row) for row in choices.tolist()]
-    assert used == [2 + len(SMALL.stages) + 4 * len(blocks_of(member)) for member in members]
+    assert used == [3 + len(SMALL.stages) + 4 * len(blocks_of(member)) for member in members]
 
 
 def test_probabilities_are_those_that_are_drawn_from() -> None:

@@ -157,7 +157,7 @@ def test_space_that_is_used_up_is_told() -> None:
         )
         for stage in SPACE.stages
     )
-    space = replace(SPACE, stages=stages, resolutions=(64, 96), widths=(0.5,))
+    space = replace(SPACE, stages=stages, resolutions=(64, 96), widths=(0.5,), acts=("relu",))
     way = RandomSearch(space, LIMIT, 0)
     assert len(set(way.ask(2))) == space.members == 2
     with pytest.raises(BudgetError, match="all within 6 ms that were drawn are known"):

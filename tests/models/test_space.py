@@ -45,15 +45,17 @@ acts = ["relu"]
 """
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_large", "mobilenet_v3_small"])
-def test_published_networks_are_members(name: str) -> None:
-    space = SPACES[name.removeprefix("mobilenet_")]
-    spec = registry.spec(name, resolution=224)
+@pytest.mark.parametrize("form", ["", "_minimalistic"])
+@pytest.mark.parametrize("name", ["v3_large", "v3_small"])
+def test_published_networks_are_members(name: str, form: str) -> None:
+    space = SPACES[name]
+    spec = registry.spec(f"mobilenet_{name}{form}", resolution=224)
     member = member_of(space, spec)
     assert member is not None
-    assert space.spec(member, 1000).blocks == spec.blocks
     tight = tightened(space)
-    assert tight.spec(member, 1000).blocks == spec.blocks
+    for one in (space, tight):
+        found = one.spec(member, 1000)
+        assert (found.blocks, found.head) == (spec.blocks, spec.head)
     assert tight.members < space.members
     pairs = list(zip(tight.stages, space.stages, strict=True))
     assert all(7 not in stage.kernels for stage in tight.stages)
@@ -69,8 +71,8 @@ def test_familiar_members_are_the_published_network_and_its_minimalistic_form() 
     usual = registry.spec("mobilenet_v3_small", width=0.5, resolution=96)
     assert space.spec(found[0], 1000).blocks == usual.blocks
     plain = registry.spec("mobilenet_v3_small_minimalistic", width=0.5, resolution=96)
-    # But for the activation of stem and last convolution, which all members have in common.
-    assert space.spec(found[1], 1000).blocks[1:-1] == plain.blocks[1:-1]
+    assert space.spec(found[1], 1000).blocks == plain.blocks
+    assert space.spec(found[1], 1000).head == plain.head
     attentive = tuple(replace(stage, attention=(True,)) for stage in V3_SMALL.stages)
     assert familiar(replace(space, stages=attentive)) == []
 
@@ -87,6 +89,7 @@ def test_members_are_counted() -> None:
     assert space.stages[0].blocks == 3 * 2 * 2
     assert space.stages[1].blocks == 3 * 2 * 2
     assert space.members == (12 + 12**2) * (12**2 + 12**3 + 12**4) * 2
+    assert replace(space, acts=("relu", "hswish")).members == 2 * space.members
 
 
 @given(st.integers(0, 10_000), st.sampled_from(sorted(SPACES)))
@@ -137,6 +140,7 @@ def test_space_is_read_from_toml(tmp_path: Path) -> None:
         ("kernels = [3]", "kernels = [3, 3]", r"kernels=\[3, 3\] names a choice twice"),
         ("[1.0, 3.0]", "[0.5]", "expansions=0.5 is out of range; expected 1.0 to 12.0"),
         ('["relu"]', '["gelu"]', "acts"),
+        ("hidden = 32", 'hidden = 32\nacts = ["gelu"]', "acts"),
         ("[32, 48]", "[16]", "resolutions=16 is not allowed; expected a whole number from 32 up"),
         ("last = 64", "lost = 64", "last"),
         ("hidden = 32", "hidden = 0", "hidden=0 is not allowed"),
@@ -174,6 +178,7 @@ def test_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
         ({"width": 0.5}, "width is 0.5; the space has 1.0"),
         ({"resolution": 64}, "resolution is 64; the space has 32, 48"),
         ({"stages": ()}, "the member has 0 stages, tiny has 2"),
+        ({"act": "relu"}, "the activation of the ends is relu; the space has hswish"),
     ],
 )
 def test_member_of_another_space_is_refused(change: dict[str, object], message: str) -> None:

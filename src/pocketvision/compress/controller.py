@@ -1,8 +1,8 @@
 """The recurrent controller of MnasNet: it writes a member choice by choice, and learns by PPO.
 
 MnasNet chooses once for all blocks of a stage; this space has choices for every block, so the
-sequence is the space's own: multiplier, input, then stage by stage the depth, and block by block
-kernel, expansion, attention and activation.
+sequence is the space's own: multiplier, input, activation of the ends, then stage by stage the
+depth, and block by block kernel, expansion, attention and activation.
 
 Sources: Tan et al., MnasNet (arXiv 1807.11626), section 4 for the loop of sampling, evaluating and
 updating, section 3 and equation 2 for the reward; Schulman et al., Proximal Policy Optimization
@@ -168,7 +168,8 @@ class Decision:
 
 def decisions_of(space: SearchSpace) -> list[Decision]:
     """The sequence; it has every stage at its greatest depth."""
-    decisions = [Decision(options=space.widths), Decision(options=space.resolutions)]
+    whole = (space.widths, space.resolutions, space.acts)
+    decisions = [Decision(options=options) for options in whole]
     for stage in space.stages:
         depth = len(decisions)
         decisions.append(Decision(options=stage.depths))
@@ -181,7 +182,7 @@ def decisions_of(space: SearchSpace) -> list[Decision]:
 def decode(space: SearchSpace, decisions: Sequence[Decision], choices: Sequence[int]) -> Member:
     """The member of a sequence of choices."""
     values = iter([d.options[choice] for d, choice in zip(decisions, choices, strict=True)])
-    width, resolution = next(values), next(values)
+    width, resolution, act = next(values), next(values), next(values)
     stages = []
     for stage in space.stages:
         depth = next(values)
@@ -195,12 +196,12 @@ def decode(space: SearchSpace, decisions: Sequence[Decision], choices: Sequence[
             for _ in range(max(stage.depths))
         ]
         stages.append(tuple(blocks[:depth]))
-    return Member(width=width, resolution=resolution, stages=tuple(stages))
+    return Member(width=width, resolution=resolution, stages=tuple(stages), act=act)
 
 
 def encode(space: SearchSpace, decisions: Sequence[Decision], member: Member) -> list[int]:
     """The choices of a member; 0 for blocks beyond the depth."""
-    values: list[Any] = [member.width, member.resolution]
+    values: list[Any] = [member.width, member.resolution, member.act]
     for stage, blocks in zip(space.stages, member.stages, strict=True):
         values.append(len(blocks))
         beyond = (block_at(stage, 0),) * (max(stage.depths) - len(blocks))

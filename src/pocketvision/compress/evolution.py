@@ -128,6 +128,7 @@ def mutated(
             _mutated_stage(stage, blocks, probability, generator)
             for stage, blocks in zip(space.stages, member.stages, strict=True)
         ),
+        act=drawn(member.act, space.acts),
     )
 
 
@@ -159,7 +160,7 @@ def _mutated_block(
 
 
 def crossed(first: Member, second: Member, generator: random.Random) -> Member:
-    """Width, resolution and every stage as a whole from one of two members."""
+    """Width, resolution, activation and every stage as a whole from one of two members."""
 
     def either(one: T, other: T) -> T:
         return one if generator.random() < 0.5 else other
@@ -168,4 +169,5 @@ def crossed(first: Member, second: Member, generator: random.Random) -> Member:
         width=either(first.width, second.width),
         resolution=either(first.resolution, second.resolution),
         stages=tuple(either(*pair) for pair in zip(first.stages, second.stages, strict=True)),
+        act=either(first.act, second.act),
     )

@@ -164,6 +164,7 @@ def blended(smallest: Member, other: Member, share: float, generator: random.Ran
         width=either(smallest.width, other.width),
         resolution=either(smallest.resolution, other.resolution),
         stages=tuple(stages),
+        act=either(smallest.act, other.act),
     )
 
 

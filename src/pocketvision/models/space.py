@@ -81,17 +81,20 @@ class BlockChoice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """One network of a space: the choices of every stage, multiplier and input side."""
+    """One network of a space: multiplier, input side, and the choices of every stage. act: of the
+    stem, the last convolution and the hidden layer.
+    """
 
     width: float
     resolution: int
     stages: tuple[tuple[BlockChoice, ...], ...]
+    act: Act = "hswish"
 
     @property
     def described(self) -> str:
-        """'x1 @96: k3 e1 relu | k5 e6 SE hswish, k3 e4 relu | ...', a stage between bars."""
+        """'x1 @96 hswish: k3 e1 relu | k5 e6 SE hswish, k3 e4 relu | ...', a stage between bars."""
         stages = (", ".join(block.described for block in stage) for stage in self.stages)
-        return f"x{self.width:g} @{self.resolution}: {' | '.join(stages)}"
+        return f"x{self.width:g} @{self.resolution} {self.act}: {' | '.join(stages)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,9 +103,9 @@ class SearchSpace:
 
     family: the registry's name of the network whose form they have, and whose published accuracies
     tell what to expect of them.
-    stem, last, hidden: their channels at multiplier 1; they have h-swish. widths: multipliers of
-    all of them but the hidden layer. resolutions: input sides, pixels. multiple: of all channels,
-    what the device likes.
+    stem, last, hidden: their channels at multiplier 1. acts: that all three may have. widths:
+    multipliers of all channels but those of the hidden layer. resolutions: input sides, pixels.
+    multiple: of all channels, what the device likes.
 
     Raises: ConfigError: a field outside what is allowed.
     """
@@ -113,6 +116,7 @@ class SearchSpace:
     stages: tuple[StageSpace, ...]
     last: int
     hidden: int
+    acts: tuple[Act, ...] = ("hswish",)
     widths: tuple[float, ...] = (1.0,)
     resolutions: tuple[int, ...]
     multiple: int = 8
@@ -120,8 +124,10 @@ class SearchSpace:
     def __post_init__(self) -> None:
         for name in ("stem", "last", "hidden", "multiple"):
             at_least(name, getattr(self, name), 1)
-        for name in ("widths", "resolutions"):
+        for name in ("acts", "widths", "resolutions"):
             _check_choices(name, getattr(self, name))
+        for act in self.acts:
+            choice("acts", act, get_args(Act))
         if not self.stages:
             raise ConfigError(f"{self.name} has no stages; expected at least one.")
         for width in self.widths:
@@ -136,13 +142,14 @@ class SearchSpace:
         stages: list[int] = [
             sum(stage.blocks**depth for depth in stage.depths) for stage in self.stages
         ]
-        return int(math.prod(stages)) * len(self.widths) * len(self.resolutions)
+        others = (self.acts, self.widths, self.resolutions)
+        return int(math.prod(stages)) * math.prod(len(values) for values in others)
 
     def spec(self, member: Member, num_classes: int, in_chans: int = 3) -> ArchSpec:
         """The network of a member. Raises: ConfigError: a member of another space."""
         self.check(member)
         c_in = self._channels(self.stem, member.width)
-        blocks: list[BlockSpec] = [ConvSpec(c_in=in_chans, c_out=c_in, stride=2, act="hswish")]
+        blocks: list[BlockSpec] = [ConvSpec(c_in=in_chans, c_out=c_in, stride=2, act=member.act)]
         for stage, choices in zip(self.stages, member.stages, strict=True):
             c_out = self._channels(stage.c_out, member.width)
             for index, chosen in enumerate(choices):
@@ -150,7 +157,7 @@ class SearchSpace:
                 blocks.append(self._block(chosen, c_in, c_out, stride))
                 c_in = c_out
         last = self._channels(self.last, member.width)
-        blocks.append(ConvSpec(c_in=c_in, c_out=last, kernel=1, act="hswish"))
+        blocks.append(ConvSpec(c_in=c_in, c_out=last, kernel=1, act=member.act))
         return ArchSpec(
             name=self.family,
             variant=f"member of {self.name}",
@@ -159,7 +166,7 @@ class SearchSpace:
             resolution=member.resolution,
             blocks=tuple(blocks),
             head=ClassifierSpec(
-                c_in=last, num_classes=num_classes, hidden=self.hidden, act="hswish", dropout=0.2
+                c_in=last, num_classes=num_classes, hidden=self.hidden, act=member.act, dropout=0.2
             ),
         )
 
@@ -172,6 +179,7 @@ class SearchSpace:
                 tuple(sample_block(stage, generator) for _ in range(generator.choice(stage.depths)))
                 for stage in self.stages
             ),
+            act=generator.choice(self.acts),
         )
 
     def smallest(self) -> Member:
@@ -184,7 +192,7 @@ class SearchSpace:
 
     def covering(self) -> list[Member]:
         """A few members in which every block of the space occurs, wherever it may."""
-        rounds = max(stage.blocks for stage in self.stages)
+        rounds = max(len(self.acts), *(stage.blocks for stage in self.stages))
         return [
             Member(
                 width=width,
@@ -192,6 +200,7 @@ class SearchSpace:
                 stages=tuple(
                     (block_at(stage, number),) * max(stage.depths) for stage in self.stages
                 ),
+                act=self.acts[number % len(self.acts)],
             )
             for width in self.widths
             for resolution in self.resolutions
@@ -202,6 +211,7 @@ class SearchSpace:
         """Raises: ConfigError: a choice that is not in this space; the message names it."""
         _check_in("width", member.width, self.widths)
         _check_in("resolution", member.resolution, self.resolutions)
+        _check_in("the activation of the ends", member.act, self.acts)
         if len(member.stages) != len(self.stages):
             raise ConfigError(
                 f"the member has {len(member.stages)} stages, {self.name} has {len(self.stages)}."
@@ -249,6 +259,7 @@ class SearchSpace:
                 )
                 for stage in self.stages
             ),
+            act=self.acts[0],
         )
 
 

@@ -11,7 +11,14 @@ from pathlib import Path
 from pocketvision.errors import ConfigError, choice
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
-from pocketvision.models.space import EXPANSIONS, BlockChoice, Member, SearchSpace, StageSpace
+from pocketvision.models.space import (
+    BOTH,
+    EXPANSIONS,
+    BlockChoice,
+    Member,
+    SearchSpace,
+    StageSpace,
+)
 from pocketvision.nn.blocks import InvertedResidualSpec
 from pocketvision.nn.conv import Act, make_divisible
 from pocketvision.storage import from_json
@@ -34,6 +41,7 @@ V3_LARGE = SearchSpace(
     ),
     last=960,
     hidden=1280,
+    acts=BOTH,
     resolutions=RESOLUTIONS,
 )
 
@@ -50,6 +58,7 @@ V3_SMALL = SearchSpace(
     ),
     last=576,
     hidden=1024,
+    acts=BOTH,
     resolutions=RESOLUTIONS,
 )
 
@@ -111,7 +120,7 @@ def _minimalistic(space: SearchSpace, member: Member) -> Member:
         )
         for stage, blocks in zip(space.stages, member.stages, strict=True)
     )
-    return replace(member, stages=stages)
+    return replace(member, stages=stages, act="relu" if "relu" in space.acts else member.act)
 
 
 def find_space(name: str) -> SearchSpace:
@@ -152,7 +161,12 @@ def member_of(space: SearchSpace, spec: ArchSpec) -> Member | None:
                 return None
             choices.append(chosen)
         stages.append(tuple(choices))
-    member = Member(width=spec.width, resolution=spec.resolution, stages=tuple(stages))
+    member = Member(
+        width=spec.width,
+        resolution=spec.resolution,
+        stages=tuple(stages),
+        act=spec.head.act,
+    )
     try:
         found = space.spec(member, spec.num_classes, spec.in_chans)
     except ConfigError:
