@@ -149,10 +149,13 @@ def test_steps_that_were_asked_for_are_made_in_the_best_space() -> None:
     assert chosen(replace(CONFIG, supernet_steps=5), 300.0)[0].name == "v3_large"
 
 
-def test_rival_is_the_best_that_the_arm_of_multipliers_may_train() -> None:
-    minimalistic = candidate(MINIMALISTIC, 1.0, 96)
-    assert Planned(candidates=[minimalistic, *RANKING], tried=()).rival == RANKING[0].spec
-    assert Planned(candidates=[minimalistic], tried=()).rival is None
+def test_rival_is_what_the_search_would_lie_around_with_all_time() -> None:
+    """Minimalistic forms too: it is held against the best there is without a search."""
+    best, busier = candidate("mobilenet_v3_large", 0.35, 48), candidate(MINIMALISTIC, 1.0, 64)
+    assert Planned(candidates=[best, busier], tried=()).rival == busier.spec
+    near = [candidate(MINIMALISTIC, 1.0, 224), candidate("mobilenet_v3_large", 0.5, 224)]
+    assert near[0].prior.source != "extrapolated"
+    assert Planned(candidates=near, tried=()).rival == near[0].spec
 
 
 @pytest.mark.parametrize("named", [None, "v3_small"])

@@ -89,6 +89,7 @@ def state(*, drawn: bool, published: bool = True) -> SearchState:
         limit_ms=1.0,
         threads=1,
         plan=plan,
+        multiplied=spec("mobilenet_v3_small", num_classes=4, width=0.5, resolution=96),
         published=spec("mobilenet_v3_small", num_classes=4, resolution=96) if published else None,
         search_s=500.0,
         found=found,

@@ -48,10 +48,12 @@ def test_search_is_on_off_or_as_the_time_allows(tmp_path: Path) -> None:
     endless = replace(LONG, budget=Budget(latency_ms=3.0))
     free = replace(LONG, budget=Budget(time_s=7200.0))
     chosen_models = replace(LONG, models=("mobilenet_v2",))
+    together = replace(LONG, nodes=2)  # each would have to come to the same by itself
     assert chosen(LONG, "off", tmp_path) is FitConfig
     assert chosen(LONG, "on", tmp_path) is SearchConfig
     assert chosen(LONG, "auto", tmp_path) is SearchConfig
-    for config in (short, endless, free, chosen_models):
+    assert chosen(together, "on", tmp_path) is SearchConfig
+    for config in (short, endless, free, chosen_models, together):
         assert chosen(config, "auto", tmp_path) is FitConfig
 
 
@@ -116,11 +118,12 @@ def test_options_travel() -> None:
         resolutions=(64, 96),
         accelerator="cpu",
         devices=2,
+        nodes=2,
         seed=3,
     )
     found = search_config(config)
     assert (found.runtime, found.precision) == ("onnxruntime", "int8")
-    assert (found.accelerator, found.devices) == ("cpu", 2)
+    assert (found.accelerator, found.devices, found.nodes) == ("cpu", 2, 2)
     assert (found.resolutions, found.seed, found.budget) == ((64, 96), 3, LONG.budget)
 
 
@@ -128,7 +131,7 @@ def test_options_travel() -> None:
     ("change", "message"),
     [
         ({"models": ("mobilenet_v2",)}, "--search does not take --models; leave that away"),
-        ({"widths": (1.0,), "nodes": 2}, "does not take --widths, --nodes"),
+        ({"widths": (1.0,), "class_weights": True}, "does not take --widths, --class-weights"),
         ({"runtimes": ("onnxruntime", "openvino")}, "does not take --runtimes"),
     ],
 )

@@ -404,6 +404,7 @@ def test_folder_that_holds_something_else_is_left_alone(
         ({"epochs": 0}, "epochs=0 is out of range"),
         ({"accelerator": "tpu"}, "accelerator='tpu' is unknown; expected one of"),
         ({"devices": 0}, "devices=0 is out of range"),
+        ({"nodes": 0}, "nodes=0 is out of range"),
     ],
 )
 def test_config_refuses_what_is_not_allowed(

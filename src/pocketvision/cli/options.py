@@ -155,6 +155,13 @@ TuningDevice = Annotated[
 TuningDevices = Annotated[
     int, typer.Option(help="How many of them, for arms and the long fine-tuning.")
 ]
+TuningNodes = Annotated[
+    int,
+    typer.Option(
+        help="Machines that train what --devices is for together; the command is given on every "
+        "one."
+    ),
+]
 Nodes = Annotated[
     int,
     typer.Option(

@@ -30,7 +30,7 @@ OF_SCENES = (
 
 OF_PHOTOS_SHRUNK = (  # of `shrink`; its seed is that of the run on the scene
     *("memory", "runtime", "precision", "threads", "epochs", "flip"),
-    *("device", "devices", "skip_bad", "void", "seed"),
+    *("device", "devices", "nodes", "skip_bad", "void", "seed"),
 )
 OF_SCENES_SHRUNK = ("labels", "steps")
 OF_PHOTOS_PROFILED = ("space", "task", "classes", "head", "resolution", "runtime", "seed")

@@ -5,6 +5,7 @@ No step goes back up, each writes its result atomically, and run.json says how f
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from pocketvision.budget import (
 )
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import BudgetError, GateError, NoisyError
-from pocketvision.fitting.artefact import RUN, Artefact
+from pocketvision.fitting.artefact import RUN, Artefact, read_state
 from pocketvision.fitting.choice import (
     choose_variant,
     missed_sentence,
@@ -26,7 +27,8 @@ from pocketvision.fitting.choice import (
     undecided,
 )
 from pocketvision.fitting.config import FitConfig, HeadName
-from pocketvision.fitting.following import follow, leading
+from pocketvision.fitting.following import follow, is_follower, refuse_other_words
+from pocketvision.fitting.leading import Lead, leading
 from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.run import Run, keeping_the_clock
@@ -43,7 +45,6 @@ from pocketvision.fitting.variants import build_variants, forget_latencies
 from pocketvision.fitting.waiting import Patience
 from pocketvision.record.timing import Latency
 from pocketvision.record.words import TaskName
-from pocketvision.train.nodes import this_node
 
 
 def fit(
@@ -127,22 +128,25 @@ def run_fit(
     *,
     command: str = "",
     spent_s: float = 0.0,
+    lead: Lead | None = None,
 ) -> Artefact:
     """Run the main job, or go on with it if `out` holds the same run unfinished.
 
     command: how it was asked for, for the record; empty: as this call. spent_s: of its time, before
-    it begins.
+    it begins. lead: of the run that this one is within, with as many nodes.
 
     Raises: as `fit`.
     """
     asked = command or f"run_fit({config!r}, {str(out)!r})"
     reporter = reporter or Silent()
-    if config.nodes > 1 and this_node(config.nodes).rank > 0:
-        return follow(config, out, reporter)
-    with working_in(out, reporter.say), leading(config.nodes, out, reporter) as lead:
+    if is_follower(config.nodes):
+        return follow(
+            config, out, reporter, lambda: refuse_other_words(config, read_state(out).config)
+        )
+    with working_in(out, reporter.say), leading(config.nodes, out, reporter, lead) as lead:
         run = open_run(config, out, reporter, asked, spent_s)
         if lead is not None:
-            run.together = lead.training
+            run.together = partial(lead.training, out)
         with keeping_the_clock(run.out / RUN, lambda: run.save(run.state)):
             return _work(run)
 

@@ -18,6 +18,8 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import Artefact
+from pocketvision.fitting.following import is_follower
+from pocketvision.fitting.leading import leading
 from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.pipeline import parse_budget
 from pocketvision.fitting.reporter import Reporter, Silent
@@ -27,6 +29,7 @@ from pocketvision.models.space import Member
 from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import save as save_network
 from pocketvision.record.words import Sampling
+from pocketvision.searching.along import follow_search
 from pocketvision.searching.arms_in_turns import time_in_turns
 from pocketvision.searching.finalists import best_finalist, fast_finalist
 from pocketvision.searching.search_arms import DRAWN, FAST, FOUND, LARGEST, run_arms
@@ -112,8 +115,13 @@ def run_search(
     """
     reporter = reporter or Silent()
     asked = command or f"run_search({config!r}, {str(out)!r})"
-    with working_in(out, reporter.say):
+    if is_follower(config.nodes):
+        return follow_search(config, out, reporter)
+    with working_in(out, reporter.say), leading(config.nodes, out, reporter) as lead:
         searching = open_search(config, out, reporter)
+        if lead is not None:
+            lead.await_all()  # an hour later, when they are needed, nobody would look
+        searching.lead = lead
         state_file = searching.folder / STATE
         with keeping_the_clock(state_file, lambda: searching.save(searching.state)):
             if searching.state.found is None:

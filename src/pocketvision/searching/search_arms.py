@@ -19,6 +19,7 @@ from pocketvision.fitting.artefact import (
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import PREPARED
 from pocketvision.fitting.pipeline import run_fit
+from pocketvision.models.arch import ArchSpec
 from pocketvision.record.run import Record
 from pocketvision.record.scores import Score
 from pocketvision.record.searched import Arm
@@ -30,7 +31,6 @@ from pocketvision.searching.search_config import (
     SHARING,
     Finalist,
 )
-from pocketvision.searching.search_networks import PLAIN
 from pocketvision.searching.search_run import ARMS, Searching
 from pocketvision.searching.shrink import run_shrink
 from pocketvision.searching.shrink_config import ShrinkConfig
@@ -100,14 +100,17 @@ def _works(searching: Searching) -> dict[str, Work]:
     works = {SEARCH: _tuning(searching, state.found, FOUND)}
     if state.drawn is not None:
         works[RANDOM] = _tuning(searching, state.drawn, DRAWN)
-    if MULTIPLIERS in state.arm_names:
-        works[MULTIPLIERS] = _fitting(searching, replace(plain, models=PLAIN))
-    if (spec := state.published) is not None:
-        named = replace(
-            plain, models=(spec.name,), widths=(spec.width,), resolutions=(spec.resolution,)
-        )
-        works[PUBLISHED] = _fitting(searching, named)
+    for name, spec in ((MULTIPLIERS, state.multiplied), (PUBLISHED, state.published)):
+        if spec is not None and name in state.arm_names:
+            works[name] = _fitting(searching, _named(plain, spec))
     return works
+
+
+def _named(config: FitConfig, spec: ArchSpec) -> FitConfig:
+    """A fit of this network of the registry alone."""
+    return replace(
+        config, models=(spec.name,), widths=(spec.width,), resolutions=(spec.resolution,)
+    )
 
 
 def _tuning(searching: Searching, found: Finalist, name: str) -> Work:
@@ -116,7 +119,11 @@ def _tuning(searching: Searching, found: Finalist, name: str) -> Work:
 
 
 def _fitting(searching: Searching, config: FitConfig) -> Work:
-    return lambda folder, command: run_fit(config, folder, searching.reporter, command=command)
+    return lambda folder, command: _fit(searching, config, folder, command)
+
+
+def _fit(searching: Searching, config: FitConfig, folder: Path, command: str) -> Artefact:
+    return run_fit(config, folder, searching.reporter, command=command, lead=searching.lead)
 
 
 def _fit_config(searching: Searching, time_s: float | None) -> FitConfig:
@@ -135,6 +142,7 @@ def _fit_config(searching: Searching, time_s: float | None) -> FitConfig:
         augmentation=config.augmentation,
         accelerator=config.accelerator,
         devices=config.devices,
+        nodes=config.nodes,
         skip_bad=config.skip_bad,
         seed=config.seed,
     )
@@ -158,7 +166,9 @@ def _tune(
     if plan.netadapt and not is_fast and not goes_on:
         shrinking = _shrink_config(searching, source, left_s)
         try:
-            return run_shrink(shrinking, folder, searching.reporter, command=command)
+            return run_shrink(
+                shrinking, folder, searching.reporter, command=command, lead=searching.lead
+            )
         except AlreadyFast:  # in another precision
             within = True
         except TooLittleTime:
@@ -177,7 +187,7 @@ def _tune(
         resolutions=(found.member.resolution,),
         learning_rate=LONG_RATE,
     )
-    return run_fit(fitting, folder, searching.reporter, command=command)
+    return _fit(searching, fitting, folder, command)
 
 
 def _shrink_config(searching: Searching, source: Path, time_s: float | None) -> ShrinkConfig:
@@ -201,6 +211,7 @@ def _shrink_config(searching: Searching, source: Path, time_s: float | None) -> 
         long_rate=LONG_RATE,
         accelerator=config.accelerator,
         devices=config.devices,
+        nodes=config.nodes,
         max_drop_points=config.max_drop_points,
         workers=config.workers,
         skip_bad=config.skip_bad,

@@ -41,8 +41,8 @@ class SearchConfig:
     evaluations (of each way to search), epochs (of each fine-tuning): None: what the time allows.
     multiple: of all channels, what the device likes; None: as the space has it.
     workers: local processes that score, or "ray"; None: this process. weights: of a network that is
-    a member, or a published name, to begin with. accelerator, devices: of trainings, as of
-    `FitConfig`; the supernet is on one device, and scores are made on the CPU.
+    a member, or a published name, to begin with. accelerator, devices, nodes: of trainings, as of
+    `FitConfig`; the supernet is on one device of node 0, and scores are made on the CPU there.
 
     Raises: ConfigError: a field outside its range, a budget without a latency.
     """
@@ -71,6 +71,7 @@ class SearchConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     accelerator: Accelerator = "auto"
     devices: int = 1
+    nodes: int = 1
     max_drop_points: float = 1.0
     workers: Workers = None
     skip_bad: bool = False
@@ -102,6 +103,7 @@ class SearchConfig:
         in_range("batch-size", self.batch_size, 2, 65_536)
         choice("accelerator", self.accelerator, get_args(Accelerator))
         in_range("devices", self.devices, 1, 1024)
+        in_range("nodes", self.nodes, 1, 4096)
         in_range("max-drop", self.max_drop_points, 0.0, 100.0)
         if isinstance(self.workers, int):
             in_range("workers", self.workers, 1, 1024)
@@ -176,8 +178,8 @@ class SearchState:
 
     runtime, precision: what the latency is of. scale: of the table. limit_ms: of members by the
     table. threads, accelerator: of training and scoring, on which the bits of the weights depend.
-    has_multipliers: there are networks with plain multipliers to compare with. published: the
-    network of the arm of that name; None: there is none, or it is that of the multipliers. drawn:
+    multiplied: the network with a plain multiplier to compare with; None: there is none. published:
+    that of the arm of that name; None: there is none, or it is that of the multipliers. drawn:
     what random search found, with an arm of its own; None: not known yet, or it has none.
     """
 
@@ -191,7 +193,7 @@ class SearchState:
     threads: int
     plan: SearchPlan
     accelerator: Accelerator = "cpu"
-    has_multipliers: bool = True
+    multiplied: ArchSpec | None = None
     published: ArchSpec | None = None
     steps_made: int = 0  # of the supernet; 0: it is not trained yet
     lowered: bool = False  # the learning rate of the supernet, which diverged once
@@ -211,7 +213,7 @@ class SearchState:
         there = {
             SEARCH: True,
             RANDOM: self.drawn is not None,
-            MULTIPLIERS: self.config.baselines != "none" and self.has_multipliers,
+            MULTIPLIERS: self.config.baselines != "none" and self.multiplied is not None,
             PUBLISHED: self.published is not None,
         }
         return tuple(name for name, is_there in there.items() if is_there)

@@ -46,8 +46,7 @@ from pocketvision.searching.search_plan import (
 )
 from pocketvision.train.batches import num_batches
 
-PLAIN = ("mobilenet_v3_large", "mobilenet_v3_small")  # with multipliers, the rivals of a search
-FAMILIES = {  # networks that a space may lie around
+FAMILIES = {  # with plain multipliers, the rivals of a search, and what its space lies around
     "mobilenet_v3_large": V3_LARGE,
     "mobilenet_v3_small": V3_SMALL,
     "mobilenet_v3_large_minimalistic": V3_LARGE,
@@ -79,12 +78,20 @@ class Planned:
     tried: tuple[Tried, ...]
 
     @property
-    def rival(self) -> ArchSpec | None:
-        """The best that the arm of multipliers may train; None: minimalistic ones alone are within
-        the budget.
+    def ranking(self) -> list[Candidate]:
+        """Best first. Where priors are extrapolated, that is the one that does most
+        multiply-accumulates within the budget.
+
+        Source: of work within the budget, Lin et al., MCUNet, section 3.1.
         """
-        plain = (c.classifier for c in self.candidates if c.spec.name in PLAIN)
-        return next(plain, None)
+        if self.candidates[0].prior.source != "extrapolated":
+            return self.candidates
+        return sorted(self.candidates, key=lambda candidate: -candidate.count.macs)
+
+    @property
+    def rival(self) -> ArchSpec:
+        """What the arm of multipliers trains."""
+        return self.ranking[0].classifier
 
     def fastest(self, candidate: Candidate) -> tuple[str, Precision]:
         """The runtime and precision in which a network is fastest."""
@@ -170,17 +177,12 @@ def chosen_space(planner: Planner, planned: Planned) -> tuple[SearchSpace, Candi
     """The space to search, and the network with a plain multiplier that it lies around.
 
     Without a name, that of the best network around which a supernet gets enough epochs in the time;
-    as it is where there is time for many, else tightened. The best is that of the best prior; where
-    priors are extrapolated, the one that does most multiply-accumulates within the budget. A space
-    whose smallest member hardly meets the latency is passed over.
-
-    Source: of work within the budget, Lin et al., MCUNet, section 3.1.
+    as it is where there is time for many, else tightened. A space whose smallest member hardly
+    meets the latency is passed over.
 
     Raises: ConfigError: no such space, or resolutions it cannot have.
     """
-    config, ranking = planner.config, planned.candidates
-    if ranking[0].prior.source == "extrapolated":
-        ranking = sorted(ranking, key=lambda candidate: -candidate.count.macs)
+    config, ranking = planner.config, planned.ranking
     if config.space is not None:
         return _named(config, ranking[0].classifier), ranking[0]
     options = _by_merit(planner, ranking)
@@ -264,7 +266,7 @@ def _named(config: SearchConfig, base: ArchSpec) -> SearchSpace:
     return replace(space, resolutions=(base.resolution,))
 
 
-def published_network(planner: Planner, rival: ArchSpec | None) -> ArchSpec | None:
+def published_network(planner: Planner, rival: ArchSpec) -> ArchSpec | None:
     """The best of the published networks within the budget, if it is another than the best with
     plain multipliers, which has an arm already."""
     try:

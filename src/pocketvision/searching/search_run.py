@@ -10,6 +10,7 @@ from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.stream import open_pixels
 from pocketvision.fitting.footprint import Footprints
+from pocketvision.fitting.leading import Lead
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
 from pocketvision.models.space import SearchSpace
@@ -50,7 +51,10 @@ class Images:
 
 @dataclass(kw_only=True)
 class Searching:
-    """A search on its way. `state` changes only through `save`."""
+    """A search on its way. `state` changes only through `save`.
+
+    lead: of the other nodes, which train arms along; None: there are none.
+    """
 
     config: SearchConfig
     out: Path
@@ -60,6 +64,7 @@ class Searching:
     samples: Samples
     images: Images
     table: Table
+    lead: Lead | None = None
 
     @property
     def folder(self) -> Path:

@@ -2,58 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from pocketvision.budget import count_of, format_latency, format_time
+from pocketvision.budget import format_latency
 from pocketvision.data.images import Samples, scan
 from pocketvision.errors import ConfigError, in_range
 from pocketvision.fitting.artefact import RUN, read_state
 from pocketvision.fitting.candidates import resolutions_for
-from pocketvision.fitting.earlier_runs import usual_ratios
 from pocketvision.fitting.folder import make_folder, read_unfinished, taken
-from pocketvision.fitting.forecast import Workload
 from pocketvision.fitting.reporter import Reporter
-from pocketvision.fitting.run import Clock, stopwatch
+from pocketvision.fitting.run import Clock
 from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.models.space import SearchSpace
 from pocketvision.models.supernet import Supernet
 from pocketvision.progress import counted
 from pocketvision.record.words import Precision
-from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.runtimes.registry import get_runtime
 from pocketvision.searching.fastest import fastest_file
 from pocketvision.searching.narrowing import narrowing_seconds
 from pocketvision.searching.scaled_table import ScaledTable
-from pocketvision.searching.search_config import (
-    MULTIPLIERS,
-    PUBLISHED,
-    SearchConfig,
-    SearchPlan,
-    SearchState,
-)
+from pocketvision.searching.search_config import MULTIPLIERS, PUBLISHED, SearchConfig, SearchState
 from pocketvision.searching.search_networks import (
     Planned,
     Planner,
     Table,
     chosen_space,
-    idle_limit,
     own_space,
     published_network,
     target_of,
-    time_blocks,
     with_multipliers,
 )
-from pocketvision.searching.search_plan import (
-    SearchPace,
-    arms_of,
-    plan_of,
-    seconds_of_an_arm,
-    seconds_per_judging,
-    seconds_per_step,
-)
+from pocketvision.searching.search_outlook import pace_here, planned_here
+from pocketvision.searching.search_plan import arms_of
 from pocketvision.searching.search_run import ARMS, SEARCHING, STATE, Images, Searching
 from pocketvision.searching.search_work import warm_start
 from pocketvision.storage import remove_parts, to_json
@@ -118,6 +99,7 @@ def _training_of(config: SearchConfig, earlier: SearchState | None = None) -> Tr
     return TrainConfig(
         accelerator=earlier.accelerator if earlier is not None and is_begun else config.accelerator,
         devices=config.devices,
+        nodes=config.nodes,
     )
 
 
@@ -175,53 +157,19 @@ def _begin(planner: Planner, out: Path) -> Searching:
     plain = with_multipliers(planner)
     space, name, precision = _what(planner, plain)
     _check_sides(space, samples)
-    classes = len(samples.classes)
     table = planner.target or ScaledTable(get_runtime(name), precision, config.threads)
-    where = "" if planner.target is None else f" by the table of {planner.target.described}"
-    reporter.say(
-        f"Searching {space.name} (x{', x'.join(f'{w:g}' for w in space.widths)} "
-        f"@{', @'.join(map(str, space.resolutions))}, {space.members:.1e} networks) for "
-        f"{format_latency(config.latency_ms)} as {precision} on {name}{where}."
-    )
+    _say_space(planner, space, f"{precision} on {name}")
     published = None
     if config.baselines == "all" and plain is not None:
         published = published_network(planner, plain.rival)
     images = Images.of(samples, space, config.seed, reporter)
-    supernet = Supernet(space, classes, seed=config.seed)
+    supernet = Supernet(space, len(samples.classes), seed=config.seed)
     if config.weights is not None:  # refused now, not when the blocks are timed
         warm_start(supernet, config.weights, reporter)
-    pace = _pace(config, images, supernet, reporter)
-    finish_s = Workload.fine_tuning_of(
-        samples,
-        resolution=max(space.resolutions),
-        runtimes=[get_runtime(config.runtime)] if config.runtime else installed_runtimes(),
-        precisions=() if config.precision is None else (config.precision,),
-        batch_size=config.batch_size,
-        ratios=usual_ratios("classify"),
-    ).finish_s
-    has_multipliers = plain is not None and plain.rival is not None
-    there = {MULTIPLIERS: has_multipliers, PUBLISHED: published is not None}
+    pace = pace_here(config, images, supernet, reporter)
+    there = {MULTIPLIERS: plain is not None, PUBLISHED: published is not None}
     arms = tuple(name for name in arms_of(config) if there.get(name, True))
-
-    # What is common to all arms is done; the blocks of the space are timed for the search alone.
-    left_s = planner.clock.remaining_s
-    arm_s = None if left_s is None else seconds_of_an_arm(left_s, arms)
-    # A time that is too short is told before blocks are timed, which takes minutes.
-    plan_of(config, len(images.train), pace, arms=len(arms), arm_s=arm_s, finish_s=finish_s)
-    with stopwatch() as seconds:
-        time_blocks(config, space, classes, table, reporter)
-    if idle := idle_limit(config, space, classes, table):
-        reporter.say(idle)
-    planned = plan_of(
-        config,
-        len(images.train),
-        pace,
-        arms=len(arms),
-        arm_s=arm_s,
-        finish_s=finish_s,
-        spent_s=seconds[0],
-    )
-    _say_plan(planned, pace, arms, reporter)
+    planned, timing_s = planned_here(planner, space, table, len(images.train), pace, arms)
     state = SearchState(
         config=config,
         fingerprint=samples.fingerprint,
@@ -233,8 +181,8 @@ def _begin(planner: Planner, out: Path) -> Searching:
         threads=pace.threads,
         plan=planned,
         accelerator=as_run_here(_training_of(config)).accelerator,
-        search_s=seconds[0],
-        has_multipliers=has_multipliers,
+        search_s=timing_s,
+        multiplied=None if plain is None else plain.rival,
         published=published,
         target_sha256="" if planner.target is None else planner.target.sha256,
     )
@@ -276,30 +224,11 @@ def _what(planner: Planner, plain: Planned | None) -> tuple[SearchSpace, str, Pr
     return space, name, precision
 
 
-def _pace(
-    config: SearchConfig, images: Images, supernet: Supernet, reporter: Reporter
-) -> SearchPace:
-    """What a step of the supernet and a scoring take here."""
-    source, preprocessing = images.train, images.preprocessing
-    crew = config.workers if isinstance(config.workers, int) else 1
-    with reporter.progress("Timing training steps"):
-        # Where others use the machine, threads that wait for each other can be slower than one.
-        steps_s = {
-            threads: seconds_per_step(supernet, source, preprocessing, config, threads)
-            for threads in (1, torch.get_num_threads())
-        }
-        threads = min(steps_s, key=steps_s.__getitem__)
-        judging_s = seconds_per_judging(
-            supernet, source, images.held_out, preprocessing, 1 if config.workers else threads
-        )
-    return SearchPace(step_s=steps_s[threads], judging_s=judging_s / crew, threads=threads)
-
-
-def _say_plan(plan: SearchPlan, pace: SearchPace, arms: Sequence[str], reporter: Reporter) -> None:
-    limit = "" if plan.arm_s is None else f" of {format_time(plan.arm_s)}"
-    reporter.say(
-        f"{plan.supernet_steps} steps of the supernet, about {format_time(plan.supernet_s)}; "
-        f"{plan.evaluations} members scored by each way to search, about {pace.judging_s:.2g} s "
-        f"each; then {'NetAdapt and ' if plan.netadapt else ''}fine-tuning. "
-        f"{count_of(len(arms), 'arm')}{limit}: {', '.join(arms)}."
+def _say_space(planner: Planner, space: SearchSpace, what: str) -> None:
+    """what: the latency is of."""
+    where = "" if planner.target is None else f" by the table of {planner.target.described}"
+    planner.reporter.say(
+        f"Searching {space.name} (x{', x'.join(f'{w:g}' for w in space.widths)} "
+        f"@{', @'.join(map(str, space.resolutions))}, {space.members:.1e} networks) for "
+        f"{format_latency(planner.config.latency_ms)} as {what}{where}."
     )

@@ -64,6 +64,8 @@ def _reason_against(config: FitConfig) -> str:
         return f"it needs a --time of {format_time(LEAST_S)} or more."
     if strange := _not_taken(config):
         return f"it does not take {', '.join(strange)}."
+    if config.nodes > 1:
+        return "with --nodes there is one only where --search on asks for it."
     return ""
 
 
@@ -88,6 +90,7 @@ def search_config(config: FitConfig) -> SearchConfig:
         augmentation=config.augmentation,
         accelerator=config.accelerator,
         devices=config.devices,
+        nodes=config.nodes,
         max_drop_points=config.max_drop_points,
         skip_bad=config.skip_bad,
         seed=config.seed,

@@ -9,6 +9,8 @@ from pocketvision.compress.netadapt import STEP
 from pocketvision.data.transforms import Augmentation
 from pocketvision.fitting.artefact import Artefact
 from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.following import is_follower
+from pocketvision.fitting.leading import Lead, leading
 from pocketvision.fitting.lock import working_in
 from pocketvision.fitting.narrowing import NARROWING
 from pocketvision.fitting.pipeline import parse_budget, run_fit
@@ -19,6 +21,7 @@ from pocketvision.narrowing.loop import narrow
 from pocketvision.narrowing.state import STATE
 from pocketvision.record.words import Precision
 from pocketvision.searching.adapting import Adapting
+from pocketvision.searching.along import follow_shrink
 from pocketvision.searching.narrowing import narrowing_of
 from pocketvision.searching.shrink_config import ShrinkConfig
 from pocketvision.searching.shrink_start import open_shrink
@@ -75,27 +78,42 @@ def shrink(
 
 
 def run_shrink(
-    config: ShrinkConfig, out: Path, reporter: Reporter | None = None, *, command: str = ""
+    config: ShrinkConfig,
+    out: Path,
+    reporter: Reporter | None = None,
+    *,
+    command: str = "",
+    lead: Lead | None = None,
 ) -> Artefact:
     """Narrow a fitted network to a latency, fine-tune it, and ship it as `fit` does.
 
-    An interrupted run goes on when it is called again.
+    An interrupted run goes on when it is called again. lead: of the search that this is within.
 
     Raises: ConfigError, DataError, ArtefactError: unusable input, or `out` holds something else.
     BudgetError: the latency cannot be reached by narrowing. GateError: as `fit`.
     """
     reporter = reporter or Silent()
-    with working_in(out, reporter.say):
-        adapting = open_shrink(config, out, reporter)
-        with (
-            open_pool(config.workers, hang_s=hanging_s(adapting.state.score_s)) as pool,
-            keeping_the_clock(adapting.folder / STATE, lambda: adapting.save(adapting.state)),
-        ):
-            keep_freed_memory()
-            narrow(adapting, pool)
-            _leave_record(adapting)
-    spent_s = adapting.state.narrowed_s
-    return run_fit(_fit_config(adapting), out, reporter, command=command, spent_s=spent_s)
+    if is_follower(config.nodes):
+        return follow_shrink(config, out, reporter)
+    with leading(config.nodes, out, reporter, lead) as lead:
+        with working_in(out, reporter.say):
+            adapting = open_shrink(config, out, reporter)
+            if lead is not None:
+                lead.await_all()
+            _narrow(adapting)
+        fitting, spent_s = _fit_config(adapting), adapting.state.narrowed_s
+        return run_fit(fitting, out, reporter, command=command, spent_s=spent_s, lead=lead)
+
+
+def _narrow(adapting: Adapting) -> None:
+    """All steps that are not taken yet."""
+    with (
+        open_pool(adapting.config.workers, hang_s=hanging_s(adapting.state.score_s)) as pool,
+        keeping_the_clock(adapting.folder / STATE, lambda: adapting.save(adapting.state)),
+    ):
+        keep_freed_memory()
+        narrow(adapting, pool)
+        _leave_record(adapting)
 
 
 def _leave_record(adapting: Adapting) -> None:
@@ -128,6 +146,7 @@ def _fit_config(adapting: Adapting) -> FitConfig:
         augmentation=config.augmentation,
         accelerator=config.accelerator,
         devices=config.devices,
+        nodes=config.nodes,
         skip_bad=config.skip_bad,
         void=config.void,
         seed=config.seed,

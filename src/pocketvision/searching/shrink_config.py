@@ -30,7 +30,8 @@ class ShrinkConfig:
     cuts at least; a short time makes it larger. adapting_share: of the time that is for training,
     at most, before the long fine-tuning. brief_steps: of the fine-tuning of each proposal. epochs,
     long_rate: of the long one, its number and learning rate; None: what the time allows, and as
-    `fit`. accelerator, devices: of the long one, as of `FitConfig`; proposals are on the CPU.
+    `fit`. accelerator, devices, nodes: of the long one, as of `FitConfig`; proposals are on the CPU
+    of node 0.
     workers: that score proposals; see `open_pool`.
 
     Raises: ConfigError: a field outside its range, a budget without a latency.
@@ -55,6 +56,7 @@ class ShrinkConfig:
     long_rate: float | None = None
     accelerator: Accelerator = "auto"
     devices: int = 1
+    nodes: int = 1
     max_drop_points: float = 1.0
     workers: Workers = None
     skip_bad: bool = False
@@ -86,6 +88,7 @@ class ShrinkConfig:
             in_range("long-rate", self.long_rate, 1e-8, 100.0)
         choice("accelerator", self.accelerator, get_args(Accelerator))
         in_range("devices", self.devices, 1, 1024)
+        in_range("nodes", self.nodes, 1, 4096)
         if isinstance(self.workers, int):
             in_range("workers", self.workers, 1, 1024)
         in_range("seed", self.seed, 0, 2**31 - 1)

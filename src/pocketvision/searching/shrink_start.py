@@ -77,7 +77,9 @@ def open_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Adapting
             f"images={config.images!r} have the classes {', '.join(samples.classes)}; the network "
             f"in {config.source} tells {', '.join(file.classes)} apart: give images of these{void}."
         )
-    devices = TrainConfig(accelerator=config.accelerator, devices=config.devices)
+    devices = TrainConfig(
+        accelerator=config.accelerator, devices=config.devices, nodes=config.nodes
+    )
     check_devices(devices, len(samples.indices("train")))
     lessons = _lessons(samples, task, file.preprocessing, config.seed, reporter)
     if earlier is not None and earlier.fingerprint != samples.fingerprint:

@@ -1,0 +1,105 @@
+"""What a search that begins can expect: its pace on this machine, and what the time is then for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from pocketvision.budget import count_of, format_time
+from pocketvision.data.images import Samples
+from pocketvision.fitting.earlier_runs import usual_ratios
+from pocketvision.fitting.forecast import Workload
+from pocketvision.fitting.reporter import Reporter
+from pocketvision.fitting.run import stopwatch
+from pocketvision.models.space import SearchSpace
+from pocketvision.models.supernet import Supernet
+from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.searching.search_config import SearchConfig, SearchPlan
+from pocketvision.searching.search_networks import Planner, Table, idle_limit, time_blocks
+from pocketvision.searching.search_plan import (
+    SearchPace,
+    plan_of,
+    seconds_of_an_arm,
+    seconds_per_judging,
+    seconds_per_step,
+)
+from pocketvision.searching.search_run import Images
+
+
+def pace_here(
+    config: SearchConfig, images: Images, supernet: Supernet, reporter: Reporter
+) -> SearchPace:
+    """What a step of the supernet and a scoring take here."""
+    source, preprocessing = images.train, images.preprocessing
+    crew = config.workers if isinstance(config.workers, int) else 1
+    with reporter.progress("Timing training steps"):
+        # Where others use the machine, threads that wait for each other can be slower than one.
+        steps_s = {
+            threads: seconds_per_step(supernet, source, preprocessing, config, threads)
+            for threads in (1, torch.get_num_threads())
+        }
+        threads = min(steps_s, key=steps_s.__getitem__)
+        judging_s = seconds_per_judging(
+            supernet, source, images.held_out, preprocessing, 1 if config.workers else threads
+        )
+    return SearchPace(step_s=steps_s[threads], judging_s=judging_s / crew, threads=threads)
+
+
+def planned_here(
+    planner: Planner,
+    space: SearchSpace,
+    table: Table,
+    images: int,
+    pace: SearchPace,
+    arms: Sequence[str],
+) -> tuple[SearchPlan, float]:
+    """The plan, and the seconds that timing the blocks took, which is for the search alone.
+
+    images: the supernet is trained on.
+
+    Raises: TooShort: the time does not hold a search, which is told before blocks are timed.
+    """
+    config, samples, reporter = planner.config, planner.samples, planner.reporter
+    classes, left_s = len(samples.classes), planner.clock.remaining_s
+    plan = partial(
+        plan_of,
+        config,
+        images,
+        pace,
+        arms=len(arms),
+        arm_s=None if left_s is None else seconds_of_an_arm(left_s, arms),
+        finish_s=_finish_s(config, space, samples),
+    )
+    plan()
+    with stopwatch() as seconds:
+        time_blocks(config, space, classes, table, reporter)
+    if idle := idle_limit(config, space, classes, table):
+        reporter.say(idle)
+    planned = plan(spent_s=seconds[0])
+    _say_plan(planned, pace, arms, reporter)
+    return planned, seconds[0]
+
+
+def _finish_s(config: SearchConfig, space: SearchSpace, samples: Samples) -> float:
+    """Exporting, quantizing, verifying and measuring, as `fit` foretells it."""
+    work = Workload.fine_tuning_of(
+        samples,
+        resolution=max(space.resolutions),
+        runtimes=[get_runtime(config.runtime)] if config.runtime else installed_runtimes(),
+        precisions=() if config.precision is None else (config.precision,),
+        batch_size=config.batch_size,
+        ratios=usual_ratios("classify"),
+    )
+    return work.finish_s
+
+
+def _say_plan(plan: SearchPlan, pace: SearchPace, arms: Sequence[str], reporter: Reporter) -> None:
+    limit = "" if plan.arm_s is None else f" of {format_time(plan.arm_s)}"
+    reporter.say(
+        f"{plan.supernet_steps} steps of the supernet, about {format_time(plan.supernet_s)}; "
+        f"{plan.evaluations} members scored by each way to search, about {pace.judging_s:.2g} s "
+        f"each; then {'NetAdapt and ' if plan.netadapt else ''}fine-tuning. "
+        f"{count_of(len(arms), 'arm')}{limit}: {', '.join(arms)}."
+    )
