@@ -17,7 +17,9 @@ from pocketvision.compress.pace import TooLittleTime
 from pocketvision.errors import BudgetError, GateError, NoisyError
 from pocketvision.fitting.artefact import Artefact, load, read_state
 from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.reporter import Silent
 from pocketvision.measure.latency import PLANNING
+from pocketvision.models import registry
 from pocketvision.models.weights import load_classifier
 from pocketvision.record.words import Sampling
 from pocketvision.searching import arms_in_turns, finalists, search, search_arms, search_start
@@ -81,6 +83,38 @@ def test_random_search_has_an_arm_of_its_own_with_the_same_time(
     assert replace(asked["random"], weights=asked["search"].weights) == asked["search"]
     assert [arm.name for arm in state.arms] == ["search", "random"]
     assert all(arm.seconds >= state.search_s for arm in state.arms)
+
+
+def test_rivals_are_the_networks_that_were_timed_and_no_slow_minute_refuses_them(
+    config: SearchConfig, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, FitConfig] = {}
+
+    def fit(config: FitConfig, folder: Path, *rest: Any, **named: Any) -> None:
+        asked[folder.name] = config
+
+    monkeypatch.setattr(search_arms, "run_fit", fit)
+    rivals = {
+        "multipliers": registry.spec(
+            "mobilenet_v3_small_minimalistic", width=0.5, resolution=32, num_classes=2
+        ),
+        "published": registry.spec("mobilenet_v2", resolution=40, num_classes=2),
+    }
+    state = replace(
+        state_of(searched),
+        config=replace(config, baselines="all"),
+        multiplied=rivals["multipliers"],
+        published=rivals["published"],
+    )
+    searching: Any = SimpleNamespace(
+        state=state, config=state.config, folder=searched, reporter=Silent(), lead=None
+    )
+    works = search_arms._works(searching)
+    for name, spec in rivals.items():
+        works[name](tmp_path / name, "")
+        found = asked[name]
+        assert (found.models, found.widths) == ((spec.name,), (spec.width,))
+        assert (found.resolutions, found.timed_within) == ((spec.resolution,), True)
 
 
 def test_arm_that_ended_just_before_the_search_died_is_not_made_again(

@@ -107,9 +107,13 @@ def _works(searching: Searching) -> dict[str, Work]:
 
 
 def _named(config: FitConfig, spec: ArchSpec) -> FitConfig:
-    """A fit of this network of the registry alone."""
+    """A fit of this network of the registry alone, which the search timed when it began."""
     return replace(
-        config, models=(spec.name,), widths=(spec.width,), resolutions=(spec.resolution,)
+        config,
+        models=(spec.name,),
+        widths=(spec.width,),
+        resolutions=(spec.resolution,),
+        timed_within=True,
     )
 
 
