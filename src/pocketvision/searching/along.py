@@ -5,6 +5,7 @@ are trained on all of them, and everything else is done there.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pocketvision.fitting.artefact import Artefact
@@ -23,12 +24,6 @@ from pocketvision.storage import from_json
 
 def follow_search(config: SearchConfig, out: Path, reporter: Reporter) -> Artefact:
     """Train the arms of a search along with node 0; what came out. Raises: as `follow`."""
-    path = out / SEARCHING / STATE
-
-    def refuse() -> None:
-        there = from_json(SearchState, path.read_bytes(), source=str(path)).config
-        refuse_other_words(replace(config, workers=there.workers), there)
-
     wanted = FitConfig(
         data=config.data,
         accelerator=config.accelerator,
@@ -37,6 +32,7 @@ def follow_search(config: SearchConfig, out: Path, reporter: Reporter) -> Artefa
         skip_bad=config.skip_bad,
         seed=config.seed,
     )
+    refuse = partial(_refuse_other_words, config, SearchState, out / SEARCHING / STATE)
     return follow(wanted, out, reporter, refuse)
 
 
@@ -45,12 +41,6 @@ def follow_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Artefa
 
     Raises: as `follow`. ArtefactError: there is no network.
     """
-    path = out / PREPARED / NARROWED
-
-    def refuse() -> None:
-        there = from_json(ShrinkState, path.read_bytes(), source=str(path)).config
-        refuse_other_words(replace(config, workers=there.workers), there)
-
     wanted = FitConfig(
         data=config.images,
         task=task_of(load(Path(config.source))[0].spec),
@@ -61,4 +51,13 @@ def follow_shrink(config: ShrinkConfig, out: Path, reporter: Reporter) -> Artefa
         void=config.void,
         seed=config.seed,
     )
+    refuse = partial(_refuse_other_words, config, ShrinkState, out / PREPARED / NARROWED)
     return follow(wanted, out, reporter, refuse)
+
+
+def _refuse_other_words(
+    config: SearchConfig | ShrinkConfig, kind: type[SearchState] | type[ShrinkState], path: Path
+) -> None:
+    """Whoever scores is no matter of a node that scores nothing. Raises: ConfigError."""
+    there = from_json(kind, path.read_bytes(), source=str(path)).config
+    refuse_other_words(replace(config, workers=there.workers), there)

@@ -31,8 +31,7 @@ class ShrinkConfig:
     at most, before the long fine-tuning. brief_steps: of the fine-tuning of each proposal. epochs,
     long_rate: of the long one, its number and learning rate; None: what the time allows, and as
     `fit`. accelerator, devices, nodes: of the long one, as of `FitConfig`; proposals are on the CPU
-    of node 0.
-    workers: that score proposals; see `open_pool`.
+    of node 0. workers: that score proposals; see `open_pool`.
 
     Raises: ConfigError: a field outside its range, a budget without a latency.
     """
