@@ -7,12 +7,13 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ideal_search import IdealTable
 from mortal import Killed, dying
 from small_runs import Told, write_photos
 from target_tables import DEVICE, small_networks, table_of, write_table
@@ -30,8 +31,6 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.models.weights import load_classifier
 from pocketvision.narrowing import loop
 from pocketvision.record.timing import Latency
-from pocketvision.record.words import Precision
-from pocketvision.runtimes.runtime import Runtime
 from pocketvision.searching import adapting, fastest, shrink, shrink_start, shrink_work
 from pocketvision.searching.adapting import Adapting
 from pocketvision.searching.shrink import run_shrink
@@ -42,25 +41,14 @@ from pocketvision.workers.pool import HANG_S, LONGEST_HANG_S, hanging_s
 SEED_MS = 100.0
 
 
-class IdealTable:
-    """A machine whose latency is its work, and whose measurements are a little above the sums."""
+class NarrowingTable(IdealTable):
+    """The seed takes SEED_MS, and measurements of narrower forms are a little above the sums."""
 
-    def __init__(self, runtime: Runtime, precision: Precision, threads: int) -> None:
-        self.scale = 1.0
+    def work_ms(self, spec: ArchSpec) -> float:
+        return count(spec).macs / SEED_MACS * SEED_MS
 
-    def ensure(self, specs: Iterable[ArchSpec]) -> None:
-        pass
-
-    def latency_ms(self, spec: ArchSpec) -> float:
-        return self.scale * count(spec).macs / SEED_MACS * SEED_MS
-
-    def meet(self, spec: ArchSpec, latency: Latency) -> None:
-        self.scale = latency.median_ms / (count(spec).macs / SEED_MACS * SEED_MS)
-
-    def timed_whole(self, spec: ArchSpec) -> Latency:
-        share = count(spec).macs / SEED_MACS
-        ms = SEED_MS * share * (1.1 - 0.1 * share)
-        return Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=1)
+    def beyond(self, spec: ArchSpec) -> float:
+        return 1.1 - 0.1 * count(spec).macs / SEED_MACS
 
 
 SEED_MACS = 0
@@ -71,7 +59,7 @@ def ideal(fitted: Artefact) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(globals(), "SEED_MACS", count(fitted.classifier.spec).macs)
         for module in (shrink_start, fastest):
-            patch.setattr(module, "ScaledTable", IdealTable)
+            patch.setattr(module, "ScaledTable", NarrowingTable)
         patch.setattr(fastest, "best_in_turns", lambda spec, offers, threads: offers[0])
         yield
 

@@ -31,14 +31,18 @@ class IdealTable:
         pass
 
     def latency_ms(self, spec: ArchSpec) -> float:
-        return self.scale * count(spec).macs / MACS_A_MS
+        return self.scale * self.work_ms(spec)
 
     def meet(self, spec: ArchSpec, latency: Latency) -> None:
-        self.scale = latency.median_ms / (count(spec).macs / MACS_A_MS)
+        self.scale = latency.median_ms / self.work_ms(spec)
 
     def timed_whole(self, spec: ArchSpec) -> Latency:
-        ms = self.beyond(spec) * count(spec).macs / MACS_A_MS
+        ms = self.beyond(spec) * self.work_ms(spec)
         return Latency(median_ms=ms, p95_ms=ms, low_ms=ms, high_ms=ms, runs=9, threads=1)
+
+    def work_ms(self, spec: ArchSpec) -> float:
+        """The sum of the blocks, unscaled."""
+        return count(spec).macs / MACS_A_MS
 
     def beyond(self, spec: ArchSpec) -> float:
         """What a whole network takes, as a multiple of its blocks."""
