@@ -20,6 +20,7 @@ from tiny_space import TINY_SPACE
 
 from pocketvision.budget import Budget, format_latency
 from pocketvision.compress.sampling import RandomSearch, front
+from pocketvision.data.images import scan
 from pocketvision.errors import BudgetError, ConfigError, GateError
 from pocketvision.fitting.artefact import Artefact, load, read_state
 from pocketvision.fitting.reporter import Silent
@@ -38,7 +39,7 @@ from pocketvision.searching.search_config import SearchConfig
 from pocketvision.searching.search_log import LOG, ScoreLog
 from pocketvision.searching.search_networks import Planner
 from pocketvision.searching.search_plan import SUPERNET_RATE
-from pocketvision.searching.search_run import Searching
+from pocketvision.searching.search_run import Images, Searching
 from pocketvision.searching.search_scoring import score_members
 from pocketvision.searching.search_verdict import best_of
 from pocketvision.searching.search_work import warm_start
@@ -60,16 +61,22 @@ def test_every_member_that_was_scored_is_within_the_limit(searched: Path) -> Non
         assert len(set(members)) == 4
 
 
+def test_chance_is_less_where_more_images_score() -> None:
+    assert finalists.chance(400) == pytest.approx(0.02)
+    assert finalists.chance(1600) == pytest.approx(0.01)
+
+
 def test_found_is_the_busiest_of_the_best_finalists_within_the_limit(searched: Path) -> None:
     state = state_of(searched)
+    samples = scan(state.config.data, seed=state.config.seed)
+    held_out = Images.of(samples, state.space, state.config.seed, Silent()).held_out
     assert state.found is not None
     best = max(one.accuracy for one in state.finalists)
-    work = {
-        count(state.space.spec(one.member, 2)).macs: one
-        for one in state.finalists
-        if one.accuracy >= best - finalists.CHANCE
-    }
-    assert state.found == work[max(work)]
+    equal = [
+        one for one in state.finalists if one.accuracy >= best - finalists.chance(len(held_out))
+    ]
+    work = {one.member: count(state.space.spec(one.member, 2)).macs for one in equal}
+    assert state.found == max(equal, key=lambda one: (work[one.member], one.accuracy))
     network, file = load_classifier(searched / "searching" / "found")
     assert network.spec == state.space.spec(state.found.member, 2)
     assert network.spec.variant == "member of tiny"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,9 @@ from pocketvision.progress import Advance
 from pocketvision.record.timing import Latency
 from pocketvision.searching import search_plan
 from pocketvision.searching.search_config import Finalist, SearchConfig, SearchPlan, SearchState
+from pocketvision.searching.search_outlook import ranking_doubt
 from pocketvision.searching.search_plan import (
+    AMPLE_EPOCHS,
     SCORING_SHARE,
     SHIPPING_SHARE,
     SUPERNET_SHARE,
@@ -123,3 +126,10 @@ def test_random_search_takes_less_than_an_arm_of_the_time() -> None:
     shared = SUPERNET_SHARE + SCORING_SHARE
     assert four * (4 - shared) == pytest.approx(three * 3) == pytest.approx(SHIPPING_SHARE * 1000)
     assert four < three
+
+
+def test_few_epochs_of_a_supernet_are_told() -> None:
+    assert ranking_doubt(epochs=AMPLE_EPOCHS) == ""
+    told = ranking_doubt(epochs=16.2)
+    assert re.match(r"The supernet gets about 16 epochs; with fewer than 30 its scores", told)
+    assert "More --time or a smaller --resolution" in told

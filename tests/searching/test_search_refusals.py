@@ -82,6 +82,9 @@ def test_time_too_short_for_one_generation_exits_3(config: SearchConfig) -> None
     with pytest.raises(BudgetError, match=r"and a search with one generation of 16 members needs"):
         plan_of(few_steps, 100, slow, arms=1, arm_s=60.0, finish_s=30.0)
     quick = SearchPace(step_s=0.1, judging_s=0.1)
+    ranking = replace(timed, least_epochs=5000)
+    with pytest.raises(BudgetError, match=r"a search with 5000 epochs of the supernet and one gen"):
+        plan_of(ranking, 100, quick, arms=1, arm_s=3600.0, finish_s=60.0)
     plan = plan_of(timed, 100, quick, arms=1, arm_s=3600.0, finish_s=60.0)
     assert plan.supernet_s <= SUPERNET_SHARE * 3540
     assert 2 * plan.evaluations * 0.1 <= SCORING_SHARE * 3540

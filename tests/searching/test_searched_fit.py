@@ -15,8 +15,8 @@ from pocketvision.errors import BudgetError, ConfigError
 from pocketvision.fitting import pipeline
 from pocketvision.fitting.config import FitConfig
 from pocketvision.searching import searched_fit
-from pocketvision.searching.search_config import SearchConfig
-from pocketvision.searching.search_plan import TooShort
+from pocketvision.searching.search_config import LEAST_EPOCHS, SearchConfig
+from pocketvision.searching.search_plan import AMPLE_EPOCHS, TooShort
 from pocketvision.searching.searched_fit import run_searched_fit, search_config
 
 LONG = FitConfig(data="photos", budget=Budget(latency_ms=3.0, time_s=7200.0))
@@ -99,6 +99,14 @@ def test_search_that_cannot_begin_gives_a_fit_but_not_one_that_has_begun(
         run_searched_fit(LONG, "on", tmp_path / "new")
     with pytest.raises(type(error), match=str(error)):
         run_searched_fit(LONG, "auto", tmp_path / "begun")
+
+
+def test_search_by_itself_has_a_supernet_that_can_rank(tmp_path: Path, calls: list[Any]) -> None:
+    run_searched_fit(LONG, "auto", tmp_path / "auto")
+    run_searched_fit(LONG, "on", tmp_path / "on")
+    by_itself, asked_for = calls
+    assert (by_itself.least_epochs, asked_for.least_epochs) == (AMPLE_EPOCHS, LEAST_EPOCHS)
+    assert by_itself == asked_for  # what was begun by one word goes on with the other
 
 
 def test_what_was_begun_is_gone_on_with(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ Latency = Annotated[
 Search = Annotated[
     SearchChoice,
     typer.Option(
-        help="Search for an architecture, as `search` does; auto: if --time holds one.",
+        help="Search for an architecture, as `search` does; auto: if --time is enough for one.",
         rich_help_panel=CHOICE,
     ),
 ]

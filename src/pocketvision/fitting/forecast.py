@@ -19,7 +19,7 @@ from pocketvision.runtimes.runtime import Runtime
 from pocketvision.train.batches import num_batches
 
 DEFAULT_EPOCHS = 40
-MAX_EPOCHS = 200
+MAX_EPOCHS = 500
 MIN_EPOCHS_FROM_SCRATCH = 30
 MIN_EPOCHS_FINE_TUNING = 5
 TRAINING_MARGIN = 0.95  # share of the remaining time that is planned; the rest absorbs noise

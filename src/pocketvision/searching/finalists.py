@@ -3,20 +3,21 @@ best by it are timed whole."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from pocketvision.fitting.ranking import Measured, may_fit
 from pocketvision.measure.count import count
 from pocketvision.models.space import Member
 from pocketvision.record.words import Sampling
-from pocketvision.searching.search_config import Finalist
+from pocketvision.searching.search_config import Finalist, LoggedScore
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_run import Searching
 from pocketvision.searching.search_scoring import MeasuredLimit, time_whole
 
 FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
-CHANCE = 0.005  # of accuracy; scores of a thousand images do not tell less apart
+SPREAD = 0.2  # of what two members expect of one image
 
 
 def best_finalist(searching: Searching, log: ScoreLog, ways: Collection[Sampling]) -> Finalist:
@@ -29,7 +30,7 @@ def best_finalist(searching: Searching, log: ScoreLog, ways: Collection[Sampling
     # Of one that two ways asked for, the first line counts.
     scored = {one.member: one for one in reversed(log.entries) if one.origin in ways}
     within = [one for one in scored.values() if measured.limit.holds(one.member)]
-    ranking = sorted(within, key=lambda one: (-one.accuracy, one.latency_ms))
+    ranking = sorted(within, key=_merit(searching, within))
     if not ranking and not _timed(searching, scored):  # a correction left none
         ranking = sorted(scored.values(), key=lambda one: one.latency_ms)[:1]
     with searching.reporter.progress("Timing finalists") as advance:
@@ -63,10 +64,31 @@ def fast_finalist(
 
 def _busiest_of_the_best(searching: Searching, able: list[Finalist]) -> Finalist:
     """The finalist that does most work, of those whose scores differ by no more than chance."""
+    return min(able, key=_merit(searching, able))
+
+
+def _merit(
+    searching: Searching, scored: Collection[LoggedScore | Finalist]
+) -> Callable[[LoggedScore | Finalist], tuple[int, float]]:
+    """To sort by: first those whose scores differ from the best by no more than chance, most work
+    first; then the rest, best first.
+    """
     space, classes = searching.state.space, len(searching.samples.classes)
-    best = max(one.accuracy for one in able)
-    equal = [one for one in able if one.accuracy >= best - CHANCE]
-    return max(equal, key=lambda one: count(space.spec(one.member, classes)).macs)
+    best = max((one.accuracy for one in scored), default=0.0)
+    least = best - chance(len(searching.images.held_out))
+
+    def merit(one: LoggedScore | Finalist) -> tuple[int, float]:
+        macs = count(space.spec(one.member, classes)).macs if one.accuracy >= least else 0
+        return -macs, -one.accuracy
+
+    return merit
+
+
+def chance(images: int) -> float:
+    """By how much two members that are equally good may differ when so many images score them: two
+    standard errors.
+    """
+    return 2 * SPREAD / math.sqrt(images)
 
 
 def _timed(searching: Searching, members: Collection[Member]) -> list[Finalist]:

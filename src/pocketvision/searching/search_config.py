@@ -26,6 +26,7 @@ Baselines = Literal["all", "multipliers", "none"]
 # The arms of a search, in their order.
 SEARCH, RANDOM, MULTIPLIERS, PUBLISHED = "search", "random", "multipliers", "published"
 SHARING = (SEARCH, RANDOM)  # one supernet and its scores, which each counts as its own time
+LEAST_EPOCHS = 2  # of the supernet; below, its members tell nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,8 @@ class SearchConfig:
     members: that learn in a step of the supernet, the largest and smallest included. method: what
     members are scored next; "rl" is run beside evolution. supernet_steps,
     evaluations (of each way to search), epochs (of each fine-tuning): None: what the time allows.
+    least_epochs: of the supernet; a time that holds fewer is too short. It is no part of what a
+    search is: one that was begun goes on with another.
     multiple: of all channels, what the device likes; None: as the space has it.
     workers: local processes that score, or "ray"; None: this process. weights: of a network that is
     a member, or a published name, to begin with. accelerator, devices, nodes: of trainings, as of
@@ -60,6 +63,7 @@ class SearchConfig:
     exponent: float = REWARD_EXPONENT
     members: int = 3
     supernet_steps: int | None = None
+    least_epochs: int = field(default=LEAST_EPOCHS, compare=False)
     evaluations: int | None = None
     generation: int = 16
     netadapt: bool = True
@@ -93,6 +97,7 @@ class SearchConfig:
         in_range("exponent", self.exponent, -1.0, 0.0)
         in_range("members", self.members, 2, 64)
         in_range("generation", self.generation, 2, 10_000)
+        in_range("least-epochs", self.least_epochs, 1, 10_000)
         for name in ("supernet_steps", "evaluations", "epochs"):
             if getattr(self, name) is not None:
                 in_range(name.replace("_", "-"), getattr(self, name), 1, 10_000_000)

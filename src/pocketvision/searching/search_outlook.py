@@ -19,6 +19,7 @@ from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.searching.search_config import SearchConfig, SearchPlan
 from pocketvision.searching.search_networks import Planner, Table, idle_limit, time_blocks
 from pocketvision.searching.search_plan import (
+    AMPLE_EPOCHS,
     SearchPace,
     plan_of,
     seconds_of_an_arm,
@@ -26,6 +27,7 @@ from pocketvision.searching.search_plan import (
     seconds_per_step,
 )
 from pocketvision.searching.search_run import Images
+from pocketvision.train.batches import num_batches
 
 
 def pace_here(
@@ -79,6 +81,8 @@ def planned_here(
         reporter.say(idle)
     planned = plan(spent_s=seconds[0])
     _say_plan(planned, pace, arms, reporter)
+    if doubt := ranking_doubt(planned.supernet_steps / num_batches(images, config.batch_size)):
+        reporter.say(doubt)
     return planned, seconds[0]
 
 
@@ -93,6 +97,17 @@ def _finish_s(config: SearchConfig, space: SearchSpace, samples: Samples) -> flo
         ratios=usual_ratios("classify"),
     )
     return work.finish_s
+
+
+def ranking_doubt(epochs: float) -> str:
+    """That a supernet of so many epochs ranks its members badly; empty where it need not."""
+    if epochs >= AMPLE_EPOCHS:
+        return ""
+    return (
+        f"The supernet gets about {epochs:.2g} epochs; with fewer than {AMPLE_EPOCHS} its scores "
+        "tell little of how members compare when each is trained alone. More --time or a smaller "
+        "--resolution gives it more."
+    )
 
 
 def _say_plan(plan: SearchPlan, pace: SearchPace, arms: Sequence[str], reporter: Reporter) -> None:

@@ -34,9 +34,8 @@ from pocketvision.train.supernet import SupernetConfig, judge, train_supernet
 SHIPPING_SHARE = 0.98  # of the time; the best arm is then copied, and the report is written
 SUPERNET_SHARE, SCORING_SHARE = 0.35, 0.1  # of the arm's training; then NetAdapt, fit
 MOST_ASKED = 0.8  # of it, for steps and evaluations whose number is asked for
-LEAST_EPOCHS = 2  # of the supernet; below, its members tell nothing
 GOOD_EPOCHS = 8  # a slower space is passed over for one with so many
-AMPLE_EPOCHS = 30  # from which on a space is not tightened
+AMPLE_EPOCHS = 30  # from which on a space is not tightened, and scores are worth following
 DEFAULT_EPOCHS, DEFAULT_EVALUATIONS = 30, 128  # without a limit of time
 NETADAPT_NEEDS_S = 1200.0  # of the arm: below, its proposals would be trained too little
 SUPERNET_RATE = SupernetConfig(steps=1).learning_rate
@@ -203,7 +202,8 @@ def _refuse_too_short(
     """Raises: TooShort: for what the time decides, it holds less than is worth it."""
     needs_s: dict[str, float] = {}
     if config.supernet_steps is None:
-        needs_s[f"{LEAST_EPOCHS} epochs of the supernet"] = LEAST_EPOCHS * epoch_s / SUPERNET_SHARE
+        epochs = config.least_epochs
+        needs_s[f"{epochs} epochs of the supernet"] = epochs * epoch_s / SUPERNET_SHARE
     if config.evaluations is None:
         needs_s[f"one generation of {config.generation} members"] = (
             config.generation * score_s / SCORING_SHARE

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pocketvision.budget import format_latency
+from pocketvision.compress.busiest import busiest_members
 from pocketvision.compress.controller import Controller
 from pocketvision.compress.evolution import Evolution, EvolutionConfig
 from pocketvision.compress.sampling import Limit, RandomSearch, Sampler, front
@@ -29,6 +30,7 @@ from pocketvision.workers.pool import Pool, hanging_s, open_pool
 
 BYTES_PER_WEIGHT = {"int8": 1, "w8": 1}  # of precisions; of others 4
 CORRECTED_BY = 6  # that were timed last
+BUSIEST = 4  # members that do most work, with which evolution begins
 
 
 class MeasuredLimit:
@@ -102,8 +104,9 @@ def _samplers(searching: Searching, limit: Limit) -> dict[Sampling, Sampler]:
     """Every way to search, in turn at equal evaluations."""
     config, space = searching.config, searching.state.space
     evolution = EvolutionConfig(objective=config.objective, exponent=config.exponent)
+    beginnings = _beginnings(searching, limit)
     ways: dict[Sampling, Sampler] = {
-        "evolution": Evolution(space, limit, config.seed, evolution, familiar(space)),
+        "evolution": Evolution(space, limit, config.seed, evolution, beginnings),
         "random": RandomSearch(space, limit, config.seed + 1),
     }
     if config.method == "rl":
@@ -112,6 +115,21 @@ def _samplers(searching: Searching, limit: Limit) -> dict[Sampling, Sampler]:
         )
         return {"rl": controller, **ways}
     return ways
+
+
+def _beginnings(searching: Searching, limit: Limit) -> list[Member]:
+    """What evolution begins with: the networks of the family, and those that do most work."""
+    space, classes = searching.state.space, len(searching.samples.classes)
+    published = familiar(space)
+    busiest = busiest_members(
+        space,
+        limit,
+        lambda member: count(space.spec(member, classes)).macs,
+        number=BUSIEST,
+        seed=searching.config.seed,
+        start=published,
+    )
+    return [*published, *busiest]
 
 
 def score_members(

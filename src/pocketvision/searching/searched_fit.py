@@ -16,7 +16,8 @@ from pocketvision.fitting.reporter import Reporter, Silent
 from pocketvision.fitting.tasks.registry import TASKS
 from pocketvision.record.words import Precision
 from pocketvision.searching.search import run_search
-from pocketvision.searching.search_config import SearchConfig
+from pocketvision.searching.search_config import LEAST_EPOCHS, SearchConfig
+from pocketvision.searching.search_plan import AMPLE_EPOCHS
 from pocketvision.searching.search_run import SEARCHING
 
 SearchChoice = Literal["auto", "on", "off"]
@@ -33,7 +34,8 @@ def run_searched_fit(
     *,
     command: str = "",
 ) -> Artefact:
-    """The main job. search: "on"; "off"; "auto": where the time asked for holds one.
+    """The main job. search: "on"; "off"; "auto": where the time asked for holds one whose supernet
+    gets enough epochs to rank its members.
 
     Raises: as `run_fit` and `run_search`. ConfigError: "on" with what a search does not take.
     """
@@ -45,7 +47,8 @@ def run_searched_fit(
         reason = _reason_against(config)
         if not reason:
             try:
-                return run_search(search_config(config), out, reporter, command=command)
+                worthwhile = search_config(config, least_epochs=AMPLE_EPOCHS)
+                return run_search(worthwhile, out, reporter, command=command)
             except (BudgetError, ConfigError) as error:
                 if (out / SEARCHING).exists():  # it had begun
                     raise
@@ -69,8 +72,8 @@ def _reason_against(config: FitConfig) -> str:
     return ""
 
 
-def search_config(config: FitConfig) -> SearchConfig:
-    """The search that has the options of a fit.
+def search_config(config: FitConfig, *, least_epochs: int = LEAST_EPOCHS) -> SearchConfig:
+    """The search that has the options of a fit. least_epochs: as of `SearchConfig`.
 
     Raises: ConfigError: options that a search does not take.
     """
@@ -86,6 +89,7 @@ def search_config(config: FitConfig) -> SearchConfig:
         target=config.target,
         weights=config.weights,
         epochs=config.epochs,
+        least_epochs=least_epochs,
         batch_size=config.batch_size or TASKS["classify"].batch_size,
         augmentation=config.augmentation,
         accelerator=config.accelerator,
