@@ -82,11 +82,12 @@ def test_a_worse_answer_drops_and_the_interval_says_so() -> None:
 
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 1000))
-def test_more_images_narrow_the_interval(seed: int) -> None:
-    truth = np.random.default_rng(seed).integers(0, 3, (80, 6, 6)).astype(np.uint8)
+def test_more_images_of_the_same_kind_narrow_the_interval(seed: int) -> None:
+    truth = np.random.default_rng(seed).integers(0, 3, (8, 6, 6)).astype(np.uint8)
     counts = judge_of(list(truth)).counts(noisy(truth, 0.4, seed))
-    few, many = iou_score(counts[:8]), iou_score(counts)
+    few, many = iou_score(counts), iou_score(np.concatenate([counts] * 10))
     assert few.low <= few.value <= few.high
+    assert many.value == pytest.approx(few.value)
     assert many.high - many.low < few.high - few.low
 
 
