@@ -62,8 +62,8 @@ def test_every_member_that_was_scored_is_within_the_limit(searched: Path) -> Non
 
 
 def test_chance_is_less_where_more_images_score() -> None:
-    assert finalists.chance(400) == pytest.approx(0.02)
-    assert finalists.chance(1600) == pytest.approx(0.01)
+    assert finalists.chance(400) == pytest.approx(0.0195)
+    assert finalists.chance(1600) == pytest.approx(0.00975)
 
 
 def test_found_is_the_busiest_of_the_best_finalists_within_the_limit(searched: Path) -> None:

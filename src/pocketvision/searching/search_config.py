@@ -97,7 +97,6 @@ class SearchConfig:
         in_range("exponent", self.exponent, -1.0, 0.0)
         in_range("members", self.members, 2, 64)
         in_range("generation", self.generation, 2, 10_000)
-        in_range("least-epochs", self.least_epochs, 1, 10_000)
         for name in ("supernet_steps", "evaluations", "epochs"):
             if getattr(self, name) is not None:
                 in_range(name.replace("_", "-"), getattr(self, name), 1, 10_000_000)
