@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from paired import (
     RULE,
@@ -35,6 +36,7 @@ from paired import (
     trial_of,
 )
 from plotting import table
+from searched import arm_folder, arm_of, how_searched, state_in
 from side_by_side import how_run, on_cores
 
 from pocketvision.budget import Budget, format_latency, parse_latency
@@ -43,22 +45,22 @@ from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import RUN, Artefact, load
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
-from pocketvision.record.words import Precision, Sampling
+from pocketvision.record.words import Precision
 from pocketvision.searching.search import run_search
-from pocketvision.searching.search_config import SEARCH, SearchConfig, SearchState
-from pocketvision.searching.search_log import ScoreLog
-from pocketvision.searching.search_run import ARMS, SEARCHING, STATE
+from pocketvision.searching.search_config import SEARCH, Method, SearchConfig
+from pocketvision.searching.search_run import SEARCHING, STATE
 from pocketvision.searching.search_start import open_search
-from pocketvision.storage import from_json
 
 OURS, RIVAL = "The searched network", "the best with plain multipliers"
 PRECISION: Precision = "f32"  # of all files, so that like is compared with like
 RUNTIME = "onnxruntime"
+CLASSES = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options(PairedOptions):
-    """What the command line said. space, supernet_steps, evaluations: None: as `search` chooses.
+    """What the command line said. space, supernet_steps, evaluations: None: as `search` chooses;
+    the latter two are not for the method "work", which trains no supernet.
 
     rivals: as "mobilenet_v3_small:0.5:48", a name with its multiplier and input side. cores: that
     have an arm each at a time.
@@ -66,6 +68,7 @@ class Options(PairedOptions):
 
     latency: str
     resolution: int
+    method: Method
     rivals: tuple[str, ...]
     cores: int = 1
     space: str | None = None
@@ -82,6 +85,7 @@ def search_config(asked: Options, seed: int, data: Path) -> SearchConfig:
         resolutions=(asked.resolution,),
         runtime=RUNTIME,
         precision=PRECISION,
+        method=asked.method,
         supernet_steps=asked.supernet_steps,
         evaluations=asked.evaluations,
         baselines="none",
@@ -122,7 +126,7 @@ def make_search(asked: Options, seed: int) -> None:
     try:
         run_search(search_config(asked, seed, subset(asked, seed)), out, TerminalReporter())
     except GateError:
-        if not (out / SEARCHING / STATE).exists() or not state_of(asked, seed).arms:
+        if not (out / SEARCHING / STATE).exists() or not state_in(out).arms:
             raise
 
 
@@ -151,10 +155,10 @@ def make_all(asked: Options) -> None:
 
 def trial(asked: Options, seed: int) -> Trial:
     """What all arms of a seed came to, on the test images."""
-    (arm,) = (arm for arm in state_of(asked, seed).arms if arm.name == SEARCH)
-    searched = out_of(asked, seed, SEARCH) / SEARCHING / ARMS / SEARCH
+    out = out_of(asked, seed, SEARCH)
+    arm = arm_of(state_in(out))
     arms: dict[str, Artefact | str] = {
-        SEARCH: arm.note or load(searched),
+        SEARCH: arm.note or load(arm_folder(out)),
         **{rival: found_rival(asked, seed, rival) for rival in asked.rivals},
     }
     fits = {
@@ -168,12 +172,6 @@ def out_of(asked: Options, seed: int, arm: str) -> Path:
     return asked.work / f"seed-{seed}" / arm.replace(":", "-")
 
 
-def state_of(asked: Options, seed: int) -> SearchState:
-    """How far the search of a seed has come."""
-    path = out_of(asked, seed, SEARCH) / SEARCHING / STATE
-    return from_json(SearchState, path.read_bytes(), source=str(path))
-
-
 def pairs_of(trials: Sequence[Trial]) -> list[Pair]:
     """What was searched beside the rival that is best on val, of the seeds that have both."""
     pairs = []
@@ -183,33 +181,6 @@ def pairs_of(trials: Sequence[Trial]) -> list[Pair]:
             rival = max(rivals, key=lambda entry: entry.val_score)
             pairs.append(Pair(seed=one.seed, ours=ours, rival=rival))
     return pairs
-
-
-def search_table(asked: Options) -> list[str]:
-    """What was searched and scored, and where the time of the search went."""
-    rows = []
-    for seed in asked.seeds:
-        state, log = state_of(asked, seed), ScoreLog(out_of(asked, seed, SEARCH) / SEARCHING)
-        (arm,) = (arm for arm in state.arms if arm.name == SEARCH)
-        minutes = (
-            state.spent_s - arm.seconds,
-            state.search_s,
-            arm.seconds - state.search_s,
-        )
-        rows.append(
-            (
-                str(seed),
-                f"{state.space.name} @{', @'.join(map(str, state.space.resolutions))}",
-                f"{state.steps_made:,}",
-                *(best_cell(log, origin) for origin in ("evolution", "random")),
-                *(f"{max(0.0, value) / 60:.1f}" for value in minutes),
-            )
-        )
-    titles = (
-        *("seed", "space", "steps of the supernet", "evolution: scored, best"),
-        *("random: scored, best", "before the search, min", "search, min", "fine-tuning, min"),
-    )
-    return table(titles, rows)
 
 
 def rivals_table(trials: Sequence[Trial], asked: Options) -> list[str]:
@@ -223,26 +194,6 @@ def rivals_table(trials: Sequence[Trial], asked: Options) -> list[str]:
                     (str(one.seed), entry.network, str(epochs), f"{entry.seconds / 60:.1f}")
                 )
     return table(("seed", "rival", "epochs", "min in all"), rows)
-
-
-def best_cell(log: ScoreLog, origin: Sampling) -> str:
-    """How many members a way to search scored, and the best expected accuracy among them."""
-    scores = [entry.accuracy for entry in log.entries if entry.origin == origin]
-    return f"{len(scores)}, {max(scores):.1%}" if scores else "0"
-
-
-def found_lines(asked: Options) -> list[str]:
-    """What each search found, in words."""
-    states = {seed: state_of(asked, seed) for seed in asked.seeds}
-    return [
-        *(
-            f"- Seed {seed}: {state.found.member.described}, "
-            f"{format_latency(state.found.latency.median_ms)} untrained as {state.precision}."
-            for seed, state in states.items()
-            if state.found is not None
-        ),
-        "",
-    ]
 
 
 def page(trials: Sequence[Trial], asked: Options) -> list[str]:
@@ -266,13 +217,11 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
         *outcome(pairs, trials, OURS, RIVAL),
         *arms_table(trials, pairs),
         *failures(trials, asked.work),
-        "What the searches found, before NetAdapt and fine-tuning:",
-        "",
-        *found_lines(asked),
-        *search_table(asked),
-        "Best: expected accuracy with the weights that all members share, of training images held "
-        "out; all members scored are within the latency by the table of blocks. Candidates and "
-        "blocks were timed before all arms, which this machine does once and then knows.",
+        *how_searched(
+            {seed: out_of(asked, seed, SEARCH) for seed in asked.seeds}, asked.method, CLASSES
+        ),
+        "Candidates and blocks were timed before all arms, which this machine does once and then "
+        "knows.",
         "",
         *rivals_table(trials, asked),
         how_run(asked.cores),
@@ -293,6 +242,7 @@ def options() -> Options:
         help="name:multiplier:pixels of each",
     )
     parser.add_argument("--cores", type=int, default=1, help="with an arm each at a time")
+    parser.add_argument("--method", choices=get_args(Method), default="evolution")
     parser.add_argument("--space", help="name or TOML file; else as `search` chooses")
     parser.add_argument("--supernet-steps", type=int, help="else as the time allows")
     parser.add_argument("--evaluations", type=int, help="of each way; else as the time allows")

@@ -151,7 +151,7 @@ def sampler(way: Sampling, seed: int, space: SearchSpace, limit: Limit) -> Sampl
             )
         case "rl":
             return Controller(space, limit, seed, target_ms=limit.limit_ms)
-        case "random":
+        case _:
             return RandomSearch(space, limit, seed)
 
 

@@ -20,7 +20,9 @@ from pocketvision.models.spaces import (
     V3_SMALL,
     familiar,
     find_space,
+    like,
     member_of,
+    resized,
     tightened,
 )
 from pocketvision.storage import from_json, to_json
@@ -62,6 +64,43 @@ def test_published_networks_are_members(name: str, form: str) -> None:
     assert all(len(stage.depths) >= min(2, len(wide.depths)) for stage, wide in pairs)
     assert tightened(tight).stages == tight.stages
     assert tightened(tiny()) == tiny()
+
+
+@pytest.mark.parametrize(
+    ("space", "name"),
+    [
+        (V3_SMALL, "mobilenet_v3_small"),
+        (V3_SMALL, "mobilenet_v3_small_minimalistic"),
+        (V3_LARGE, "mobilenet_v3_large"),
+        (V3_LARGE, "mobilenet_v3_large_minimalistic"),
+    ],
+)
+def test_resized_space_holds_its_network_in_other_sizes_alone(
+    space: SearchSpace, name: str
+) -> None:
+    found = resized(space, name)
+    usual = registry.spec(name, resolution=224)
+    kept = member_of(found, usual)
+    assert kept is not None
+    assert found.members < space.members
+    assert found.acts == (usual.head.act,)
+    for wide, narrow, blocks in zip(space.stages, found.stages, kept.stages, strict=True):
+        assert (narrow.depths, narrow.expansions) == (wide.depths, wide.expansions)
+        assert set(narrow.kernels) == {block.kernel for block in blocks}
+        assert set(narrow.attention) == {block.attention for block in blocks}
+        assert set(narrow.acts) == {block.act for block in blocks}
+    assert resized(tiny(), name) == tiny()
+
+
+def test_a_network_is_like_a_member_at_every_multiplier_of_the_space() -> None:
+    space = replace(V3_SMALL, widths=(0.75,), resolutions=(64,))
+    found = like(space, "mobilenet_v3_small_minimalistic", 0.75, 64)
+    assert found is not None
+    assert (found.width, found.resolution, found.act) == (0.75, 64, "relu")
+    assert [len(blocks) for blocks in found.stages] == [1, 2, 3, 2, 3]
+    assert like(space, "mobilenet_v3_small", 0.5, 64) is None
+    assert like(space, "mobilenet_v3_small", 0.75, 96) is None
+    assert like(space, "mobilenet_v3_large", 0.75, 64) is None
 
 
 def test_familiar_members_are_the_published_network_and_its_minimalistic_form() -> None:

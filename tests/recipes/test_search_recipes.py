@@ -461,15 +461,23 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize(("method", "cells"), [
+    (("--supernet-steps", 4, "--evaluations", 4), ["4", "4, ", "4, "]),
+    (("--method", "work"), ["12", "2", "0.0"]),
+])  # fmt: skip
 def test_search_end_to_end_and_again(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: tuple[object, ...],
+    cells: list[str],
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     space, page = tmp_path / "tiny.toml", tmp_path / "page.md"
     space.write_text(TINY_SPACE)
-    words = [
+    words: list[object] = [
         *(images, "--work", tmp_path / "runs", "--page", page, "--minutes", 0, "--images", 90),
         *("--seeds", 0, "--epochs", 2, "--latency", "50ms", "--space", space),
-        *("--supernet-steps", 4, "--evaluations", 4, "--resolution", 32),
+        *(*method, "--resolution", 32),
         *("--rivals", "mobilenet_v1:0.25:32", "mobilenet_v3_small:0.35:40"),
     ]
     run(search, words, monkeypatch)
@@ -484,7 +492,7 @@ def test_search_end_to_end_and_again(
         "mobilenet_v1 x0.25 @32",
         "mobilenet_v3_small x0.35 @40",
     ]
-    assert [cell[:3] for cell in rows[3][3:5]] == ["4, ", "4, "]  # members, by two ways
+    assert [cell[:3] for cell in rows[3][2:5]] == cells  # steps and scores of two ways, or timed
     assert "torch " in first.splitlines()[-1]
     forbid(monkeypatch, search, "open_search", "run_search", "run_fit", "trial_of")
     run(search, words, monkeypatch)

@@ -73,29 +73,29 @@ def test_latency_below_the_smallest_member_exits_3_and_names_the_nearest(
 
 def test_time_too_short_for_one_generation_exits_3(config: SearchConfig) -> None:
     timed = replace(config, supernet_steps=None, evaluations=None, generation=16)
-    slow = SearchPace(step_s=1, judging_s=1)
-    with pytest.raises(BudgetError, match=r"one generation of 16 .* about 6m more, for"):
-        plan_of(timed, 100, slow, arms=1, arm_s=60.0, finish_s=30.0)
-    with pytest.raises(BudgetError, match=r"one generation of 16 .* about 17m more, for"):
-        plan_of(timed, 100, slow, arms=3, arm_s=60.0, finish_s=30.0)
+    slow = SearchPace(step_s=1, judging_s=1, per_epoch=7)
+    with pytest.raises(BudgetError, match=r"one generation of 16 .* about 6m more, or for"):
+        plan_of(timed, slow, arms=1, arm_s=60.0, finish_s=30.0)
+    with pytest.raises(BudgetError, match=r"one generation of 16 .* about 17m more, or for"):
+        plan_of(timed, slow, arms=3, arm_s=60.0, finish_s=30.0)
     few_steps = replace(timed, supernet_steps=2)
     with pytest.raises(BudgetError, match=r"and a search with one generation of 16 members needs"):
-        plan_of(few_steps, 100, slow, arms=1, arm_s=60.0, finish_s=30.0)
-    quick = SearchPace(step_s=0.1, judging_s=0.1)
+        plan_of(few_steps, slow, arms=1, arm_s=60.0, finish_s=30.0)
+    quick = SearchPace(step_s=0.1, judging_s=0.1, per_epoch=7)
     ranking = replace(timed, least_epochs=5000)
     with pytest.raises(BudgetError, match=r"a search with 5000 epochs of the supernet and one gen"):
-        plan_of(ranking, 100, quick, arms=1, arm_s=3600.0, finish_s=60.0)
-    plan = plan_of(timed, 100, quick, arms=1, arm_s=3600.0, finish_s=60.0)
+        plan_of(ranking, quick, arms=1, arm_s=3600.0, finish_s=60.0)
+    plan = plan_of(timed, quick, arms=1, arm_s=3600.0, finish_s=60.0)
     assert plan.supernet_s <= SUPERNET_SHARE * 3540
     assert 2 * plan.evaluations * 0.1 <= SCORING_SHARE * 3540
     few = replace(timed, supernet_steps=3, evaluations=4)
-    asked = plan_of(few, 100, quick, arms=1, arm_s=3600.0, finish_s=60.0)
+    asked = plan_of(few, quick, arms=1, arm_s=3600.0, finish_s=60.0)
     assert (asked.supernet_steps, asked.evaluations, asked.generation) == (3, 4, 4)
     many = replace(timed, supernet_steps=100_000)
     with pytest.raises(
         BudgetError, match=r"--supernet-steps or --evaluations asked for: they take"
     ):
-        plan_of(many, 100, quick, arms=1, arm_s=3600.0, finish_s=60.0)
+        plan_of(many, quick, arms=1, arm_s=3600.0, finish_s=60.0)
 
 
 def test_other_images_and_other_options_are_refused(

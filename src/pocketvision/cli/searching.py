@@ -33,7 +33,11 @@ def search(
     threads: options.TargetThreads = None,
     target: options.Target = None,
     method: Annotated[
-        options.Method, typer.Option(help="How members to score are found; rl beside evolution.")
+        options.Method,
+        typer.Option(
+            help="How members to score are found, rl beside evolution; work: nothing is scored, "
+            "what does most within the latency is trained for all the time."
+        ),
     ] = "evolution",
     objective: Annotated[
         options.Objective,

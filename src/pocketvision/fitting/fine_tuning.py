@@ -104,6 +104,8 @@ def start_from(weights: str | None, network: Network, reporter: Reporter) -> str
             f"The head of {weights} does not fit {network.spec.num_classes} classes and is "
             f"replaced: {', '.join(loaded.replaced)} start fresh."
         )
+    if not loaded.trained:
+        return FROM_SCRATCH
     reporter.say(f"Weights of {spec.name} x{spec.width:g} by {loaded.source}.")
     return f"fine-tuned from {path.name if pretrained.is_published(weights) else weights}"
 

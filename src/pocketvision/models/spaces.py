@@ -92,19 +92,49 @@ def tightened(space: SearchSpace) -> SearchSpace:
     return replace(space, name=f"{space.name}_tightened", stages=stages)
 
 
+def resized(space: SearchSpace, name: str) -> SearchSpace:
+    """The space with kernels, attention and activations as the network of that name has them in
+    each stage: depths and expansions, which decide how much work there is, are left to choose.
+
+    The network, if it is a member, stays one; if it is none, the space stays as it is.
+    """
+    width, resolution = space.widths[0], space.resolutions[0]  # the same blocks at all of them
+    kept = like(space, name, width, resolution)
+    if kept is None:
+        return space
+    stages = tuple(
+        replace(
+            stage,
+            kernels=tuple(dict.fromkeys(block.kernel for block in blocks)),
+            attention=tuple(dict.fromkeys(block.attention for block in blocks)),
+            acts=tuple(dict.fromkeys(block.act for block in blocks)),
+        )
+        for stage, blocks in zip(space.stages, kept.stages, strict=True)
+    )
+    return replace(space, name=f"{space.name}_resized", stages=stages, acts=(kept.act,))
+
+
 def familiar(space: SearchSpace) -> list[Member]:
     """Members like the network of the space's family at every multiplier and input, and like its
     minimalistic form: with the smallest kernels, plain activations and no attention.
     """
     found = []
     for width, resolution in itertools.product(space.widths, space.resolutions):
-        unscaled = replace(space, widths=(1.0,), resolutions=(resolution,))
-        usual = member_of(unscaled, registry.spec(space.family, resolution=resolution))
-        if usual is None:
-            continue
-        scaled = replace(usual, width=width)
-        found += [scaled, _minimalistic(space, scaled)]
+        scaled = like(space, space.family, width, resolution)
+        if scaled is not None:
+            found += [scaled, _minimalistic(space, scaled)]
     return found
+
+
+def like(space: SearchSpace, name: str, width: float, resolution: int) -> Member | None:
+    """The member like the network of that name at this multiplier and input, but for how channels
+    between them are rounded; None where the space does not have it.
+    """
+    unscaled = replace(space, widths=(1.0,), resolutions=(resolution,))
+    usual = member_of(unscaled, registry.spec(name, resolution=resolution))
+    if usual is None or width not in space.widths or resolution not in space.resolutions:
+        return None
+    return replace(usual, width=width)
 
 
 def _minimalistic(space: SearchSpace, member: Member) -> Member:

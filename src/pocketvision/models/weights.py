@@ -41,7 +41,8 @@ class NetworkFile:
     """What network.json holds.
 
     classes: names in the order of the logits; empty where they are not known.
-    preprocessing: from an image to the network's input; None where it is not known.
+    preprocessing: from an image to the network's input; None where it is not known. trained: False:
+    the weights are those that the network was built with.
 
     Raises: ConfigError: another number of names than logits, preprocessing for another resolution.
     """
@@ -49,6 +50,7 @@ class NetworkFile:
     spec: AnySpec
     classes: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
+    trained: bool = True
 
     def __post_init__(self) -> None:
         # The first logit of a detector is the background, which has no name.
@@ -85,6 +87,7 @@ class WeightsReport:
     norm: constants of the batch norms that the weights were trained with; the network has them now.
     preprocessing, classes: what the weights were evaluated with, and the names of their classes;
     None and empty where they are not known.
+    trained: False: they were never trained.
     notes: sentences on what a user should know. cautions: those of them that say why answers differ
     from what was published.
     """
@@ -95,6 +98,7 @@ class WeightsReport:
     norm: BatchNormSpec | None = None
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] = ()
+    trained: bool = True
     notes: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
 
@@ -105,13 +109,14 @@ def save(
     *,
     classes: tuple[str, ...] = (),
     preprocessing: Preprocessing | None = None,
+    trained: bool = True,
 ) -> None:
     """Write network.json and network.safetensors into `folder`, each of them atomically.
 
-    Raises: ConfigError: as `NetworkFile`.
+    classes, preprocessing, trained: as of `NetworkFile`, whose errors are raised.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_into(network, folder, classes=classes, preprocessing=preprocessing)
+    save_into(network, folder, classes=classes, preprocessing=preprocessing, trained=trained)
 
 
 def save_into(
@@ -120,9 +125,12 @@ def save_into(
     *,
     classes: tuple[str, ...] = (),
     preprocessing: Preprocessing | None = None,
+    trained: bool = True,
 ) -> None:
     """As `save`, into a folder that must be there: one that vanished is not made anew."""
-    file = NetworkFile(spec=network.spec, classes=classes, preprocessing=preprocessing)
+    file = NetworkFile(
+        spec=network.spec, classes=classes, preprocessing=preprocessing, trained=trained
+    )
     state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_into(folder / WEIGHTS_FILE, safetensors.torch.save(state))
     write_into(folder / NETWORK_FILE, to_json(file))
@@ -256,6 +264,7 @@ def load_checkpoint(network: Network, checkpoint: Checkpoint) -> WeightsReport:
         norm=norm_of(spec),
         preprocessing=published.preprocessing if published else preprocessing,
         classes=imagenet_classes() if published else file.classes if file else (),
+        trained=file is None or file.trained,
         notes=(*_notes(checkpoint, norm_of(spec)), *cautions),
         cautions=cautions,
     )

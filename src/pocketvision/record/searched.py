@@ -99,8 +99,9 @@ class Arm:
 class Search:
     """How an architecture was searched for, and what the same time gave otherwise.
 
-    members: of the space. limit_ms: hard, of the networks that were scored. sentence: whether the
-    search was worth its time.
+    members: of the space. limit_ms: hard, of the networks that were scored, or that were looked
+    for by their work. scored: none, with no steps and nothing held out, by that method. sentence:
+    whether the search was worth its time.
     """
 
     space: str

@@ -9,7 +9,7 @@ from typing import Literal
 Precision = Literal["f32", "bf16", "int8", "w8"]
 TaskName = Literal["classify", "segment", "detect"]
 Metric = Literal["top-1", "mIoU", "mAP"]
-Sampling = Literal["evolution", "random", "rl"]
+Sampling = Literal["evolution", "random", "rl", "work"]
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 

@@ -22,6 +22,7 @@ METHODS: dict[Sampling, str] = {
     "evolution": "evolution",
     "random": "random search",
     "rl": "reinforcement learning",
+    "work": "the most multiply-accumulates within the limit",
 }
 
 COUNTABLE = 1_000_000

@@ -14,7 +14,7 @@ from pocketvision.record.words import Sampling
 from pocketvision.searching.search_config import Finalist, LoggedScore
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_run import Searching
-from pocketvision.searching.search_scoring import MeasuredLimit, time_whole
+from pocketvision.searching.search_scoring import MeasuredLimit, time_scored
 
 FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
 SPREAD = 0.13  # of what two members expect of one image, by a supernet on CIFAR-10
@@ -35,11 +35,11 @@ def best_finalist(searching: Searching, log: ScoreLog, ways: Collection[Sampling
         ranking = sorted(scored.values(), key=lambda one: one.latency_ms)[:1]
     with searching.reporter.progress("Timing finalists") as advance:
         for number, one in enumerate(ranking[:MOST_FINALISTS]):
-            if number >= FINALISTS and _able(searching, scored):
+            if number >= FINALISTS and able_finalists(searching, scored):
                 break
             advance(number, FINALISTS, "")
-            time_whole(searching, one, behind=generations)
-    if able := _able(searching, scored):
+            time_scored(searching, one, behind=generations)
+    if able := able_finalists(searching, scored):
         return _busiest_of_the_best(searching, able)
     return min(_timed(searching, scored), key=lambda one: one.latency.median_ms)
 
@@ -95,7 +95,7 @@ def _timed(searching: Searching, members: Collection[Member]) -> list[Finalist]:
     return [one for one in searching.state.finalists if one.member in members]
 
 
-def _able(searching: Searching, members: Collection[Member]) -> list[Finalist]:
+def able_finalists(searching: Searching, members: Collection[Member]) -> list[Finalist]:
     """Those within the limit of latency, whose trained files may be within size and memory."""
     rest, limit_ms = replace(searching.config.budget, latency_ms=None), searching.state.limit_ms
 

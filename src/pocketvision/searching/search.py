@@ -33,6 +33,7 @@ from pocketvision.searching.along import follow_search
 from pocketvision.searching.arms_in_turns import time_in_turns
 from pocketvision.searching.finalists import best_finalist, fast_finalist
 from pocketvision.searching.search_arms import DRAWN, FAST, FOUND, LARGEST, run_arms
+from pocketvision.searching.search_by_work import find_by_work
 from pocketvision.searching.search_config import Baselines, Finalist, Method, SearchConfig
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_plan import SUPERNET_RATE, evened_out, supernet_config
@@ -125,7 +126,7 @@ def run_search(
         state_file = searching.folder / STATE
         with keeping_the_clock(state_file, lambda: searching.save(searching.state)):
             if searching.state.found is None:
-                _search(searching)
+                find_by_work(searching) if config.by_work else _search(searching)
             run_arms(searching, asked)
             time_in_turns(searching)
             return ship_best(searching, asked)
@@ -136,12 +137,12 @@ def _search(searching: Searching) -> None:
     keep_freed_memory()
     begun = monotonic() - searching.state.search_s
     supernet = _trained(searching, begun)
-    _pause(searching, begun)
+    searching.pause(begun)
     log = ScoreLog(searching.folder)
     plan = searching.state.plan
     late = searching.deadline(begun, plan.supernet_s + plan.scoring_s)
-    score_members(searching, log, late, save=lambda: _pause(searching, begun))
-    _pause(searching, begun)
+    score_members(searching, log, late, save=lambda: searching.pause(begun))
+    searching.pause(begun)
     found, drawn = _chosen(searching, log)
     kept = {FOUND: found.member, LARGEST: supernet.space.largest()}
     if drawn is not None:
@@ -152,15 +153,9 @@ def _search(searching: Searching) -> None:
             kept[name + FAST] = fast.member
     for name, member in kept.items():
         _keep(searching, supernet, member, searching.folder / name)
-    _pause(searching, begun)
+    searching.pause(begun)
     state = replace(searching.state, found=found, drawn=drawn)
     searching.save(replace(state, plan=evened_out(state, searching.clock.remaining_s)))
-
-
-def _pause(searching: Searching, begun: float) -> None:
-    """Keep what the search itself has taken so far."""
-    seconds = round(monotonic() - begun, 1)
-    searching.save(replace(searching.state, search_s=seconds))
 
 
 def _trained(searching: Searching, begun: float) -> Supernet:
@@ -198,12 +193,12 @@ def _trained(searching: Searching, begun: float) -> Supernet:
                 ),
                 searching.folder,
                 draw=draw,
-                on_step=saving(advance, lambda: _pause(searching, begun)),
+                on_step=saving(advance, lambda: searching.pause(begun)),
                 say=searching.reporter.say,
                 deadline=searching.deadline(begun, state.plan.supernet_s),
             )
     except Diverged as error:
-        _pause(searching, begun)
+        searching.pause(begun)
         _lower(searching, error)
         return _trained(searching, begun)
     save_supernet(supernet, path)

@@ -186,7 +186,7 @@ def _tune(
     fitting = replace(
         _fit_config(searching, left_s),
         weights=str(source),
-        teacher=str(searching.folder / LARGEST),
+        teacher=None if searching.config.by_work else str(searching.folder / LARGEST),
         timed_within=within,
         resolutions=(found.member.resolution,),
         learning_rate=LONG_RATE,

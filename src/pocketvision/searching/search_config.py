@@ -20,12 +20,13 @@ from pocketvision.runtimes.runtime import MAX_THREADS
 from pocketvision.train.config import Accelerator
 from pocketvision.workers.pool import Workers
 
-Method = Literal["evolution", "rl"]
+Method = Literal["evolution", "rl", "work"]
 Baselines = Literal["all", "multipliers", "none"]
 
 # The arms of a search, in their order.
 SEARCH, RANDOM, MULTIPLIERS, PUBLISHED = "search", "random", "multipliers", "published"
 SHARING = (SEARCH, RANDOM)  # one supernet and its scores, which each counts as its own time
+OF_SHARED_WEIGHTS = ("weights", "supernet_steps", "evaluations", "workers")  # options
 LEAST_EPOCHS = 2  # of the supernet; below, its members tell nothing
 
 
@@ -38,7 +39,8 @@ class SearchConfig:
     for those of a space that was given. runtime, precision: what the latency is of; None: the
     fastest. target: latency table of a device, whose runtime, precision and threads these are then.
     members: that learn in a step of the supernet, the largest and smallest included. method: what
-    members are scored next; "rl" is run beside evolution. supernet_steps,
+    members are scored next; "rl" is run beside evolution; "work": none is scored, and no supernet
+    trained: what does most multiply-accumulates within the latency is found. supernet_steps,
     evaluations (of each way to search), epochs (of each fine-tuning): None: what the time allows.
     least_epochs: of the supernet; a time that holds fewer is too short. It is no part of what a
     search is: one that was begun goes on with another.
@@ -47,7 +49,8 @@ class SearchConfig:
     a member, or a published name, to begin with. accelerator, devices, nodes: of trainings, as of
     `FitConfig`; the supernet is on one device of node 0, and scores are made on the CPU there.
 
-    Raises: ConfigError: a field outside its range, a budget without a latency.
+    Raises: ConfigError: a field outside its range, a budget without a latency, what is for shared
+    weights and their scores where there are none.
     """
 
     data: str
@@ -112,6 +115,24 @@ class SearchConfig:
         if isinstance(self.workers, int):
             in_range("workers", self.workers, 1, 1024)
         in_range("seed", self.seed, 0, 2**31 - 1)
+        if self.by_work:
+            self._refuse_shared_weights()
+
+    def _refuse_shared_weights(self) -> None:
+        """Raises: ConfigError: an option of a supernet, or of what is scored with it."""
+        asked = [name for name in OF_SHARED_WEIGHTS if getattr(self, name) is not None]
+        asked += ["objective"] if self.objective != "accuracy" else []
+        if asked:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+            raise ConfigError(
+                f"--method work trains no supernet and scores nothing; leave {names} away, or "
+                "search by evolution."
+            )
+
+    @property
+    def by_work(self) -> bool:
+        """Whether nothing is trained before the network is found."""
+        return self.method == "work"
 
     @property
     def latency_ms(self) -> float:
@@ -160,7 +181,7 @@ class LoggedScore:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finalist:
-    """A member that was timed whole.
+    """A member that was timed whole. accuracy: expected, 0..1; 0: nothing was scored.
 
     origin: the way to search that asked for it. timed_in: the generation behind which it was timed;
     those timed behind all of them have the number of generations. size_bytes, peak_bytes: of its

@@ -28,7 +28,7 @@ from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import SearchSpace
-from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space, tightened
+from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space, resized, tightened
 from pocketvision.models.supernet import Supernet
 from pocketvision.record.files import Tried
 from pocketvision.record.words import Precision
@@ -177,7 +177,8 @@ def chosen_space(planner: Planner, planned: Planned) -> tuple[SearchSpace, Candi
     """The space to search, and the network with a plain multiplier that it lies around.
 
     Without a name, that of the best network around which a supernet gets enough epochs in the time;
-    as it is where there is time for many, else tightened. A space whose smallest member hardly
+    as it is where there is time for many, else tightened. By work, that of the best network, with
+    what decides on work left to choose. A space whose smallest member hardly
     meets the latency is passed over.
 
     Raises: ConfigError: no such space, or resolutions it cannot have.
@@ -195,6 +196,10 @@ def _by_merit(planner: Planner, ranking: list[Candidate]) -> list[tuple[SearchSp
     ranked; then those in which it gets most.
     """
     config = planner.config
+    if config.by_work:
+        bases = [candidate.classifier for candidate in ranking]
+        spaces = [resized(_around(config, base), base.name) for base in bases]
+        return list(zip(spaces, ranking, strict=True))
     options = [
         (space, candidate)
         for candidate in ranking

@@ -21,6 +21,7 @@ from pocketvision.searching.search_networks import Planner, Table, idle_limit, t
 from pocketvision.searching.search_plan import (
     AMPLE_EPOCHS,
     SearchPace,
+    plan_by_work,
     plan_of,
     seconds_of_an_arm,
     seconds_per_judging,
@@ -46,30 +47,32 @@ def pace_here(
         judging_s = seconds_per_judging(
             supernet, source, images.held_out, preprocessing, 1 if config.workers else threads
         )
-    return SearchPace(step_s=steps_s[threads], judging_s=judging_s / crew, threads=threads)
+    return SearchPace(
+        step_s=steps_s[threads],
+        judging_s=judging_s / crew,
+        per_epoch=num_batches(len(source), config.batch_size),
+        threads=threads,
+    )
 
 
 def planned_here(
     planner: Planner,
     space: SearchSpace,
     table: Table,
-    images: int,
-    pace: SearchPace,
     arms: Sequence[str],
+    pace: SearchPace | None,
 ) -> tuple[SearchPlan, float]:
     """The plan, and the seconds that timing the blocks took, which is for the search alone.
 
-    images: the supernet is trained on.
+    pace: of the shared weights; None: there are none.
 
     Raises: TooShort: the time does not hold a search, which is told before blocks are timed.
     """
     config, samples, reporter = planner.config, planner.samples, planner.reporter
     classes, left_s = len(samples.classes), planner.clock.remaining_s
+    planning = plan_by_work if pace is None else partial(plan_of, config, pace)
     plan = partial(
-        plan_of,
-        config,
-        images,
-        pace,
+        planning,
         arms=len(arms),
         arm_s=None if left_s is None else seconds_of_an_arm(left_s, arms),
         finish_s=_finish_s(config, space, samples),
@@ -80,8 +83,8 @@ def planned_here(
     if idle := idle_limit(config, space, classes, table):
         reporter.say(idle)
     planned = plan(spent_s=seconds[0])
-    _say_plan(planned, pace, arms, reporter)
-    if doubt := ranking_doubt(planned.supernet_steps / num_batches(images, config.batch_size)):
+    _say_plan(planned, arms, reporter)
+    if pace and (doubt := ranking_doubt(planned.supernet_steps / pace.per_epoch)):
         reporter.say(doubt)
     return planned, seconds[0]
 
@@ -106,15 +109,17 @@ def ranking_doubt(epochs: float) -> str:
     return (
         f"The supernet gets about {epochs:.2g} epochs; with fewer than {AMPLE_EPOCHS} its scores "
         "tell little of how members compare when each is trained alone. More --time or a smaller "
-        "--resolution gives it more."
+        "--resolution gives it more; --method work needs none."
     )
 
 
-def _say_plan(plan: SearchPlan, pace: SearchPace, arms: Sequence[str], reporter: Reporter) -> None:
+def _say_plan(plan: SearchPlan, arms: Sequence[str], reporter: Reporter) -> None:
     limit = "" if plan.arm_s is None else f" of {format_time(plan.arm_s)}"
-    reporter.say(
+    what = (
         f"{plan.supernet_steps} steps of the supernet, about {format_time(plan.supernet_s)}; "
-        f"{plan.evaluations} members scored by each way to search, about {pace.judging_s:.2g} s "
-        f"each; then {'NetAdapt and ' if plan.netadapt else ''}fine-tuning. "
-        f"{count_of(len(arms), 'arm')}{limit}: {', '.join(arms)}."
+        f"{plan.evaluations} members scored by each way to search, about {plan.judging_s:.2g} s "
+        f"each; then {'NetAdapt and ' if plan.netadapt else ''}fine-tuning."
+        if plan.supernet_steps
+        else "What does most multiply-accumulates within the latency is trained, from scratch."
     )
+    reporter.say(f"{what} {count_of(len(arms), 'arm')}{limit}: {', '.join(arms)}.")

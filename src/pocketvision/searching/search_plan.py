@@ -28,7 +28,7 @@ from pocketvision.searching.search_config import (
     SearchPlan,
     SearchState,
 )
-from pocketvision.train.batches import PixelSource, num_batches
+from pocketvision.train.batches import PixelSource
 from pocketvision.train.supernet import SupernetConfig, judge, train_supernet
 
 SHIPPING_SHARE = 0.98  # of the time; the best arm is then copied, and the report is written
@@ -136,17 +136,17 @@ class TooShort(BudgetError):
 class SearchPace:
     """Seconds of a step of the supernet, and of scoring a member with all workers at work.
 
-    threads: of the CPU, that the steps are fastest with.
+    per_epoch: steps. threads: of the CPU, that the steps are fastest with.
     """
 
     step_s: float
     judging_s: float
+    per_epoch: int
     threads: int = 1
 
 
 def plan_of(
     config: SearchConfig,
-    images: int,
     pace: SearchPace,
     *,
     arms: int,
@@ -156,15 +156,14 @@ def plan_of(
 ) -> SearchPlan:
     """How many steps and evaluations there will be.
 
-    images: the supernet is trained on. arms: that share the time. arm_s: what each has; None: no
+    arms: that share the time. arm_s: what each has; None: no
     limit. finish_s: of it, for what comes behind the training. spent_s: of it, already, on the arm
     of the search.
 
     Raises: TooShort: not even for an epoch or two of the supernet and one generation, or not for
     the steps and evaluations that were asked for.
     """
-    step_s, judging_s = pace.step_s, pace.judging_s
-    per_epoch = num_batches(images, config.batch_size)
+    step_s, judging_s, per_epoch = pace.step_s, pace.judging_s, pace.per_epoch
     ways = 3 if config.method == "rl" else 2
     netadapt = config.netadapt and (arm_s is None or arm_s >= NETADAPT_NEEDS_S)
     steps = config.supernet_steps or DEFAULT_EPOCHS * per_epoch
@@ -196,6 +195,32 @@ def plan_of(
     )
 
 
+def plan_by_work(
+    *, arms: int, arm_s: float | None, finish_s: float, spent_s: float = 0.0
+) -> SearchPlan:
+    """That of a search which trains nothing before it has found: all of the arm's time is for what
+    was found. Arguments as of `plan_of`.
+
+    Raises: TooShort: nothing is left for it.
+    """
+    if arm_s is not None and arm_s <= finish_s + spent_s:
+        raise TooShort(
+            f"The time is too short for a search: its arm has {format_time(arm_s)}, and timing "
+            f"blocks and what comes behind the training take {format_time(finish_s + spent_s)}. "
+            f"Ask for about {_more(finish_s + spent_s - arm_s + 60, arms)} more."
+        )
+    return SearchPlan(
+        before_s=round(spent_s, 1),
+        supernet_steps=0,
+        supernet_s=0.0,
+        scoring_s=0.0,
+        evaluations=0,
+        generation=1,
+        netadapt=False,
+        arm_s=None if arm_s is None else round(arm_s),
+    )
+
+
 def _refuse_too_short(
     config: SearchConfig, epoch_s: float, score_s: float, training_s: float, arms: int
 ) -> None:
@@ -213,8 +238,7 @@ def _refuse_too_short(
         raise TooShort(
             f"The time is too short for a search: its arm has {format_time(training_s)} for "
             f"training, and a search with {' and '.join(needs_s)} needs {format_time(least_s)}. "
-            f"Ask for about {_more(least_s - training_s, arms)} more, for smaller --resolution, or "
-            "use fit."
+            f"Ask for about {_more(least_s - training_s, arms)} more, or for smaller --resolution."
         )
 
 
@@ -225,8 +249,9 @@ def _more(arm_s: float, arms: int) -> str:
 
 def arms_of(config: SearchConfig) -> tuple[str, ...]:
     """The arms that may share the time, by their names."""
+    drawn = () if config.by_work else (RANDOM,)  # where nothing is scored, nothing is compared
     plain = () if config.baselines == "none" else (MULTIPLIERS,)
-    return (SEARCH, RANDOM, *plain, PUBLISHED) if config.baselines == "all" else (SEARCH, *plain)
+    return (SEARCH, *drawn, *plain, PUBLISHED) if config.baselines == "all" else (SEARCH, *plain)
 
 
 def seconds_of_an_arm(left_s: float, arms: Collection[str]) -> float:

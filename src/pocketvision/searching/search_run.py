@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from time import monotonic
 
 from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
@@ -53,7 +54,8 @@ class Images:
 class Searching:
     """A search on its way. `state` changes only through `save`.
 
-    lead: of the other nodes, which train arms along; None: there are none.
+    decoded: `images`, where they are known already. lead: of the other nodes, which train arms
+    along; None: there are none.
     """
 
     config: SearchConfig
@@ -62,14 +64,20 @@ class Searching:
     clock: Clock
     state: SearchState
     samples: Samples
-    images: Images
     table: Table
+    decoded: Images | None = None
     lead: Lead | None = None
 
     @property
     def folder(self) -> Path:
         """Where everything of the search lies but what comes out of it."""
         return self.out / SEARCHING
+
+    @cached_property
+    def images(self) -> Images:
+        """Decoded when they are first needed: arms have ways of their own."""
+        known, state = self.decoded, self.state
+        return known or Images.of(self.samples, state.space, state.config.seed, self.reporter)
 
     @cached_property
     def footprints(self) -> Footprints:
@@ -89,6 +97,10 @@ class Searching:
         if self.state.plan.arm_s is None:
             return None
         return begun + self.state.plan.before_s + self.state.lost_s + LATE * planned_s
+
+    def pause(self, begun: float) -> None:
+        """Keep what the search itself has taken since `begun`, a `time.monotonic()`."""
+        self.save(replace(self.state, search_s=round(monotonic() - begun, 1)))
 
     def save(self, state: SearchState) -> None:
         """Make `state` the current one and write it."""

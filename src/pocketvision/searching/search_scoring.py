@@ -68,27 +68,34 @@ class MeasuredLimit:
         return self._sums[member]
 
 
-def time_whole(searching: Searching, scored: LoggedScore, behind: int) -> None:
+def time_whole(
+    searching: Searching, member: Member, *, origin: Sampling, accuracy: float, behind: int
+) -> None:
     """Time a member that was not timed yet; it is a finalist then, and saved as such.
 
-    behind: the generation that is over.
+    behind: the generation that is over. Others: as of `Finalist`.
     """
     state = searching.state
-    if any(scored.member == finalist.member for finalist in state.finalists):
+    if any(member == finalist.member for finalist in state.finalists):
         return
-    spec = state.space.spec(scored.member, len(searching.samples.classes))
+    spec = state.space.spec(member, len(searching.samples.classes))
     latency = searching.table.timed_whole(spec)
     size, peak = _weight(searching, spec)
     found = Finalist(
-        member=scored.member,
+        member=member,
         latency=latency,
-        accuracy=scored.accuracy,
-        origin=scored.origin,
+        accuracy=accuracy,
+        origin=origin,
         timed_in=behind,
         size_bytes=size,
         peak_bytes=peak,
     )
     searching.save(replace(state, finalists=(*state.finalists, found)))
+
+
+def time_scored(searching: Searching, one: LoggedScore, *, behind: int) -> None:
+    """As `time_whole`, a member that was scored."""
+    time_whole(searching, one.member, origin=one.origin, accuracy=one.accuracy, behind=behind)
 
 
 def _weight(searching: Searching, spec: ArchSpec) -> tuple[int | None, int | None]:
@@ -126,8 +133,6 @@ def _beginnings(searching: Searching, limit: Limit) -> list[Member]:
         limit,
         lambda member: count(space.spec(member, classes)).macs,
         number=BUSIEST,
-        seed=searching.config.seed,
-        start=published,
     )
     return [*published, *busiest]
 
@@ -179,8 +184,8 @@ def score_members(
                 scoring.score(origin, generation, members)
                 sampler.tell(log.scored(origin, generation))
                 if origin == config.method:
-                    found = log.of(origin, generation)
-                    time_whole(searching, max(found, key=lambda one: one.accuracy), generation)
+                    best = max(log.of(origin, generation), key=lambda one: one.accuracy)
+                    time_scored(searching, best, behind=generation)
 
 
 def _work(searching: Searching) -> JudgeWork:

@@ -80,7 +80,7 @@ def _summary(searching: Searching, arms: tuple[Arm, ...]) -> Search:
         threads=config.threads,
         limit_ms=state.limit_ms,
         supernet_steps=state.steps_made,
-        held_out=len(searching.images.held_out),
+        held_out=0 if config.by_work else len(searching.images.held_out),
         scored=tuple(
             SearchedNetwork(
                 origin=entry.origin,

@@ -34,7 +34,7 @@ from pocketvision.searching.search_networks import (
     with_multipliers,
 )
 from pocketvision.searching.search_outlook import pace_here, planned_here
-from pocketvision.searching.search_plan import arms_of
+from pocketvision.searching.search_plan import SearchPace, arms_of
 from pocketvision.searching.search_run import ARMS, SEARCHING, STATE, Images, Searching
 from pocketvision.searching.search_work import warm_start
 from pocketvision.storage import remove_parts, to_json
@@ -88,7 +88,6 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
         clock=clock,
         state=earlier,
         samples=samples,
-        images=Images.of(samples, earlier.space, config.seed, reporter),
         table=_table(earlier, target),
     )
 
@@ -162,14 +161,11 @@ def _begin(planner: Planner, out: Path) -> Searching:
     published = None
     if config.baselines == "all" and plain is not None:
         published = published_network(planner, plain.rival)
-    images = Images.of(samples, space, config.seed, reporter)
-    supernet = Supernet(space, len(samples.classes), seed=config.seed)
-    if config.weights is not None:  # refused now, not when the blocks are timed
-        warm_start(supernet, config.weights, reporter)
-    pace = pace_here(config, images, supernet, reporter)
+    images = None if config.by_work else Images.of(samples, space, config.seed, reporter)
+    pace = None if images is None else _pace(planner, space, images)
     there = {MULTIPLIERS: plain is not None, PUBLISHED: published is not None}
     arms = tuple(name for name in arms_of(config) if there.get(name, True))
-    planned, timing_s = planned_here(planner, space, table, len(images.train), pace, arms)
+    planned, timing_s = planned_here(planner, space, table, arms, pace)
     state = SearchState(
         config=config,
         fingerprint=samples.fingerprint,
@@ -178,7 +174,7 @@ def _begin(planner: Planner, out: Path) -> Searching:
         precision=precision,
         scale=table.scale if isinstance(table, ScaledTable) else 1.0,
         limit_ms=target_of(config, table) * (SLACK if planned.netadapt else 1.0),
-        threads=pace.threads,
+        threads=1 if pace is None else pace.threads,
         plan=planned,
         accelerator=as_run_here(_training_of(config)).accelerator,
         search_s=timing_s,
@@ -193,9 +189,18 @@ def _begin(planner: Planner, out: Path) -> Searching:
         clock=planner.clock,
         state=state,
         samples=samples,
-        images=images,
         table=table,
+        decoded=images,
     )
+
+
+def _pace(planner: Planner, space: SearchSpace, images: Images) -> SearchPace:
+    """That of the shared weights. Raises: ConfigError, ArtefactError: as `warm_start`."""
+    config, reporter = planner.config, planner.reporter
+    supernet = Supernet(space, len(planner.samples.classes), seed=config.seed)
+    if config.weights is not None:  # refused now, not when the blocks are timed
+        warm_start(supernet, config.weights, reporter)
+    return pace_here(config, images, supernet, reporter)
 
 
 def _check_sides(space: SearchSpace, samples: Samples) -> None:
