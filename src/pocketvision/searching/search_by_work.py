@@ -7,10 +7,13 @@ Source: of work within the budget, Lin et al., MCUNet, section 3.1.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from time import monotonic
 
 from pocketvision.budget import count_of, format_latency
 from pocketvision.compress.busiest import busiest_members
+from pocketvision.compress.fitted_sums import Whole, fit_sums
+from pocketvision.compress.sampling import LatencyOf, Limit
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.measure.count import count
 from pocketvision.models.space import Member
@@ -21,7 +24,7 @@ from pocketvision.searching.search_arms import FOUND
 from pocketvision.searching.search_config import Finalist
 from pocketvision.searching.search_plan import evened_out
 from pocketvision.searching.search_run import Searching
-from pocketvision.searching.search_scoring import MeasuredLimit, time_whole
+from pocketvision.searching.search_scoring import time_whole
 
 ROUNDS, TIMED = 4, 3  # what is timed in one sets the table right for the next
 
@@ -47,27 +50,60 @@ def work_of(searching: Searching, member: Member) -> int:
 
 def _busiest_finalist(searching: Searching) -> Finalist:
     """Of those timed whole and within the limits, the one that does most; else the fastest."""
-    measured, state = MeasuredLimit(searching), searching.state
-    known, space = state.multiplied, state.space
-    base = None if known is None else like(space, known.name, known.width, known.resolution)
     with searching.reporter.progress("Timing finalists") as advance:
         for attempt in range(ROUNDS):
-            measured.correct(before=attempt)
-            members = busiest_members(
-                space,
-                measured.limit,
-                lambda member: work_of(searching, member),
-                number=TIMED,
-            )
-            if base is not None and not attempt:  # nothing that does less is worth a search
-                members.append(base)
-            for number, member in enumerate(members or [space.smallest()]):
+            members = _proposed(searching, attempt)
+            for number, member in enumerate(members):
                 advance(TIMED * attempt + number, TIMED * ROUNDS, "")
                 time_whole(searching, member, origin="work", accuracy=0.0, behind=attempt)
     finalists = searching.state.finalists
     if able := able_finalists(searching, [one.member for one in finalists]):
         return max(able, key=lambda one: work_of(searching, one.member))
     return min(finalists, key=lambda one: one.latency.median_ms)
+
+
+def _proposed(searching: Searching, attempt: int) -> list[Member]:
+    """Members to time: the busiest, as far as what was timed before tells; at first also the
+    network with a plain multiplier and the smallest member, by which sums are set right.
+    """
+    state = searching.state
+    busiest = busiest_members(
+        state.space,
+        Limit(latency_of=_expected(searching, attempt), limit_ms=state.limit_ms),
+        lambda member: work_of(searching, member),
+        number=TIMED,
+    )
+    if attempt:
+        return busiest
+    known = state.multiplied
+    base = None if known is None else like(state.space, known.name, known.width, known.resolution)
+    return [*busiest, *([] if base is None else [base]), state.space.smallest()]
+
+
+def _expected(searching: Searching, attempt: int) -> LatencyOf:
+    """The latency of members by the table, set right by those timed in earlier attempts."""
+    table, space = searching.table, searching.state.space
+    classes = len(searching.samples.classes)
+
+    @cache
+    def sum_ms(member: Member) -> float:
+        return table.latency_ms(space.spec(member, classes))
+
+    def blocks(member: Member) -> int:
+        return sum(map(len, member.stages))
+
+    fit = fit_sums(
+        [
+            Whole(
+                sum_ms=sum_ms(one.member),
+                blocks=blocks(one.member),
+                latency_ms=one.latency.median_ms,
+            )
+            for one in searching.state.finalists
+            if one.timed_in < attempt
+        ]
+    )
+    return lambda member: fit.latency_ms(sum_ms(member), blocks(member))
 
 
 def _keep(searching: Searching, member: Member) -> None:

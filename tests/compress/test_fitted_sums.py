@@ -1,0 +1,62 @@
+"""Sums over a table, set right by what whole networks take."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketvision.compress.fitted_sums import Fit, Whole, fit_sums
+
+
+def wholes(truth: Fit, number: int, seed: int, noise: float = 0.0) -> list[Whole]:
+    """Networks of 9 to 17 blocks that take what a fit says, but for noise."""
+    generator = np.random.default_rng(seed)
+    drawn = zip(generator.uniform(0.2, 0.5, number), generator.integers(9, 18, number), strict=True)
+    return [
+        Whole(
+            sum_ms=float(ms),
+            blocks=int(blocks),
+            latency_ms=truth.latency_ms(ms, int(blocks)) * (1 + noise * generator.normal()),
+        )
+        for ms, blocks in drawn
+    ]
+
+
+def worst(fit: Fit, among: list[Whole]) -> float:
+    errors = [abs(fit.latency_ms(w.sum_ms, w.blocks) / w.latency_ms - 1) for w in among]
+    return max(errors)
+
+
+@given(
+    per_sum=st.floats(0.6, 1.6),
+    per_block_ms=st.floats(0, 0.01),
+    constant_ms=st.floats(0, 0.1),
+    seed=st.integers(0, 1000),
+)
+def test_a_table_that_errs_in_all_three_is_set_right(
+    per_sum: float, per_block_ms: float, constant_ms: float, seed: int
+) -> None:
+    truth = Fit(per_sum=per_sum, per_block_ms=per_block_ms, constant_ms=constant_ms)
+    fit = fit_sums(wholes(truth, 12, seed))
+    assert worst(fit, wholes(truth, 50, seed + 1)) < 0.05
+
+
+def test_where_nothing_or_only_what_was_expected_is_known_sums_stay() -> None:
+    assert fit_sums([]) == Fit()
+    fit = fit_sums(wholes(Fit(), 6, seed=0))
+    assert (fit.per_sum, fit.per_block_ms, fit.constant_ms) == pytest.approx((1, 0, 0))
+
+
+def test_one_network_moves_all_by_about_as_much() -> None:
+    """A single one does not tell which part errs."""
+    fit = fit_sums([Whole(sum_ms=0.3, blocks=11, latency_ms=0.36)])
+    assert fit.latency_ms(0.3, 11) == pytest.approx(0.36, rel=0.01)
+    assert 0.45 < fit.latency_ms(0.4, 13) < 0.5
+
+
+def test_noise_of_a_few_measurements_is_not_followed() -> None:
+    truth = Fit(per_sum=1.1)
+    fit = fit_sums(wholes(truth, 5, seed=3, noise=0.03))
+    assert worst(fit, wholes(truth, 50, seed=4)) < 0.06
