@@ -131,7 +131,10 @@ def test_a_space_of_few_members_is_enough(by_work: SearchConfig, tmp_path: Path)
     state = state_of(tmp_path / "out")
     assert state.found is not None
     assert state.found.member == find_space(str(path)).largest()
-    assert [one.member for one in state.finalists] == [state.found.member]
+    assert {one.member for one in state.finalists} == {
+        state.found.member,
+        state.space.smallest(),
+    }
 
 
 def test_arms_hold_no_random_search(by_work: SearchConfig) -> None:
@@ -158,6 +161,6 @@ def test_time_that_leaves_nothing_for_training_is_refused() -> None:
 
 def test_time_is_refused_before_blocks_are_timed(by_work: SearchConfig, tmp_path: Path) -> None:
     hurried = replace(by_work, budget=Budget(latency_ms=200.0, time_s=10.0))
-    with pytest.raises(BudgetError, match=r"too short for a search: its arm has 10 s, and"):
+    with pytest.raises(BudgetError, match=r"too short for a search: its arm has \d+ s, and"):
         run_search(hurried, tmp_path / "out")
     assert not (tmp_path / "out").exists()
