@@ -320,8 +320,9 @@ def idle_limit(config: SearchConfig, space: SearchSpace, classes: int, table: Ta
     largest_ms = table.latency_ms(space.spec(space.largest(), classes))
     if largest_ms > target_of(config, table):
         return ""
+    larger = "" if config.by_work else ", with more --time it may be in a larger space"
     return (
         f"Even the largest member of {space.name} takes only about {format_latency(largest_ms)} of "
         f"{format_latency(config.latency_ms)}: with a lower --latency the search has something to "
-        "weigh, with more --time it may be in a larger space."
+        f"weigh{larger}."
     )
