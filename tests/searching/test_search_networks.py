@@ -143,6 +143,16 @@ def test_latency_that_rules_no_member_out_is_said(latency_ms: float, idle: bool)
     assert bool(said) == idle
     if idle:
         assert said.startswith("Even the largest member of v3_small takes only about 2 ms of 5 ms")
+        assert said.endswith(", with more --time it may be in a larger space.")
+        by_work = idle_limit(replace(config, method="work"), space, 2, table)
+        assert by_work.endswith(" has something to weigh.")
+
+
+def test_a_search_by_work_is_in_other_sizes_of_the_best_network_whatever_the_time() -> None:
+    for time_s in (300.0, None):
+        space, _ = chosen(replace(CONFIG, method="work"), time_s)
+        assert space.name == "v3_large_resized"
+        assert all(len(stage.attention) == 1 for stage in space.stages)
 
 
 def test_steps_that_were_asked_for_are_made_in_the_best_space() -> None:

@@ -93,8 +93,8 @@ def tightened(space: SearchSpace) -> SearchSpace:
 
 
 def resized(space: SearchSpace, name: str) -> SearchSpace:
-    """The space with kernels, attention and activations as the network of that name has them in
-    each stage: depths and expansions, which decide how much work there is, are left to choose.
+    """The space with attention and activations as the network of that name has them in each stage:
+    depths, expansions and kernels, which decide how much work there is, are left to choose.
 
     The network, if it is a member, stays one; if it is none, the space stays as it is.
     """
@@ -105,7 +105,6 @@ def resized(space: SearchSpace, name: str) -> SearchSpace:
     stages = tuple(
         replace(
             stage,
-            kernels=tuple(dict.fromkeys(block.kernel for block in blocks)),
             attention=tuple(dict.fromkeys(block.attention for block in blocks)),
             acts=tuple(dict.fromkeys(block.act for block in blocks)),
         )
