@@ -13,7 +13,9 @@ from pocketvision.budget import Budget
 from pocketvision.data.preprocessing import IMAGENET_MEAN, Preprocessing
 from pocketvision.errors import ArtefactError, ConfigError
 from pocketvision.fitting.candidates import as_candidate
+from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.fine_tuning import (
+    start_dense_from,
     start_from,
     weights_file,
     weights_preprocessing,
@@ -289,3 +291,15 @@ def test_fit_starts_from_the_official_mobilenet_v2(photos: Path, tmp_path: Path)
     assert artefact.record.network.label == "mobilenet_v2 x1 @32"
     assert artefact.preprocessing.mean == IMAGENET_MEAN
     assert artefact.record.headline.value > 0.9
+
+
+def test_untrained_weights_are_no_weights_for_a_segmenter_either(tmp_path: Path) -> None:
+    body = registry.spec("mobilenet_v3_small", width=0.35, resolution=64, num_classes=3)
+    weights.save(body.build(seed=1), tmp_path / "found", trained=False)
+    weights.save(body.build(seed=1), tmp_path / "fitted")
+    spec = lr_aspp(body, 3)
+    for name, start in (("found", "from scratch"), ("fitted", "fine-tuned from")):
+        config = FitConfig(data="photos", task="segment", weights=str(tmp_path / name))
+        _, words = start_dense_from(spec, config, told := Told())
+        assert words.startswith(start)
+        assert any("Weights of" in one for one in told.sentences) == (name == "fitted")

@@ -161,6 +161,6 @@ def test_time_that_leaves_nothing_for_training_is_refused() -> None:
 
 def test_time_is_refused_before_blocks_are_timed(by_work: SearchConfig, tmp_path: Path) -> None:
     hurried = replace(by_work, budget=Budget(latency_ms=200.0, time_s=10.0))
-    with pytest.raises(BudgetError, match=r"too short for a search: its arm has \d+ s, and"):
+    with pytest.raises(BudgetError, match=r"too short for a search: its arm has .* s, and timing"):
         run_search(hurried, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -123,6 +123,8 @@ def start_dense_from(
         network, loaded = start_dense(spec, config.weights, config.seed, progress)
     for note in loaded.notes:
         reporter.say(note)
+    if not loaded.trained:
+        return network, FROM_SCRATCH
     reporter.say(f"Weights of {spec.backbone.name} x{spec.width:g} by {loaded.source}.")
     return network, f"fine-tuned from {config.weights}"
 

@@ -6,12 +6,13 @@ Source: of work within the budget, Lin et al., MCUNet, section 3.1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from time import monotonic
 
 from pocketvision.budget import count_of, format_latency
-from pocketvision.compress.busiest import busiest_members
+from pocketvision.compress.busiest import WorkOf, busiest_members
 from pocketvision.compress.fitted_sums import Whole, fit_sums
 from pocketvision.compress.sampling import LatencyOf, Limit
 from pocketvision.data.preprocessing import Preprocessing
@@ -50,29 +51,29 @@ def work_of(searching: Searching, member: Member) -> int:
 
 def _busiest_finalist(searching: Searching) -> Finalist:
     """Of those timed whole and within the limits, the one that does most; else the fastest."""
+    # Every round asks for the same members.
+    work: WorkOf = cache(partial(work_of, searching))
+    sum_ms: LatencyOf = cache(partial(_sum_ms, searching))
     with searching.reporter.progress("Timing finalists") as advance:
         for attempt in range(ROUNDS):
-            members = _proposed(searching, attempt)
+            members = _proposed(searching, attempt, work, sum_ms)
             for number, member in enumerate(members):
                 advance(TIMED * attempt + number, TIMED * ROUNDS, "")
                 time_whole(searching, member, origin="work", accuracy=0.0, behind=attempt)
     finalists = searching.state.finalists
     if able := able_finalists(searching, [one.member for one in finalists]):
-        return max(able, key=lambda one: work_of(searching, one.member))
+        return max(able, key=lambda one: work(one.member))
     return min(finalists, key=lambda one: one.latency.median_ms)
 
 
-def _proposed(searching: Searching, attempt: int) -> list[Member]:
+def _proposed(searching: Searching, attempt: int, work: WorkOf, sum_ms: LatencyOf) -> list[Member]:
     """Members to time: the busiest, as far as what was timed before tells; at first also the
     network with a plain multiplier and the smallest member, by which sums are set right.
     """
     state = searching.state
-    busiest = busiest_members(
-        state.space,
-        Limit(latency_of=_expected(searching, attempt), limit_ms=state.limit_ms),
-        lambda member: work_of(searching, member),
-        number=TIMED,
-    )
+    expected = _expected(state.finalists, attempt, sum_ms)
+    limit = Limit(latency_of=expected, limit_ms=state.limit_ms)
+    busiest = busiest_members(state.space, limit, work, number=TIMED)
     if attempt:
         return busiest
     known = state.multiplied
@@ -80,30 +81,30 @@ def _proposed(searching: Searching, attempt: int) -> list[Member]:
     return [*busiest, *([] if base is None else [base]), state.space.smallest()]
 
 
-def _expected(searching: Searching, attempt: int) -> LatencyOf:
+def _expected(finalists: Sequence[Finalist], attempt: int, sum_ms: LatencyOf) -> LatencyOf:
     """The latency of members by the table, set right by those timed in earlier attempts."""
-    table, space = searching.table, searching.state.space
-    classes = len(searching.samples.classes)
-
-    @cache
-    def sum_ms(member: Member) -> float:
-        return table.latency_ms(space.spec(member, classes))
-
-    def blocks(member: Member) -> int:
-        return sum(map(len, member.stages))
-
     fit = fit_sums(
         [
             Whole(
                 sum_ms=sum_ms(one.member),
-                blocks=blocks(one.member),
+                blocks=_blocks(one.member),
                 latency_ms=one.latency.median_ms,
             )
-            for one in searching.state.finalists
+            for one in finalists
             if one.timed_in < attempt
         ]
     )
-    return lambda member: fit.latency_ms(sum_ms(member), blocks(member))
+    return lambda member: fit.latency_ms(sum_ms(member), _blocks(member))
+
+
+def _blocks(member: Member) -> int:
+    return sum(map(len, member.stages))
+
+
+def _sum_ms(searching: Searching, member: Member) -> float:
+    return searching.table.latency_ms(
+        searching.state.space.spec(member, len(searching.samples.classes))
+    )
 
 
 def _keep(searching: Searching, member: Member) -> None:

@@ -178,8 +178,8 @@ def chosen_space(planner: Planner, planned: Planned) -> tuple[SearchSpace, Candi
 
     Without a name, that of the best network around which a supernet gets enough epochs in the time;
     as it is where there is time for many, else tightened. By work, that of the best network, with
-    what decides on work left to choose. A space whose smallest member hardly
-    meets the latency is passed over.
+    what decides on work left to choose. A space whose smallest member hardly meets the latency is
+    passed over.
 
     Raises: ConfigError: no such space, or resolutions it cannot have.
     """
@@ -193,7 +193,7 @@ def chosen_space(planner: Planner, planned: Planned) -> tuple[SearchSpace, Candi
 
 def _by_merit(planner: Planner, ranking: list[Candidate]) -> list[tuple[SearchSpace, Candidate]]:
     """Spaces around the networks: first those in which a supernet gets enough epochs, as they are
-    ranked; then those in which it gets most.
+    ranked; then those in which it gets most. By work, as they are ranked.
     """
     config = planner.config
     if config.by_work:

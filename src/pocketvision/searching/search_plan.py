@@ -156,9 +156,8 @@ def plan_of(
 ) -> SearchPlan:
     """How many steps and evaluations there will be.
 
-    arms: that share the time. arm_s: what each has; None: no
-    limit. finish_s: of it, for what comes behind the training. spent_s: of it, already, on the arm
-    of the search.
+    arms: that share the time. arm_s: what each has; None: no limit. finish_s: of it, for what comes
+    behind the training. spent_s: of it, already, on the arm of the search.
 
     Raises: TooShort: not even for an epoch or two of the supernet and one generation, or not for
     the steps and evaluations that were asked for.
@@ -205,8 +204,9 @@ def plan_by_work(
     """
     if arm_s is not None and arm_s <= finish_s + spent_s:
         raise TooShort(
-            f"The time is too short for a search: its arm has {format_time(arm_s)}, and timing "
-            f"blocks and what comes behind the training take {format_time(finish_s + spent_s)}. "
+            "The time is too short for a search: its arm has "
+            f"{format_time(max(0.0, arm_s))}, and timing blocks and what comes behind the training "
+            f"take {format_time(finish_s + spent_s)}. "
             f"Ask for about {_more(finish_s + spent_s - arm_s + 60, arms)} more."
         )
     return SearchPlan(
