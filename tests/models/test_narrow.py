@@ -14,7 +14,7 @@ from pocketvision.measure.count import count
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.channels import channel_map
-from pocketvision.models.narrow import check_narrows, narrow, squared_norms
+from pocketvision.models.narrow import check_narrows, largest_first, narrow, squared_norms
 from pocketvision.models.width_groups import WidthGroup, resized, width_groups
 from pocketvision.models.widths import widths_of
 from pocketvision.nn.attention import CbamSpec, SqueezeExciteSpec
@@ -287,6 +287,31 @@ def test_present_widths_give_the_same_weights_in_other_memory() -> None:
     for name, tensor in found.state_dict().items():
         assert torch.equal(tensor, before[name]), name
         assert tensor.data_ptr() != before[name].data_ptr(), name
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_largest_channels_first_compute_the_same(
+    family: tuple[str, float | None, str | None],
+) -> None:
+    network = lively(family_spec(family))
+    found = largest_first(network)
+    torch.testing.assert_close(found(images().double()), network(images().double()))
+    norms, channels = squared_norms(found), channel_map(found.spec)
+    by_places: dict[object, list[float]] = {}
+    for slot, places in channels.places.items():
+        by_places.setdefault(places, []).append(norms[slot])
+    assert all(each == sorted(each, reverse=True) for each in by_places.values())
+    assert not all(map(torch.equal, found.state_dict().values(), network.state_dict().values()))
+
+
+def test_the_first_of_them_are_those_that_stay_when_it_is_narrowed() -> None:
+    spec = registry.spec("mobilenet_v2", width=0.35, resolution=32, num_classes=5)
+    network, slim = lively(spec), moved(spec, "blocks.3.expansion", 24)
+    ordered = largest_first(network)
+    kept, name = narrow(ordered, slim), "blocks.3.expand.conv.weight"
+    assert torch.equal(kept.state_dict()[name], ordered.state_dict()[name][:24])
+    x = images().double()
+    torch.testing.assert_close(kept(x), narrow(network, slim)(x))
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -16,6 +16,7 @@ from pocketvision.models import registry
 from pocketvision.models.space import SearchSpace, StageSpace
 from pocketvision.models.spaces import (
     SPACES,
+    V2,
     V3_LARGE,
     V3_SMALL,
     familiar,
@@ -64,6 +65,15 @@ def test_published_networks_are_members(name: str, form: str) -> None:
     assert all(len(stage.depths) >= min(2, len(wide.depths)) for stage, wide in pairs)
     assert tightened(tight).stages == tight.stages
     assert tightened(tiny()) == tiny()
+
+
+def test_mobilenet_v2_is_the_largest_member_of_its_space() -> None:
+    space = replace(V2, resolutions=(224,))
+    spec = registry.spec("mobilenet_v2", resolution=224)
+    member = member_of(space, spec)
+    assert member == space.largest()
+    assert space.spec(member, 1000).head == spec.head
+    assert familiar(space) == [member]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +205,10 @@ def test_toml_that_is_no_space_says_where(old: str, new: str, message: str, tmp_
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("v3_huge", "space='v3_huge' is not known; expected one of v3_large, v3_small, or a .toml"),
+        (
+            "v3_huge",
+            "space='v3_huge' is not known; expected one of v3_large, v3_small, v2, or a .toml",
+        ),
         ("absent.toml", "space='absent.toml' cannot be read: No such file"),
     ],
 )

@@ -26,7 +26,7 @@ def profile(
     space: Annotated[
         str | None,
         typer.Option(
-            help="v3_large, v3_small, or a TOML file of your own. Default: v3_large, and none "
+            help="v3_large, v3_small, v2, or a TOML file of your own. Default: v3_large, and none "
             "beside --models."
         ),
     ] = None,

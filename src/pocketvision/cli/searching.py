@@ -21,7 +21,7 @@ def search(
     memory: options.Memory = None,
     space: Annotated[
         str | None,
-        typer.Option(help="v3_large, v3_small or a .toml file; default: what fits the budget."),
+        typer.Option(help="v3_large, v3_small, v2 or a .toml file; default: what fits the budget."),
     ] = None,
     resolution: options.Resolution = None,
     runtime: Annotated[

@@ -46,6 +46,32 @@ def narrow(network: AnyKind, spec: AnySpec) -> AnyKind:
     """
     old, new = _maps(network.spec, spec)
     pairs = _pairs(old, new, squared_norms(network))
+    return _rebuilt(network, spec, old, new, pairs)
+
+
+def largest_first(network: AnyKind) -> AnyKind:
+    """The network with its channels in another order: of those that qualify to stand for each
+    other, as of `narrow`, the one with the largest norm is the first.
+
+    It computes the same, and its first channels are those that `narrow` would keep. The result is
+    in the mode of `network`, has its dtype, and shares no memory with it.
+
+    Source: Cai et al., Once-for-All, section 3.3 (channels are sorted by the norm of their weights
+    before a part of them is used).
+    """
+    found, norms = channel_map(network.spec), squared_norms(network)
+    pairs = {
+        slot: source
+        for slots in _by_places(found).values()
+        for slot, source in zip(slots, _ranked(slots, norms), strict=True)
+    }
+    return _rebuilt(network, network.spec, found, found, pairs)
+
+
+def _rebuilt(
+    network: AnyKind, spec: AnySpec, old: ChannelMap, new: ChannelMap, pairs: Mapping[int, int]
+) -> AnyKind:
+    """The network of `spec`; pairs: the old slot, whose weights it has, for each new one."""
     before = {(axis.tensor, axis.axis): axis for axis in old.axes}
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for axis in new.axes:
@@ -53,10 +79,10 @@ def narrow(network: AnyKind, spec: AnySpec) -> AnyKind:
         state[name] = _taken(state[name], axis, before[name, axis.axis], pairs)
     _scale_means(state, old, new, pairs)
     with torch.device("meta"):
-        narrowed = cast(AnyKind, module_of(spec))
-    narrowed.load_state_dict(state, assign=True)
-    narrowed.train(network.training)
-    return narrowed
+        rebuilt = cast(AnyKind, module_of(spec))
+    rebuilt.load_state_dict(state, assign=True)
+    rebuilt.train(network.training)
+    return rebuilt
 
 
 def check_narrows(old: AnySpec, new: AnySpec) -> None:
@@ -112,9 +138,14 @@ def _pairs(old: ChannelMap, new: ChannelMap, norms: Mapping[int, float]) -> dict
     """The old slot for each new one."""
     candidates, pairs = _by_places(old), dict[int, int]()
     for places, slots in _by_places(new).items():
-        ranked = sorted(candidates[places], key=lambda slot: -norms[slot])  # equal norms: the first
+        ranked = _ranked(candidates[places], norms)
         pairs.update(zip(slots, sorted(ranked[: len(slots)]), strict=True))
     return pairs
+
+
+def _ranked(slots: Sequence[int], norms: Mapping[int, float]) -> list[int]:
+    """The largest norm first; of equal ones the first."""
+    return sorted(slots, key=lambda slot: -norms[slot])
 
 
 def _by_places(found: ChannelMap) -> dict[tuple[Place, ...], list[int]]:

@@ -99,12 +99,14 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSpace:
-    """Networks of the form of MobileNetV3: stem, stages, a last 1x1 convolution, a hidden layer.
+    """Networks of the form of MobileNetV3: stem, stages, a last 1x1 convolution, a hidden layer; or
+    of that of V2, which has no hidden layer.
 
     family: the registry's name of the network whose form they have, and whose published accuracies
     tell what to expect of them.
-    stem, last, hidden: their channels at multiplier 1. acts: that all three may have. widths:
-    multipliers of all channels but those of the hidden layer. resolutions: input sides, pixels.
+    stem, last, hidden: their channels at multiplier 1; hidden None: there is no such layer. acts:
+    that all three may have. widths: multipliers of all channels but those of the hidden layer.
+    resolutions: input sides, pixels.
     multiple: of all channels, what the device likes.
 
     Raises: ConfigError: a field outside what is allowed.
@@ -115,7 +117,7 @@ class SearchSpace:
     stem: int = 16
     stages: tuple[StageSpace, ...]
     last: int
-    hidden: int
+    hidden: int | None = None
     acts: tuple[Act, ...] = ("hswish",)
     widths: tuple[float, ...] = (1.0,)
     resolutions: tuple[int, ...]
@@ -123,7 +125,8 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         for name in ("stem", "last", "hidden", "multiple"):
-            at_least(name, getattr(self, name), 1)
+            if getattr(self, name) is not None:
+                at_least(name, getattr(self, name), 1)
         for name in ("acts", "widths", "resolutions"):
             _check_choices(name, getattr(self, name))
         for act in self.acts:
@@ -166,7 +169,11 @@ class SearchSpace:
             resolution=member.resolution,
             blocks=tuple(blocks),
             head=ClassifierSpec(
-                c_in=last, num_classes=num_classes, hidden=self.hidden, act=member.act, dropout=0.2
+                c_in=last,
+                num_classes=num_classes,
+                hidden=self.hidden,
+                act="none" if self.hidden is None else member.act,
+                dropout=0.2,
             ),
         )
 

@@ -6,11 +6,12 @@ import itertools
 import json
 import tomllib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pocketvision.errors import ConfigError, choice
 from pocketvision.models import registry
-from pocketvision.models.arch import ArchSpec
+from pocketvision.models.arch import ArchSpec, BlockSpec
 from pocketvision.models.space import (
     BOTH,
     EXPANSIONS,
@@ -20,10 +21,11 @@ from pocketvision.models.space import (
     StageSpace,
 )
 from pocketvision.nn.blocks import InvertedResidualSpec
-from pocketvision.nn.conv import Act, make_divisible
+from pocketvision.nn.conv import DEFAULT_NORM, Act, ConvSpec, make_divisible
 from pocketvision.storage import from_json
 
 RELU: tuple[Act, ...] = ("relu",)
+RELU6: tuple[Act, ...] = ("relu6",)
 RESOLUTIONS = (96, 128, 160, 192, 224)
 
 V3_LARGE = SearchSpace(
@@ -62,7 +64,29 @@ V3_SMALL = SearchSpace(
     resolutions=RESOLUTIONS,
 )
 
-SPACES = {space.name: space for space in (V3_LARGE, V3_SMALL)}
+_V2 = partial(
+    StageSpace, kernels=(3,), expansions=(2.0, 3.0, 4.0, 6.0), attention=(False,), acts=RELU6
+)
+# MobileNetV2 is the largest member, so that all others are slices of its weights.
+V2 = SearchSpace(
+    name="v2",
+    family="mobilenet_v2",
+    stem=32,
+    stages=(
+        _V2(c_out=16, stride=1, depths=(1,), expansions=(1.0,)),
+        _V2(c_out=24, stride=2, depths=(1, 2)),
+        _V2(c_out=32, stride=2, depths=(1, 2, 3)),
+        _V2(c_out=64, stride=2, depths=(1, 2, 3, 4)),
+        _V2(c_out=96, stride=1, depths=(1, 2, 3)),
+        _V2(c_out=160, stride=2, depths=(1, 2, 3)),
+        _V2(c_out=320, stride=1, depths=(1,)),
+    ),
+    last=1280,
+    acts=RELU6,
+    resolutions=RESOLUTIONS,
+)
+
+SPACES = {space.name: space for space in (V3_LARGE, V3_SMALL, V2)}
 
 
 def tightened(space: SearchSpace) -> SearchSpace:
@@ -117,11 +141,11 @@ def familiar(space: SearchSpace) -> list[Member]:
     """Members like the network of the space's family at every multiplier and input, and like its
     minimalistic form: with the smallest kernels, plain activations and no attention.
     """
-    found = []
+    found: list[Member] = []
     for width, resolution in itertools.product(space.widths, space.resolutions):
         scaled = like(space, space.family, width, resolution)
         if scaled is not None:
-            found += [scaled, _minimalistic(space, scaled)]
+            found += dict.fromkeys((scaled, _minimalistic(space, scaled)))
     return found
 
 
@@ -152,6 +176,27 @@ def _minimalistic(space: SearchSpace, member: Member) -> Member:
     return replace(member, stages=stages, act="relu" if "relu" in space.acts else member.act)
 
 
+def spaces_of(spec: ArchSpec) -> list[str]:
+    """Names of the spaces that are built in and have a network, whatever its classes and input."""
+    return [name for name, space in SPACES.items() if at_any_side(space, spec) is not None]
+
+
+def at_any_side(space: SearchSpace, spec: ArchSpec) -> Member | None:
+    """The member of the same blocks, whatever their classes and input sides; None: there is none.
+
+    Constants of batch norms do not matter.
+    """
+    plain = replace(spec, blocks=tuple(map(_with_usual_norm, spec.blocks)))
+    sides = (plain.at(side) for side in space.resolutions)
+    return next((m for one in sides if (m := member_of(space, one)) is not None), None)
+
+
+def _with_usual_norm(block: BlockSpec) -> BlockSpec:
+    if isinstance(block, ConvSpec | InvertedResidualSpec) and block.norm is not None:
+        return replace(block, norm=DEFAULT_NORM)
+    return block
+
+
 def find_space(name: str) -> SearchSpace:
     """The space of that name, or the one that a TOML file with its fields describes.
 
@@ -178,6 +223,9 @@ def find_space(name: str) -> SearchSpace:
 def member_of(space: SearchSpace, spec: ArchSpec) -> Member | None:
     """The member that computes what `spec` does; None where the space does not have it."""
     inner = [block for block in spec.blocks if isinstance(block, InvertedResidualSpec)]
+    last = spec.blocks[-1]
+    if not isinstance(last, ConvSpec):
+        return None
     if spec.width not in space.widths or spec.resolution not in space.resolutions:
         return None
     stages = []
@@ -194,13 +242,21 @@ def member_of(space: SearchSpace, spec: ArchSpec) -> Member | None:
         width=spec.width,
         resolution=spec.resolution,
         stages=tuple(stages),
-        act=spec.head.act,
+        act=last.act,
     )
     try:
         found = space.spec(member, spec.num_classes, spec.in_chans)
     except ConfigError:
         return None
-    return member if (found.blocks, found.head) == (spec.blocks, spec.head) else None
+    same = found.head == spec.head and found.blocks == tuple(map(_as_in_spaces, spec.blocks))
+    return member if same else None
+
+
+def _as_in_spaces(block: BlockSpec) -> BlockSpec:
+    """The block as spaces write it: without a shortcut past a stride, which is none anywhere."""
+    if isinstance(block, InvertedResidualSpec) and block.stride > 1:
+        return replace(block, skip=False)
+    return block
 
 
 def _chosen(

@@ -12,18 +12,15 @@ Networks, section 3.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from pocketvision.errors import ConfigError
-from pocketvision.models.arch import ArchSpec, BlockSpec, Network
+from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.space import Member, SearchSpace
-from pocketvision.models.spaces import member_of
-from pocketvision.nn.blocks import InvertedResidualSpec
-from pocketvision.nn.conv import DEFAULT_NORM, ConvSpec
+from pocketvision.models.spaces import at_any_side
 
 KEPT_FORMS = 64  # networks without weights, which take longer to make than a small one to run
 
@@ -81,7 +78,7 @@ class Supernet(nn.Module):
 
         Raises: ConfigError: a network that the space does not hold.
         """
-        member = self.member_of(network.spec)
+        member = at_any_side(self.space, network.spec)
         if member is None:
             raise ConfigError(
                 f"{network.spec.label} is no member of {self.space.name}, so its weights have no "
@@ -92,17 +89,6 @@ class Supernet(nn.Module):
             if state[name].shape == view.shape:
                 view.copy_(state[name])
         return member
-
-    def member_of(self, spec: ArchSpec) -> Member | None:
-        """The member of the same blocks, whatever its classes and input side; None: there is none.
-
-        Constants of batch norms do not matter: those of a member are measured anew.
-        """
-        plain = replace(
-            spec.with_classes(self.largest.spec.num_classes), blocks=_with_norms(spec.blocks)
-        )
-        sides = (plain.at(side) for side in self.space.resolutions)
-        return next((m for one in sides if (m := member_of(self.space, one)) is not None), None)
 
     def _form(self, spec: ArchSpec) -> Network:
         """A network without weights, made once."""
@@ -121,16 +107,6 @@ class Supernet(nn.Module):
             places += range(first, first + len(choices))
             first += max(stage.depths)
         return [*places, first]
-
-
-def _with_norms(blocks: tuple[BlockSpec, ...]) -> tuple[BlockSpec, ...]:
-    """The blocks with the usual constants in their batch norms."""
-    return tuple(
-        replace(block, norm=DEFAULT_NORM)
-        if isinstance(block, ConvSpec | InvertedResidualSpec) and block.norm is not None
-        else block
-        for block in blocks
-    )
 
 
 def _renamed(name: str, places: list[int]) -> str:
