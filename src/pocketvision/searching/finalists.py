@@ -17,7 +17,9 @@ from pocketvision.searching.search_run import Searching
 from pocketvision.searching.search_scoring import MeasuredLimit, time_scored
 
 FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
-SPREAD = 0.13  # of what two members expect of one image, by a supernet on CIFAR-10
+# Of what two members expect of one image, by a supernet from scratch. One that began with published
+# weights is surer of its answers, and has more; scripts/score_spread.py prints it.
+SPREAD = 0.13
 
 
 def best_finalist(searching: Searching, log: ScoreLog, ways: Collection[Sampling]) -> Finalist:

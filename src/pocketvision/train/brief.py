@@ -86,7 +86,6 @@ def calibrate_norms(
     network.train(was_training)
 
 
-@torch.inference_mode()
 def expected_accuracy(
     network: Network, source: PixelSource, preprocessing: Preprocessing, threads: int = 0
 ) -> float:
@@ -95,6 +94,14 @@ def expected_accuracy(
     On a few hundred images it tells networks apart that their top-1, in steps of one image, does
     not.
     """
+    return float(chances(network, source, preprocessing, threads).mean())
+
+
+@torch.inference_mode()
+def chances(
+    network: Network, source: PixelSource, preprocessing: Preprocessing, threads: int = 0
+) -> Tensor:
+    """(N,) probability of the right class, 0..1, of each image."""
     found = []
     with cpu_threads(threads):
         for start in range(0, len(source), SCORED):
@@ -102,6 +109,5 @@ def expected_accuracy(
             pixels = torch.from_numpy(source.pixels.take(rows))
             images = for_network(eval_batch(pixels, preprocessing), network)
             labels = torch.from_numpy(source.labels[start : start + SCORED])
-            right = network(images).softmax(1).gather(1, labels[:, None])
-            found.append(right)
-    return float(torch.cat(found).mean())
+            found.append(network(images).softmax(1).gather(1, labels[:, None])[:, 0])
+    return torch.cat(found)
