@@ -35,7 +35,7 @@ from pocketvision.record.run import Record
 from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
-from pocketvision.searching import fastest, search_networks, search_start, shrink_start
+from pocketvision.searching import fastest, search_rivals, search_start, shrink_start
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import SearchConfig, SearchState
 from pocketvision.searching.search_log import LOG
@@ -95,7 +95,7 @@ def job_in(folder: Path, workers: Workers) -> Job:
     for module in (search_start, shrink_start, fastest):
         mock.patch.object(module, "ScaledTable", Work).start()
     # Rivals are chosen by a clock; they are whole runs of `fit`, which kill_runs.py kills.
-    mock.patch.object(search_networks.Planner, "among", _no_rivals).start()
+    mock.patch.object(search_rivals.Planner, "among", _no_rivals).start()
     space = folder / "small.toml"
     space.write_text(SPACE)
     config = SearchConfig(

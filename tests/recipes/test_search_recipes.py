@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from brief_tables import brief_tables
 from PIL import Image
 from scripts import ROOT, load
@@ -25,8 +26,9 @@ from pocketvision.measure.count import count
 from pocketvision.measure.latency import PLANNING
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
-from pocketvision.models.narrow import check_narrows
+from pocketvision.models.narrow import check_narrows, narrow
 from pocketvision.models.networks import AnySpec
+from pocketvision.models.weights import load_classifier, save
 from pocketvision.models.width_groups import width_groups
 from pocketvision.record.files import Prior
 from pocketvision.record.timing import Latency
@@ -296,6 +298,37 @@ def test_command_names_what_was_asked_and_no_folder_of_the_machine(tmp_path: Pat
     )
 
 
+def test_command_names_the_page_that_is_written(tmp_path: Path) -> None:
+    options = replace(asked(tmp_path, tmp_path), page=tmp_path / "tuned.md")
+    assert paired.command("search_cifar10", options).endswith(" --page recipes/tuned.md")
+
+
+def test_rivals_of_the_same_name_begin_with_the_weights_of_the_search(tmp_path: Path) -> None:
+    """Narrowed to their multiplier; others from scratch."""
+    whole = registry.spec("mobilenet_v2", num_classes=5).build(seed=3)
+    save(whole, tmp_path / "weights")
+    path, usual = tmp_path / "weights" / "network.safetensors", asked(tmp_path, tmp_path)
+    plain = search.Options(
+        **{name: getattr(usual, name) for name in usual.__slots__},
+        latency="1ms",
+        resolution=64,
+        method="work",
+        rivals=("mobilenet_v2:0.5:64", "mobilenet_v3_small:1:64"),
+    )
+    options = replace(plain, weights=str(path))
+    assert search.search_config(options, 0, tmp_path).weights == str(path)
+    ours, other = (search.rival_config(options, 0, tmp_path, one) for one in options.rivals)
+    assert other.weights is None
+    assert (ours.models, ours.widths, ours.resolutions) == (("mobilenet_v2",), (0.5,), (64,))
+    found, _ = load_classifier(Path(ours.weights))
+    half = narrow(whole, registry.spec("mobilenet_v2", width=0.5, num_classes=5))
+    assert all(map(torch.equal, found.state_dict().values(), half.state_dict().values()))
+    assert search.rival_config(plain, 0, tmp_path, options.rivals[0]).weights is None
+    assert search.about_weights(plain) == []
+    assert "weights in network.safetensors" in search.about_weights(options)[1]
+    assert "--weights network.safetensors " in paired.command("search_cifar10", options)
+
+
 def test_page_is_written_or_printed(tmp_path: Path, capsys: Any) -> None:
     paired.publish(["# Title", ""], None)
     paired.publish(["# Title"], tmp_path / "pages" / "page.md")
@@ -448,7 +481,7 @@ class TableOfWork(ScaledTable):
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few candidates, of 32 px; no blocks timed, files briefly; INT8 without its search."""
-    for module in ("searching.search_networks", "fitting.planning"):
+    for module in ("searching.search_rivals", "fitting.planning"):
         monkeypatch.setattr(f"pocketvision.{module}.MAX_CANDIDATES", 2)
     for module in ("search_start", "shrink_start", "fastest"):
         monkeypatch.setattr(f"pocketvision.searching.{module}.ScaledTable", TableOfWork)

@@ -108,6 +108,7 @@ def test_no_budget_is_said() -> None:
     ("start", "words"),
     [
         ("from scratch", "follows from the rights in that data."),
+        ("from scratch, at first in a supernet", "follows from the rights in that data."),
         ("imagenet.safetensors", "and from the licence of those weights."),
     ],
 )

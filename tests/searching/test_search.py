@@ -28,6 +28,8 @@ from pocketvision.fitting.target_table import open_target
 from pocketvision.fitting.verify import verify
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
+from pocketvision.models.channels import channel_map
+from pocketvision.models.narrow import squared_norms
 from pocketvision.models.space import Member
 from pocketvision.models.spaces import find_space
 from pocketvision.models.supernet import Supernet
@@ -37,14 +39,14 @@ from pocketvision.searching import finalists, search, search_arms, search_scorin
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import SearchConfig
 from pocketvision.searching.search_log import LOG, ScoreLog
-from pocketvision.searching.search_networks import Planner
-from pocketvision.searching.search_plan import SUPERNET_RATE
+from pocketvision.searching.search_rivals import Planner
 from pocketvision.searching.search_run import Images, Searching
 from pocketvision.searching.search_scoring import score_members
 from pocketvision.searching.search_verdict import best_of
 from pocketvision.searching.search_work import warm_start
 from pocketvision.storage import sha256_file, to_json
 from pocketvision.train.alarms import Diverged
+from pocketvision.train.config import TrainConfig
 from pocketvision.train.supernet import CHECKPOINT, train_supernet
 
 pytestmark = pytest.mark.usefixtures("ideal")
@@ -178,7 +180,8 @@ def test_supernet_that_diverges_begins_anew_at_a_lower_rate_once(
 
     monkeypatch.setattr(search, "train_supernet", once)
     run_search(config, tmp_path / "out", told := Told())
-    assert rates == [SUPERNET_RATE, SUPERNET_RATE / 10]
+    usual = TrainConfig().learning_rate
+    assert rates == [usual, usual / 10]
     assert any("went back to its start" in sentence for sentence in told.sentences)
     state = state_of(tmp_path / "out")
     assert 0 < state.lost_s < state.search_s  # the second has the time of the first again
@@ -210,12 +213,15 @@ def test_weights_of_a_member_are_what_its_supernet_begins_with(
     network = space.spec(member, 2).build(seed=5)
     save(network, tmp_path / "begun", classes=("a", "b"))
     supernet = Supernet(space, 2, seed=0)
-    before = supernet.extract(member).state_dict()
+    images = torch.randn(2, 3, 32, 32)
+    assert not torch.allclose(supernet.eval().extract(member)(images), network.eval()(images))
     warm_start(supernet, str(tmp_path / "begun"), Silent())
-    after = supernet.extract(member).state_dict()
-    name = next(name for name in after if name.startswith("blocks") and name.endswith("weight"))
-    assert torch.equal(after[name], network.state_dict()[name])
-    assert not torch.equal(before[name], after[name])
+    found = supernet.extract(member)
+    torch.testing.assert_close(found(images), network(images))
+    norms, channels = squared_norms(found), channel_map(found.spec)
+    inside = next(axis for axis in channels.axes if axis.tensor == "blocks.2.expand.conv.weight")
+    sizes = [norms[slot] for slot in inside.slots]
+    assert sizes == sorted(sizes, reverse=True)  # a narrower member has the largest of them
 
 
 @pytest.mark.usefixtures("alone")
@@ -420,4 +426,4 @@ def test_space_of_the_user_needs_no_network_with_a_multiplier_within_the_budget(
     state = state_of(tmp_path / "out")
     assert (state.runtime, state.multiplied, state.published) == ("onnxruntime", None, None)
     with pytest.raises(BudgetError, match="No network meets 200 ms"):
-        run_search(replace(config, space="v3_small"), tmp_path / "other")
+        run_search(replace(config, space="v3_small", resolutions=()), tmp_path / "other")

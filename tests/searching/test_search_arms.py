@@ -22,11 +22,18 @@ from pocketvision.measure.latency import PLANNING
 from pocketvision.models import registry
 from pocketvision.models.weights import load_classifier
 from pocketvision.record.words import Sampling
-from pocketvision.searching import arms_in_turns, finalists, search, search_arms, search_start
+from pocketvision.searching import (
+    arms_in_turns,
+    finalists,
+    search,
+    search_arms,
+    search_ship,
+    search_start,
+)
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import Finalist, SearchConfig
 from pocketvision.searching.search_log import ScoreLog
-from pocketvision.searching.search_networks import Planner
+from pocketvision.searching.search_rivals import Planner
 from pocketvision.searching.search_run import Searching
 from pocketvision.searching.search_scoring import score_members
 from pocketvision.storage import to_json, write_into
@@ -115,6 +122,12 @@ def test_rivals_are_the_networks_that_were_timed_and_no_slow_minute_refuses_them
         found = asked[name]
         assert (found.models, found.widths) == ((spec.name,), (spec.width,))
         assert (found.resolutions, found.timed_within) == ((spec.resolution,), True)
+        assert found.weights is None
+    searching.config = replace(state.config, weights="torchvision")
+    for name, work in search_arms._works(searching).items():
+        if name in rivals:
+            work(tmp_path / name, "")
+    assert (asked["multipliers"].weights, asked["published"].weights) == (None, "torchvision")
 
 
 def test_arm_that_ended_just_before_the_search_died_is_not_made_again(
@@ -133,6 +146,18 @@ def test_arm_that_ended_just_before_the_search_died_is_not_made_again(
     assert again is not None
     assert shipped.record.search is not None
     assert again.arms == shipped.record.search.arms
+
+
+def test_record_says_where_the_weights_come_from_and_names_no_folder_inside(
+    shipped: Artefact,
+) -> None:
+    config = state_of(shipped.folder).config
+    assert shipped.record.network.start == "from scratch, at first in a supernet"
+    begun = replace(config, weights="v2.pth")
+    assert search_ship._start(begun) == "fine-tuned from part of v2.pth, at first in a supernet"
+    by_work = replace(begun, method="work", supernet_steps=None, evaluations=None, workers=None)
+    assert search_ship._start(by_work) == "fine-tuned from part of v2.pth"
+    assert search_ship._start(replace(by_work, weights=None)) == "from scratch"
 
 
 def test_files_of_arms_are_timed_in_turns_once_where_there_are_several(

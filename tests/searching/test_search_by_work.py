@@ -14,11 +14,15 @@ from small_runs import Told
 from tiny_space import ONE_STAGE
 
 from pocketvision.budget import Budget
-from pocketvision.errors import BudgetError, ConfigError
+from pocketvision.errors import BudgetError, ConfigError, GateError
+from pocketvision.fitting.config import FitConfig
+from pocketvision.fitting.training import FINE_TUNING_RATE
 from pocketvision.measure.count import count
+from pocketvision.models.narrow import largest_first
 from pocketvision.models.spaces import find_space
-from pocketvision.models.weights import load_classifier, load_weights
-from pocketvision.searching import search_by_work, search_start
+from pocketvision.models.supernet import Supernet
+from pocketvision.models.weights import load_classifier, load_weights, save
+from pocketvision.searching import search_arms, search_by_work, search_start
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_by_work import TIMED
 from pocketvision.searching.search_config import SearchConfig
@@ -123,6 +127,38 @@ def test_what_was_found_is_trained_from_scratch_without_a_teacher(
     assert not load_weights(built, tmp_path / "out" / "searching" / "found").trained
 
 
+def test_what_was_found_begins_with_its_share_of_weights(
+    by_work: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[FitConfig]()
+
+    def refuse(config: FitConfig, *rest: Any, **named: Any) -> None:
+        asked.append(config)
+        raise GateError("It is too slow.")
+
+    assert by_work.space is not None
+    space = find_space(by_work.space)
+    largest = space.spec(space.largest(), 2).build(seed=5)
+    save(largest, tmp_path / "weights", classes=("a", "b"))
+    monkeypatch.setattr(search_arms, "run_fit", refuse)
+    config, out = replace(by_work, weights=str(tmp_path / "weights")), tmp_path / "out"
+    with pytest.raises(GateError, match=r"search: It is too slow\."):
+        run_search(config, out, told := Told())
+    assert any("is trained, from its share of the weights." in one for one in told.sentences)
+    state = state_of(out)
+    assert state.found is not None
+    shared = Supernet(space, 2).eval()
+    shared.adopt(largest_first(largest))
+    network, file = load_classifier(out / "searching" / "found")
+    assert file.trained
+    expected = shared.extract(state.found.member)
+    assert all(
+        value.equal(network.state_dict()[name]) for name, value in expected.state_dict().items()
+    )
+    (fit,) = asked
+    assert (Path(fit.weights or "").name, fit.learning_rate) == ("found", FINE_TUNING_RATE)
+
+
 def test_a_space_of_few_members_is_enough(by_work: SearchConfig, tmp_path: Path) -> None:
     path = tmp_path / "one.toml"
     path.write_text(ONE_STAGE)
@@ -143,9 +179,9 @@ def test_arms_hold_no_random_search(by_work: SearchConfig) -> None:
 
 
 def test_options_of_shared_weights_are_refused(by_work: SearchConfig) -> None:
-    message = r"--method work trains no supernet .*; leave --weights, --supernet-steps away, or"
+    message = r"--method work trains no supernet .*; leave --supernet-steps, --evaluations away, or"
     with pytest.raises(ConfigError, match=message):
-        replace(by_work, weights="torchvision", supernet_steps=3)
+        replace(by_work, evaluations=3, supernet_steps=3)
     with pytest.raises(ConfigError, match=r"leave --evaluations, --workers, --objective away"):
         replace(by_work, evaluations=3, workers=2, objective="front")
 

@@ -17,13 +17,15 @@ from small_runs import write_photos
 from pocketvision.budget import Budget
 from pocketvision.errors import ArtefactError, BudgetError, ConfigError, MissingExtraError
 from pocketvision.fitting.artefact import Artefact
+from pocketvision.models import registry
 from pocketvision.models.spaces import find_space
+from pocketvision.models.weights import save
 from pocketvision.searching import search_start
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import SearchConfig
 from pocketvision.searching.search_log import LOG, ScoreLog
-from pocketvision.searching.search_networks import Planner
 from pocketvision.searching.search_plan import SCORING_SHARE, SUPERNET_SHARE, SearchPace, plan_of
+from pocketvision.searching.search_rivals import Planner
 from pocketvision.storage import to_json
 
 pytestmark = pytest.mark.usefixtures("ideal")
@@ -135,14 +137,29 @@ def test_absent_space_is_told_before_anything_is_measured(
     with pytest.raises(ConfigError, match=r"space='none.toml' cannot be read: No such file"):
         run_search(replace(config, space="none.toml"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match=r"none\.pth.* does not exist"):
+        run_search(replace(config, weights="none.pth"), tmp_path / "out")
 
 
 def test_weights_of_no_member_are_refused(
     config: SearchConfig, fitted: Artefact, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"weights=.* are of mobilenet_v1 .*: no member of tiny"):
-        run_search(replace(config, weights=str(fitted.folder)), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    weights = replace(config, weights=str(fitted.folder))
+    by_work = replace(weights, method="work", supernet_steps=None, evaluations=None)
+    message = r"weights=.* are of mobilenet_v1 .*: no member of tiny .* or another --space\."
+    for asked in (weights, by_work):
+        with pytest.raises(ConfigError, match=message):
+            run_search(asked, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_space_that_has_the_network_of_the_weights_is_named(
+    config: SearchConfig, tmp_path: Path
+) -> None:
+    save(registry.spec("mobilenet_v2", num_classes=2).build(seed=0), tmp_path / "weights")
+    asked = replace(config, weights=str(tmp_path / "weights"))
+    with pytest.raises(ConfigError, match=r"mobilenet_v2 x1 .*: no member of tiny .* --space v2\."):
+        run_search(asked, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

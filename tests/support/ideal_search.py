@@ -14,7 +14,7 @@ from pocketvision.models.arch import ArchSpec
 from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.runtime import Runtime
-from pocketvision.searching import fastest, search, search_networks, search_start, shrink_start
+from pocketvision.searching import fastest, search, search_rivals, search_start, shrink_start
 from pocketvision.searching.search_config import SearchState
 from pocketvision.storage import from_json
 
@@ -72,7 +72,7 @@ def ideal_machine() -> Iterator[None]:
         for module in (search_start, shrink_start, fastest):
             patch.setattr(module, "ScaledTable", IdealTable)
         patch.setattr(fastest, "best_in_turns", lambda spec, offers, threads: offers[0])
-        patch.setattr(search_networks, "MAX_CANDIDATES", 2)
+        patch.setattr(search_rivals, "MAX_CANDIDATES", 2)
         yield
 
 

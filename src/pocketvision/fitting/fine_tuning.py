@@ -35,10 +35,7 @@ def weights_specs(config: FitConfig, num_classes: int, reporter: Reporter) -> li
         cannot be downloaded or read, or is of no network known here.
     """
     assert config.weights is not None
-    if pretrained.is_published(config.weights):
-        specs = [published_spec(row) for row in pretrained.published(config.weights)]
-    else:
-        specs = [_rankable(spec_of(weights_file(config.weights, reporter)))]
+    specs = [_rankable(spec) for spec in networks_of(config.weights, reporter)]
     asked = [spec for spec in specs if _is_asked(config, spec)]
     if not asked:
         found = ", ".join(f"{spec.name} x{spec.width:g}" for spec in specs)
@@ -47,6 +44,17 @@ def weights_specs(config: FitConfig, num_classes: int, reporter: Reporter) -> li
             "leave those options away."
         )
     return [with_channels(spec, IN_CHANS).with_classes(num_classes) for spec in asked]
+
+
+def networks_of(weights: str, reporter: Reporter) -> list[ArchSpec]:
+    """The networks of weights: a file's own, or all that are published under a name.
+
+    Raises: ConfigError: the file does not exist, or nothing of that name is published.
+        ArtefactError: it cannot be downloaded or read, or is of no network known here.
+    """
+    if pretrained.is_published(weights):
+        return [published_spec(row) for row in pretrained.published(weights)]
+    return [spec_of(weights_file(weights, reporter))]
 
 
 def dense_weights_specs(

@@ -36,7 +36,7 @@ from pocketvision.searching.search_arms import DRAWN, FAST, FOUND, LARGEST, run_
 from pocketvision.searching.search_by_work import find_by_work
 from pocketvision.searching.search_config import Baselines, Finalist, Method, SearchConfig
 from pocketvision.searching.search_log import ScoreLog
-from pocketvision.searching.search_plan import SUPERNET_RATE, evened_out, supernet_config
+from pocketvision.searching.search_plan import evened_out, supernet_config
 from pocketvision.searching.search_run import STATE, Searching
 from pocketvision.searching.search_scoring import MeasuredLimit, score_members
 from pocketvision.searching.search_ship import ship_best
@@ -45,8 +45,8 @@ from pocketvision.searching.search_verdict import WAYS
 from pocketvision.searching.search_work import (
     WEIGHTS,
     load_supernet,
+    new_supernet,
     save_supernet,
-    warm_start,
 )
 from pocketvision.train.alarms import Diverged, divergence_alarm, lowered_rate
 from pocketvision.train.allocator import keep_freed_memory
@@ -168,9 +168,7 @@ def _trained(searching: Searching, begun: float) -> Supernet:
     path, classes = searching.folder / WEIGHTS, len(searching.samples.classes)
     if state.steps_made:
         return load_supernet(state.space, classes, path)
-    supernet = Supernet(state.space, classes, seed=config.seed)
-    if config.weights is not None:
-        warm_start(supernet, config.weights, reporter)
+    supernet = new_supernet(config, state.space, classes, reporter)
     limit = MeasuredLimit(searching).limit
 
     def draw(generator: random.Random) -> Member:
@@ -178,7 +176,7 @@ def _trained(searching: Searching, begun: float) -> Supernet:
         drawn = [state.space.sample(generator) for _ in range(DRAWS)]
         return next((member for member in drawn if limit.holds(member)), drawn[0])
 
-    rate = lowered_rate(SUPERNET_RATE) if state.lowered else SUPERNET_RATE
+    rate = lowered_rate(config.learning_rate) if state.lowered else config.learning_rate
     try:
         with reporter.progress("Training the supernet") as advance:
             steps = train_supernet(
@@ -210,14 +208,15 @@ def _trained(searching: Searching, begun: float) -> Supernet:
 def _lower(searching: Searching, error: Diverged) -> None:
     """Have the training begin anew at a lower rate. Raises: GateError: that was done before."""
     (searching.folder / CHECKPOINT).unlink(missing_ok=True)  # from there it would come to the same
-    lowered = lowered_rate(SUPERNET_RATE)
+    rate = searching.config.learning_rate
+    lowered = lowered_rate(rate)
     if searching.state.lowered:
         raise GateError(
             f"{error} The supernet had diverged before, and learned at a rate of {lowered:.3g} "
             f"since. Look for broken images (pocketvision doctor {searching.config.data}), or give "
             "another --seed and another --out."
         ) from error
-    alarm = divergence_alarm(error, epoch=0, rate=SUPERNET_RATE, lowered=lowered)
+    alarm = divergence_alarm(error, epoch=0, rate=rate, lowered=lowered)
     searching.reporter.say(alarm.sentence)
     state = searching.state
     lost_s = state.search_s - state.plan.before_s

@@ -35,11 +35,9 @@ from pocketvision.searching.search_run import ARMS, Searching
 from pocketvision.searching.shrink import run_shrink
 from pocketvision.searching.shrink_config import ShrinkConfig
 from pocketvision.searching.shrink_start import AlreadyFast
-from pocketvision.train.config import TrainConfig
 
 FOUND, DRAWN, LARGEST = "found", "drawn", "largest"  # folders of networks
 FAST = "_fast"  # behind the first two: the best that needs no narrowing
-LONG_RATE = TrainConfig().learning_rate  # shared weights are a beginning, and no more
 NETADAPT_STEP, NETADAPT_BATCHES = 0.03, 10  # of a search, which leaves little to cut
 NETADAPT_SHARE = 0.2  # of what is left of the arm; the rest trains what comes of it
 
@@ -100,9 +98,11 @@ def _works(searching: Searching) -> dict[str, Work]:
     works = {SEARCH: _tuning(searching, state.found, FOUND)}
     if state.drawn is not None:
         works[RANDOM] = _tuning(searching, state.drawn, DRAWN)
-    for name, spec in ((MULTIPLIERS, state.multiplied), (PUBLISHED, state.published)):
-        if spec is not None and name in state.arm_names:
-            works[name] = _fitting(searching, _named(plain, spec))
+    begun = replace(plain, weights=searching.config.weights)  # as `published_network` says
+    if state.multiplied is not None and MULTIPLIERS in state.arm_names:
+        works[MULTIPLIERS] = _fitting(searching, _named(plain, state.multiplied))
+    if state.published is not None and PUBLISHED in state.arm_names:
+        works[PUBLISHED] = _fitting(searching, _named(begun, state.published))
     return works
 
 
@@ -189,7 +189,7 @@ def _tune(
         teacher=None if searching.config.by_work else str(searching.folder / LARGEST),
         timed_within=within,
         resolutions=(found.member.resolution,),
-        learning_rate=LONG_RATE,
+        learning_rate=searching.config.learning_rate,
     )
     return _fit(searching, fitting, folder, command)
 
@@ -212,7 +212,7 @@ def _shrink_config(searching: Searching, source: Path, time_s: float | None) -> 
         batch_size=config.batch_size,
         augmentation=config.augmentation,
         epochs=config.epochs,
-        long_rate=LONG_RATE,
+        long_rate=config.learning_rate,
         accelerator=config.accelerator,
         devices=config.devices,
         nodes=config.nodes,

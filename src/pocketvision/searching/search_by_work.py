@@ -17,6 +17,7 @@ from pocketvision.compress.fitted_sums import Whole, fit_sums
 from pocketvision.compress.sampling import LatencyOf, Limit
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.measure.count import count
+from pocketvision.models.arch import Network
 from pocketvision.models.space import Member
 from pocketvision.models.spaces import like
 from pocketvision.models.weights import save as save_network
@@ -26,12 +27,16 @@ from pocketvision.searching.search_config import Finalist
 from pocketvision.searching.search_plan import evened_out
 from pocketvision.searching.search_run import Searching
 from pocketvision.searching.search_scoring import time_whole
+from pocketvision.searching.search_work import new_supernet
 
 ROUNDS, TIMED = 4, 3  # what is timed in one sets the table right for the next
 
 
 def find_by_work(searching: Searching) -> None:
-    """Time finalists; afterwards the member that was found has its folder, and is not trained."""
+    """Time finalists; afterwards the member that was found has its folder, and is not trained here.
+
+    Raises: ConfigError, ArtefactError: weights that cannot be begun with.
+    """
     begun = monotonic() - searching.state.search_s
     found = _busiest_finalist(searching)
     searching.reporter.say(
@@ -108,15 +113,24 @@ def _sum_ms(searching: Searching, member: Member) -> float:
 
 
 def _keep(searching: Searching, member: Member) -> None:
-    """Write it as a network of its own, as it is built."""
-    classes = searching.samples.classes
-    spec = searching.state.space.spec(member, len(classes))
+    """Write it as a network of its own: with its share of the weights asked for, or as it is built.
+
+    Raises: ConfigError, ArtefactError: as `warm_start`.
+    """
+    config, classes = searching.config, searching.samples.classes
     save_network(
-        spec.build(seed=searching.config.seed),
+        _begun(searching, member),
         searching.folder / FOUND,
         classes=classes,
         preprocessing=Preprocessing.for_resolution(
             member.resolution, searching.samples.shorter_side
         ),
-        trained=False,
+        trained=config.weights is not None,
     )
+
+
+def _begun(searching: Searching, member: Member) -> Network:
+    config, space, classes = searching.config, searching.state.space, len(searching.samples.classes)
+    if config.weights is None:
+        return space.spec(member, classes).build(seed=config.seed)
+    return new_supernet(config, space, classes, searching.reporter).extract(member)

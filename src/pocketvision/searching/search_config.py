@@ -10,6 +10,7 @@ from pocketvision.compress.evolution import Objective
 from pocketvision.compress.sampling import REWARD_EXPONENT
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError, choice, in_range, is_text
+from pocketvision.fitting.training import FINE_TUNING_RATE
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import Member, SearchSpace
 from pocketvision.record.searched import Arm
@@ -17,7 +18,7 @@ from pocketvision.record.timing import Latency
 from pocketvision.record.words import Precision, Sampling
 from pocketvision.runtimes.registry import RUNTIMES
 from pocketvision.runtimes.runtime import MAX_THREADS
-from pocketvision.train.config import Accelerator
+from pocketvision.train.config import Accelerator, TrainConfig
 from pocketvision.workers.pool import Workers
 
 Method = Literal["evolution", "rl", "work"]
@@ -26,7 +27,7 @@ Baselines = Literal["all", "multipliers", "none"]
 # The arms of a search, in their order.
 SEARCH, RANDOM, MULTIPLIERS, PUBLISHED = "search", "random", "multipliers", "published"
 SHARING = (SEARCH, RANDOM)  # one supernet and its scores, which each counts as its own time
-OF_SHARED_WEIGHTS = ("weights", "supernet_steps", "evaluations", "workers")  # options
+OF_SHARED_WEIGHTS = ("supernet_steps", "evaluations", "workers")  # options
 LEAST_EPOCHS = 2  # of the supernet; below, its members tell nothing
 
 
@@ -133,6 +134,11 @@ class SearchConfig:
     def by_work(self) -> bool:
         """Whether nothing is trained before the network is found."""
         return self.method == "work"
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the shared weights, and of what is found, which begins with them."""
+        return TrainConfig().learning_rate if self.weights is None else FINE_TUNING_RATE
 
     @property
     def latency_ms(self) -> float:

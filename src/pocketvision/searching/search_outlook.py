@@ -17,7 +17,6 @@ from pocketvision.models.space import SearchSpace
 from pocketvision.models.supernet import Supernet
 from pocketvision.runtimes.registry import get_runtime, installed_runtimes
 from pocketvision.searching.search_config import SearchConfig, SearchPlan
-from pocketvision.searching.search_networks import Planner, Table, idle_limit, time_blocks
 from pocketvision.searching.search_plan import (
     AMPLE_EPOCHS,
     SearchPace,
@@ -27,7 +26,9 @@ from pocketvision.searching.search_plan import (
     seconds_per_judging,
     seconds_per_step,
 )
+from pocketvision.searching.search_rivals import Planner
 from pocketvision.searching.search_run import Images
+from pocketvision.searching.search_space import Table, idle_limit, time_blocks
 from pocketvision.train.batches import num_batches
 
 
@@ -83,7 +84,7 @@ def planned_here(
     if idle := idle_limit(config, space, classes, table):
         reporter.say(idle)
     planned = plan(spent_s=seconds[0])
-    _say_plan(planned, arms, reporter)
+    _say_plan(config, planned, arms, reporter)
     if pace and (doubt := ranking_doubt(planned.supernet_steps / pace.per_epoch)):
         reporter.say(doubt)
     return planned, seconds[0]
@@ -113,13 +114,16 @@ def ranking_doubt(epochs: float) -> str:
     )
 
 
-def _say_plan(plan: SearchPlan, arms: Sequence[str], reporter: Reporter) -> None:
+def _say_plan(
+    config: SearchConfig, plan: SearchPlan, arms: Sequence[str], reporter: Reporter
+) -> None:
+    begun = "from scratch" if config.weights is None else "from its share of the weights"
     limit = "" if plan.arm_s is None else f" of {format_time(plan.arm_s)}"
     what = (
         f"{plan.supernet_steps} steps of the supernet, about {format_time(plan.supernet_s)}; "
         f"{plan.evaluations} members scored by each way to search, about {plan.judging_s:.2g} s "
         f"each; then {'NetAdapt and ' if plan.netadapt else ''}fine-tuning."
         if plan.supernet_steps
-        else "What does most multiply-accumulates within the latency is trained, from scratch."
+        else f"What does most multiply-accumulates within the latency is trained, {begun}."
     )
     reporter.say(f"{what} {count_of(len(arms), 'arm')}{limit}: {', '.join(arms)}.")

@@ -38,7 +38,6 @@ GOOD_EPOCHS = 8  # a slower space is passed over for one with so many
 AMPLE_EPOCHS = 30  # from which on a space is not tightened, and scores are worth following
 DEFAULT_EPOCHS, DEFAULT_EVALUATIONS = 30, 128  # without a limit of time
 NETADAPT_NEEDS_S = 1200.0  # of the arm: below, its proposals would be trained too little
-SUPERNET_RATE = SupernetConfig(steps=1).learning_rate
 MARGIN = 1.15  # judging takes longer on a machine that others use too
 TIMED = 4  # steps of each kind, and judgings
 
@@ -118,7 +117,7 @@ def supernet_config(
     """The training of the supernet, as asked for. rate: of learning; None: the usual one."""
     return SupernetConfig(
         steps=steps,
-        learning_rate=SUPERNET_RATE if rate is None else rate,
+        learning_rate=config.learning_rate if rate is None else rate,
         members=config.members,
         batch_size=config.batch_size,
         augmentation=config.augmentation,

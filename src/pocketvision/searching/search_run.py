@@ -18,7 +18,7 @@ from pocketvision.models.space import SearchSpace
 from pocketvision.progress import counted
 from pocketvision.searching.held_out import parts_of
 from pocketvision.searching.search_config import SearchConfig, SearchState
-from pocketvision.searching.search_networks import Table, target_of
+from pocketvision.searching.search_space import Table, target_of
 from pocketvision.storage import to_json, write_into
 from pocketvision.train.batches import PixelSource, training_sources
 

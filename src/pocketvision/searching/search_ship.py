@@ -17,11 +17,13 @@ from pocketvision.fitting.artefact import (
     load,
     read_state,
 )
+from pocketvision.fitting.fine_tuning import FROM_SCRATCH
 from pocketvision.fitting.folder import PREPARED
 from pocketvision.fitting.seal import seal_of
 from pocketvision.record.searched import Arm, Search, SearchedNetwork
 from pocketvision.report.card import render_card
 from pocketvision.report.html import render_report
+from pocketvision.searching.search_config import SHARING, SearchConfig
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_run import ARMS, Searching
 from pocketvision.searching.search_verdict import best_of, verdict
@@ -51,8 +53,12 @@ def ship_best(searching: Searching, command: str) -> Artefact:
             shutil.copyfile(path, out / path.name)
     arms = tuple(replace(arm, shipped=arm is best) for arm in state.arms)
     fitted = load(source)
+    network = fitted.record.network
+    if best.name in SHARING:
+        network = replace(network, start=_start(searching.config))
     record = replace(
         fitted.record,
+        network=network,
         command=command,
         budget=replace(fitted.record.budget, time_s=searching.config.budget.time_s),
         spent_s=round(searching.clock.spent_s, 3),
@@ -66,6 +72,12 @@ def ship_best(searching: Searching, command: str) -> Artefact:
     )
     write_into(out / RUN, to_json(run_state))
     return Artefact(out)
+
+
+def _start(config: SearchConfig) -> str:
+    """How the training began of what was found, of which its own run knows only a folder."""
+    begun = FROM_SCRATCH if config.weights is None else f"fine-tuned from part of {config.weights}"
+    return begun if config.by_work else f"{begun}, at first in a supernet"
 
 
 def _summary(searching: Searching, arms: tuple[Arm, ...]) -> Search:

@@ -10,12 +10,12 @@ from pocketvision.data.images import Samples, scan
 from pocketvision.errors import ConfigError, in_range
 from pocketvision.fitting.artefact import RUN, read_state
 from pocketvision.fitting.candidates import resolutions_for
+from pocketvision.fitting.fine_tuning import networks_of
 from pocketvision.fitting.folder import make_folder, read_unfinished, taken
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.fitting.run import Clock
 from pocketvision.fitting.target_table import TargetTable, open_target
 from pocketvision.models.space import SearchSpace
-from pocketvision.models.supernet import Supernet
 from pocketvision.progress import counted
 from pocketvision.record.words import Precision
 from pocketvision.runtimes.registry import get_runtime
@@ -23,20 +23,17 @@ from pocketvision.searching.fastest import fastest_file
 from pocketvision.searching.narrowing import narrowing_seconds
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.search_config import MULTIPLIERS, PUBLISHED, SearchConfig, SearchState
-from pocketvision.searching.search_networks import (
+from pocketvision.searching.search_outlook import pace_here, planned_here
+from pocketvision.searching.search_plan import arms_of
+from pocketvision.searching.search_rivals import (
     Planned,
     Planner,
-    Table,
-    chosen_space,
-    own_space,
     published_network,
-    target_of,
     with_multipliers,
 )
-from pocketvision.searching.search_outlook import pace_here, planned_here
-from pocketvision.searching.search_plan import SearchPace, arms_of
 from pocketvision.searching.search_run import ARMS, SEARCHING, STATE, Images, Searching
-from pocketvision.searching.search_work import warm_start
+from pocketvision.searching.search_space import Table, chosen_space, own_space, target_of
+from pocketvision.searching.search_work import new_supernet
 from pocketvision.storage import remove_parts, to_json
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.devices import as_run_here, check_devices
@@ -151,18 +148,23 @@ def _begin(planner: Planner, out: Path) -> Searching:
     Raises: as `open_search`; ConfigError, ArtefactError: weights that cannot be begun with.
     """
     config, samples, reporter = planner.config, planner.samples, planner.reporter
-    if config.space is not None:
-        own_space(config)  # refused now, not when candidates are measured
+    if config.space is not None:  # refused now, not when candidates are measured
+        own_space(config)
+    if config.weights is not None:
+        networks_of(config.weights, reporter)
     plain = with_multipliers(planner)
     space, name, precision = _what(planner, plain)
     _check_sides(space, samples)
     table = planner.target or ScaledTable(get_runtime(name), precision, config.threads)
     _say_space(planner, space, f"{precision} on {name}")
     published = None
-    if config.baselines == "all" and plain is not None:
-        published = published_network(planner, plain.rival)
+    if config.baselines == "all":
+        published = published_network(planner, None if plain is None else plain.rival)
+    supernet = new_supernet(
+        config, space, len(samples.classes), reporter
+    )  # weights are refused now
     images = None if config.by_work else Images.of(samples, space, config.seed, reporter)
-    pace = None if images is None else _pace(planner, space, images)
+    pace = None if images is None else pace_here(config, images, supernet, reporter)
     there = {MULTIPLIERS: plain is not None, PUBLISHED: published is not None}
     arms = tuple(name for name in arms_of(config) if there.get(name, True))
     planned, timing_s = planned_here(planner, space, table, arms, pace)
@@ -192,15 +194,6 @@ def _begin(planner: Planner, out: Path) -> Searching:
         table=table,
         decoded=images,
     )
-
-
-def _pace(planner: Planner, space: SearchSpace, images: Images) -> SearchPace:
-    """That of the shared weights. Raises: ConfigError, ArtefactError: as `warm_start`."""
-    config, reporter = planner.config, planner.reporter
-    supernet = Supernet(space, len(planner.samples.classes), seed=config.seed)
-    if config.weights is not None:  # refused now, not when the blocks are timed
-        warm_start(supernet, config.weights, reporter)
-    return pace_here(config, images, supernet, reporter)
 
 
 def _check_sides(space: SearchSpace, samples: Samples) -> None:

@@ -9,12 +9,13 @@ import safetensors.torch
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ConfigError
-from pocketvision.fitting.fine_tuning import published_spec, start_from, weights_file
+from pocketvision.fitting.fine_tuning import networks_of, start_from
 from pocketvision.fitting.reporter import Reporter
-from pocketvision.models.pretrained import is_published, published
+from pocketvision.models.narrow import largest_first
 from pocketvision.models.space import Member, SearchSpace
+from pocketvision.models.spaces import at_any_side, spaces_of
 from pocketvision.models.supernet import Supernet
-from pocketvision.models.weights import spec_of
+from pocketvision.searching.search_config import SearchConfig
 from pocketvision.storage import write_into
 from pocketvision.train.batches import PixelSource
 from pocketvision.train.supernet import judge
@@ -35,8 +36,22 @@ def load_supernet(space: SearchSpace, classes: int, path: Path) -> Supernet:
     return supernet.eval()
 
 
+def new_supernet(
+    config: SearchConfig, space: SearchSpace, classes: int, reporter: Reporter
+) -> Supernet:
+    """The supernet before its training; with the weights that the search is to begin with, if any.
+
+    Raises: as `warm_start`.
+    """
+    supernet = Supernet(space, classes, seed=config.seed)
+    if config.weights is not None:
+        warm_start(supernet, config.weights, reporter)
+    return supernet
+
+
 def warm_start(supernet: Supernet, weights: str, reporter: Reporter) -> None:
-    """Give the weights of a network to the members that share them with it.
+    """Give the weights of a network to the members that share them with it: its channels with the
+    largest norm to the most of them.
 
     weights: a file, a folder, an address, or a published name, for which a network of the space is
     looked for.
@@ -45,21 +60,20 @@ def warm_start(supernet: Supernet, weights: str, reporter: Reporter) -> None:
     that cannot be downloaded or read.
     """
     space, classes = supernet.space, supernet.largest.spec.num_classes
-    if is_published(weights):
-        specs = [published_spec(row) for row in published(weights)]
-    else:
-        specs = [spec_of(weights_file(weights, reporter))]
-    members = [spec for spec in specs if supernet.member_of(spec) is not None]
+    specs = networks_of(weights, reporter)
+    members = [spec for spec in specs if at_any_side(space, spec) is not None]
     if not members:
         found = ", ".join(spec.label for spec in specs)
+        others = dict.fromkeys(name for spec in specs for name in spaces_of(spec))
+        another = f"--space {' or '.join(others)}" if others else "another --space"
         raise ConfigError(
             f"weights={weights!r} are of {found}: no member of {space.name} "
             f"(x{', x'.join(f'{width:g}' for width in space.widths)}); give those of a member, or "
-            "another --space."
+            f"{another}."
         )
     network = members[0].with_classes(classes).build(seed=0)
     start_from(weights, network, reporter)
-    supernet.adopt(network)
+    supernet.adopt(largest_first(network))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

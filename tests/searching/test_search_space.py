@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pocketvision.budget import Budget
-from pocketvision.errors import ConfigError
+from pocketvision.errors import BudgetError, ConfigError
 from pocketvision.fitting.candidates import Candidate, as_candidate
 from pocketvision.fitting.reporter import Silent
 from pocketvision.fitting.run import Clock
 from pocketvision.measure.count import count
 from pocketvision.models import registry
 from pocketvision.models.space import SearchSpace
-from pocketvision.models.spaces import V3_SMALL
+from pocketvision.models.spaces import V2, V3_SMALL
+from pocketvision.models.weights import save
 from pocketvision.record.timing import Latency
-from pocketvision.searching import search_networks
+from pocketvision.searching import search_space
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.search_config import SearchConfig
-from pocketvision.searching.search_networks import (
-    RESERVE_S,
-    Planned,
-    Planner,
-    chosen_space,
-    idle_limit,
-)
 from pocketvision.searching.search_plan import (
     AMPLE_EPOCHS,
     GOOD_EPOCHS,
     SHIPPING_SHARE,
     SUPERNET_SHARE,
 )
+from pocketvision.searching.search_rivals import Planned, Planner, published_network
+from pocketvision.searching.search_space import RESERVE_S, chosen_space, idle_limit
 
 STEPS = 10  # of an epoch
 MINIMALISTIC = "mobilenet_v3_small_minimalistic"
-HAS_ROOM = search_networks._has_room  # which the other tests replace
+HAS_ROOM = search_space._has_room  # which the other tests replace
 CONFIG = SearchConfig(data="photos", budget=Budget(latency_ms=1.0), baselines="none")
 
 
@@ -55,22 +53,27 @@ def seconds(space: SearchSpace) -> float:
 
 @pytest.fixture(autouse=True)
 def _ideal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_networks, "_step_seconds", lambda planner, spaces: seconds)
-    monkeypatch.setattr(search_networks, "_has_room", lambda planner, planned, space, base: True)
+    monkeypatch.setattr(search_space, "_step_seconds", lambda planner, spaces: seconds)
+    monkeypatch.setattr(search_space, "_has_room", lambda planner, planned, space, base: True)
 
 
 def chosen(
     config: SearchConfig, time_s: float | None, ranking: list[Candidate] = RANKING
 ) -> tuple[SearchSpace, Candidate]:
-    samples: Any = SimpleNamespace(indices=lambda split: range(STEPS * config.batch_size))
-    planner = Planner(
+    return chosen_space(planner_of(config, time_s), Planned(candidates=ranking, tried=()))
+
+
+def planner_of(config: SearchConfig, time_s: float | None = None) -> Planner:
+    samples: Any = SimpleNamespace(
+        indices=lambda split: range(STEPS * config.batch_size), shorter_side=192
+    )
+    return Planner(
         config=replace(config, budget=replace(config.budget, time_s=time_s)),
         samples=samples,
         target=None,
         reporter=Silent(),
         clock=Clock(time_s),
     )
-    return chosen_space(planner, Planned(candidates=ranking, tried=()))
 
 
 def time_for(epochs: float, space: SearchSpace) -> float:
@@ -98,9 +101,9 @@ def test_space_whose_smallest_member_hardly_meets_the_latency_is_passed_over(
     def has_room(planner: Any, planned: Any, space: SearchSpace, base: Candidate) -> bool:
         return base == RANKING[1]
 
-    monkeypatch.setattr(search_networks, "_has_room", has_room)
+    monkeypatch.setattr(search_space, "_has_room", has_room)
     assert chosen(CONFIG, None)[1] == RANKING[1]
-    monkeypatch.setattr(search_networks, "_has_room", lambda *given: False)
+    monkeypatch.setattr(search_space, "_has_room", lambda *given: False)
     assert chosen(CONFIG, None)[1] == RANKING[0]
 
 
@@ -153,6 +156,73 @@ def test_a_search_by_work_is_in_other_sizes_of_the_best_network_whatever_the_tim
         space, _ = chosen(replace(CONFIG, method="work"), time_s)
         assert space.name == "v3_large_resized"
         assert all(len(stage.attention) == 1 for stage in space.stages)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Callable[..., str]:
+    def write(*, width: float = 1.0, variant: str = "") -> str:
+        network = registry.spec("mobilenet_v2", width=width, num_classes=2)
+        folder = tmp_path / f"{width:g} {variant}"
+        save(replace(network, variant=variant).build(seed=0), folder)
+        return str(folder)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"), [((32, 64, 48), 96), ((224,), 224), ((), 32), ((150,), 160)]
+)
+def test_weights_decide_on_the_space_and_the_input_side_next_above(
+    sides: tuple[int, ...],
+    expected: int,
+    weights: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def among(planner: Planner, **named: object) -> Planned:
+        assert named == {"models": ("mobilenet_v2",), "widths": (1.0,), "at_any_side": True}
+        if not sides:
+            raise BudgetError("No network meets 1 ms.")
+        return Planned(
+            candidates=[candidate("mobilenet_v2", 1.0, side) for side in sides], tried=()
+        )
+
+    monkeypatch.setattr(Planner, "among", among)
+    space, _ = chosen(replace(CONFIG, weights=weights()), None)
+    assert space == replace(V2, resolutions=(expected,))
+    asked = replace(CONFIG, weights=weights(), resolutions=(72,))
+    assert chosen(asked, None)[0] == replace(V2, resolutions=(72,))
+
+
+def test_weights_of_no_space_or_of_several_networks_do_not_decide(
+    weights: Callable[..., str],
+) -> None:
+    for name in (weights(width=0.5), "torchvision"):
+        assert chosen(replace(CONFIG, weights=name), None)[0].name == "v3_large"
+
+
+def test_published_rival_is_the_network_of_the_weights_within_the_budget(
+    weights: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[dict[str, object]]()
+
+    def among(planner: Planner, **named: object) -> Planned:
+        asked.append(named)
+        return Planned(candidates=RANKING, tried=())
+
+    monkeypatch.setattr(Planner, "among", among)
+    plain, begun, other = (
+        planner_of(replace(CONFIG, weights=name))
+        for name in (None, weights(), weights(variant="member of mine"))
+    )
+    best = RANKING[0].classifier
+    assert published_network(plain, best) is None
+    assert published_network(plain, RANKING[1].classifier) == best
+    assert published_network(begun, best) == best  # it begins with the weights
+    assert published_network(begun, None) == best
+    assert published_network(other, best) is None
+    assert published_network(plain, None) is None
+    named = {"models": ("mobilenet_v2",), "widths": (1.0,), "at_any_side": True}
+    assert asked == [{"widths": (1.0,)}, {"widths": (1.0,)}, named, named]
 
 
 def test_steps_that_were_asked_for_are_made_in_the_best_space() -> None:

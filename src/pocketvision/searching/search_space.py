@@ -5,34 +5,31 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pocketvision.budget import format_latency
-from pocketvision.data.images import Samples
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import BudgetError
 from pocketvision.fitting.candidates import (
-    MAX_CANDIDATES,
     Candidate,
-    list_candidates,
     resolutions_for,
-    select_names,
-    thin,
 )
-from pocketvision.fitting.plan import measure_candidates
-from pocketvision.fitting.ranking import HEADROOM, rank
+from pocketvision.fitting.fine_tuning import networks_of
+from pocketvision.fitting.ranking import HEADROOM
 from pocketvision.fitting.reporter import Reporter
-from pocketvision.fitting.run import Clock
-from pocketvision.fitting.target_plan import NotCovered, covered, weigh_candidates
 from pocketvision.fitting.target_table import TargetTable
 from pocketvision.measure.count import count
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.space import SearchSpace
-from pocketvision.models.spaces import SPACES, V3_LARGE, V3_SMALL, find_space, resized, tightened
+from pocketvision.models.spaces import (
+    SPACES,
+    find_space,
+    resized,
+    spaces_of,
+    tightened,
+)
 from pocketvision.models.supernet import Supernet
-from pocketvision.record.files import Tried
-from pocketvision.record.words import Precision
-from pocketvision.runtimes.registry import get_runtime, installed_runtimes
+from pocketvision.runtimes.registry import get_runtime
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.search_config import SearchConfig
 from pocketvision.searching.search_plan import (
@@ -44,21 +41,15 @@ from pocketvision.searching.search_plan import (
     seconds_of_an_arm,
     seconds_per_step,
 )
+from pocketvision.searching.search_rivals import FAMILIES, Planned, Planner, with_weights
 from pocketvision.train.batches import num_batches
 
-FAMILIES = {  # with plain multipliers, the rivals of a search, and what its space lies around
-    "mobilenet_v3_large": V3_LARGE,
-    "mobilenet_v3_small": V3_SMALL,
-    "mobilenet_v3_large_minimalistic": V3_LARGE,
-    "mobilenet_v3_small_minimalistic": V3_SMALL,
-}
 SPREAD = 1.01  # the interval of a quiet measurement reaches so far above its median
 SCALED_BY = 5  # members
 RESERVE_S = 240.0  # of an arm, for timing blocks and what comes behind the training
 ROOM = (
     0.8  # of the latency: what the smallest member of a space may take, so that there is a choice
 )
-PLANNING_SHARE = 0.1  # of the time, for the candidates of the baselines
 
 Table = ScaledTable | TargetTable
 
@@ -68,93 +59,6 @@ def target_of(config: SearchConfig, table: Table) -> float:
     if isinstance(table, TargetTable):  # the same for both, but sums over it are off
         return config.latency_ms / (1 + table.spread)
     return config.latency_ms / HEADROOM / SPREAD
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Planned:
-    """Networks within the budget, best prior first, and all that was measured."""
-
-    candidates: list[Candidate]
-    tried: tuple[Tried, ...]
-
-    @property
-    def ranking(self) -> list[Candidate]:
-        """Best first. Where priors are extrapolated, that is the one that does most
-        multiply-accumulates within the budget.
-
-        Source: of work within the budget, Lin et al., MCUNet, section 3.1.
-        """
-        if self.candidates[0].prior.source != "extrapolated":
-            return self.candidates
-        return sorted(self.candidates, key=lambda candidate: -candidate.count.macs)
-
-    @property
-    def rival(self) -> ArchSpec:
-        """What the arm of multipliers trains."""
-        return self.ranking[0].classifier
-
-    def fastest(self, candidate: Candidate) -> tuple[str, Precision]:
-        """The runtime and precision in which a network is fastest."""
-        own = [one for one in self.tried if one.network == candidate.spec.label]
-        best = min(own, key=lambda one: one.latency.median_ms)
-        return best.runtime, best.precision
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Planner:
-    """Finds networks of the registry within the budget, as `fit` would."""
-
-    config: SearchConfig
-    samples: Samples
-    target: TargetTable | None
-    reporter: Reporter
-    clock: Clock
-
-    def among(self, *, models: tuple[str, ...] = (), widths: tuple[float, ...] = ()) -> Planned:
-        """Those of these names and multipliers; empty: all.
-
-        Raises: BudgetError: none is within the budget; the message names the nearest. NotCovered:
-        the table of a target has none of them.
-        """
-        config, samples = self.config, self.samples
-        sides = resolutions_for(samples.shorter_side, config.resolutions)
-        found = list_candidates(select_names(models), widths, sides, len(samples.classes))
-        if self.target is not None:
-            found = covered(found, self.target, self.reporter)
-        candidates = thin(found, config.budget, MAX_CANDIDATES)
-        tried = self._tried(candidates)
-        return Planned(candidates=rank(candidates, tried, config.budget), tried=tried)
-
-    def _tried(self, candidates: list[Candidate]) -> tuple[Tried, ...]:
-        config = self.config
-        reserve_s = (1 - PLANNING_SHARE) * (config.budget.time_s or 0)
-        deadline = self.clock.deadline(reserve_s)
-        if self.target is not None:
-            return weigh_candidates(candidates, self.target, config.budget, self.reporter, deadline)
-        return measure_candidates(
-            candidates,
-            [get_runtime(config.runtime)] if config.runtime else installed_runtimes(),
-            () if config.precision is None else (config.precision,),
-            config.budget,
-            config.threads,
-            self.reporter,
-            deadline,
-        )
-
-
-def with_multipliers(planner: Planner) -> Planned | None:
-    """Networks with plain multipliers within the budget, and of the table of a target; None: there
-    is none, and a space of the user's own is searched.
-
-    Raises: as `Planner.among`, where there is no such space.
-    """
-    try:
-        return planner.among(models=tuple(FAMILIES))
-    except (BudgetError, NotCovered) as error:
-        if planner.config.space is None or planner.config.space in SPACES:
-            raise
-        planner.reporter.say(f"Nothing with plain multipliers is beside this search: {error}")
-        return None
 
 
 def own_space(config: SearchConfig) -> SearchSpace:
@@ -176,7 +80,8 @@ def _rounded(config: SearchConfig, space: SearchSpace) -> SearchSpace:
 def chosen_space(planner: Planner, planned: Planned) -> tuple[SearchSpace, Candidate]:
     """The space to search, and the network with a plain multiplier that it lies around.
 
-    Without a name, that of the best network around which a supernet gets enough epochs in the time;
+    Without a name, that which has the network whose weights the search begins with; without such
+    weights, that of the best network around which a supernet gets enough epochs in the time;
     as it is where there is time for many, else tightened. By work, that of the best network, with
     what decides on work left to choose. A space whose smallest member hardly meets the latency is
     passed over.
@@ -184,8 +89,9 @@ def chosen_space(planner: Planner, planned: Planned) -> tuple[SearchSpace, Candi
     Raises: ConfigError: no such space, or resolutions it cannot have.
     """
     config, ranking = planner.config, planned.ranking
-    if config.space is not None:
-        return _named(config, ranking[0].classifier), ranking[0]
+    name = config.space or _space_of_weights(planner)
+    if name is not None:
+        return _named(planner, name, ranking[0].classifier), ranking[0]
     options = _by_merit(planner, ranking)
     roomy = (option for option in options if _has_room(planner, planned, *option))
     return next(roomy, options[0])
@@ -262,23 +168,35 @@ def _around(config: SearchConfig, base: ArchSpec) -> SearchSpace:
     return _rounded(config, space)
 
 
-def _named(config: SearchConfig, base: ArchSpec) -> SearchSpace:
-    """The space asked for. Raises: ConfigError: no such space, or sides it cannot have."""
-    space = own_space(config)
-    if config.resolutions or config.space not in SPACES:
+def _space_of_weights(planner: Planner) -> str | None:
+    """The space that is built in and has the network of the weights; None: there is none, or they
+    are of several networks.
+    """
+    weights = planner.config.weights
+    known = [] if weights is None else networks_of(weights, planner.reporter)
+    return next(iter(spaces_of(known[0])), None) if len(known) == 1 else None
+
+
+def _named(planner: Planner, name: str, base: ArchSpec) -> SearchSpace:
+    """The space of that name. Raises: ConfigError: no such space, or sides it cannot have."""
+    config = planner.config
+    space = own_space(replace(config, space=name))
+    if config.resolutions or name not in SPACES:
         return space
     # Of a space that is built in, one input side: each of them has blocks to time and to train.
-    return replace(space, resolutions=(base.resolution,))
+    side = base.resolution if config.weights is None else _side_above(planner)
+    return replace(space, resolutions=(side,))
 
 
-def published_network(planner: Planner, rival: ArchSpec) -> ArchSpec | None:
-    """The best of the published networks within the budget, if it is another than the best with
-    plain multipliers, which has an arm already."""
-    try:
-        best = planner.among(widths=(1.0,)).candidates[0].classifier
-    except (BudgetError, NotCovered):
-        return None
-    return None if best == rival else best
+def _side_above(planner: Planner) -> int:
+    """The input side next above all at which a network of the weights is within the budget: there
+    least of it has to be left away.
+    """
+    sides, within = resolutions_for(planner.samples.shorter_side, ()), with_weights(planner)
+    largest = 0
+    if within is not None:
+        largest = max(candidate.spec.resolution for candidate in within.candidates)
+    return next((side for side in sides if side > largest), sides[-1])
 
 
 def time_blocks(
