@@ -183,9 +183,17 @@ def command(script: str, asked: PairedOptions) -> str:
         value = getattr(asked, field.name)
         if field.name not in ("data", "work", "page") and value is not None:
             values = value if isinstance(value, tuple) else (value,)
-            shown = [f"{one:g}" if isinstance(one, float) else str(one) for one in values]
+            shown = [
+                f"{one:g}" if isinstance(one, float) else Path(str(one)).name for one in values
+            ]
             words += [f"--{field.name.replace('_', '-')}", *shown]
-    return " ".join([*words, f"--page recipes/{script}.md"])
+    name = f"{script}.md" if asked.page is None else asked.page.name
+    return " ".join([*words, f"--page recipes/{name}"])
+
+
+def _shown(value: object) -> str:
+    """As a command line has it; of a path the last part, which says what it is of."""
+    return f"{value:g}" if isinstance(value, float) else Path(str(value)).name
 
 
 def publish(lines: Sequence[str], page: Path | None) -> None:

@@ -5,7 +5,9 @@
 Per seed, `search` without arms of its own, and `fit` of each of --rivals, with as many minutes. As
 many arms as --cores run at a time, each on a core of its own. Finished arms lie in --work and are
 not made again; one that was interrupted goes on when the same command is given. What came out is
-timed in turns when all arms are done.
+timed in turns when all arms are done. With --weights the search begins with them, and so do rivals
+of the same family, such as mobilenet_v2:0.5:64 with those of a MobileNetV2 x1: with the channels
+of the largest norm, as many in every layer as their multiplier leaves.
 """
 
 from __future__ import annotations
@@ -45,6 +47,9 @@ from pocketvision.errors import GateError
 from pocketvision.fitting.artefact import RUN, Artefact, load
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.pipeline import run_fit
+from pocketvision.models import registry
+from pocketvision.models.narrow import narrow
+from pocketvision.models.weights import NETWORK_FILE, load_weights, save, spec_of
 from pocketvision.record.words import Precision
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import SEARCH, Method, SearchConfig
@@ -62,7 +67,9 @@ class Options(PairedOptions):
     """What the command line said. space, supernet_steps, evaluations: None: as `search` chooses;
     the latter two are not for the method "work", which trains no supernet.
 
-    rivals: as "mobilenet_v3_small:0.5:48", a name with its multiplier and input side. cores: that
+    rivals: as "mobilenet_v3_small:0.5:48", a name with its multiplier and input side. weights: a
+    file of trained ones, with which the search begins, and rivals of its network's name. target: a
+    latency table, by which the search meets its latency; None: as measured in its arm. cores: that
     have an arm each at a time.
     """
 
@@ -72,6 +79,8 @@ class Options(PairedOptions):
     rivals: tuple[str, ...]
     cores: int = 1
     space: str | None = None
+    weights: str | None = None
+    target: str | None = None
     supernet_steps: int | None = None
     evaluations: int | None = None
 
@@ -85,10 +94,12 @@ def search_config(asked: Options, seed: int, data: Path) -> SearchConfig:
         resolutions=(asked.resolution,),
         runtime=RUNTIME,
         precision=PRECISION,
+        target=asked.target,
         method=asked.method,
         supernet_steps=asked.supernet_steps,
         evaluations=asked.evaluations,
         baselines="none",
+        weights=asked.weights,
         epochs=asked.epochs,
         seed=seed,
     )
@@ -105,9 +116,26 @@ def rival_config(asked: Options, seed: int, data: Path, rival: str) -> FitConfig
         resolutions=(int(side),),
         runtimes=(RUNTIME,),
         precisions=(PRECISION,),
+        weights=rival_weights(asked, name, float(width)),
         epochs=asked.epochs,
         seed=seed,
     )
+
+
+def rival_weights(asked: Options, name: str, width: float) -> str | None:
+    """The folder of the weights with which a rival begins, narrowed to its multiplier; None: it is
+    no form of the network that the weights are of.
+    """
+    if asked.weights is None or spec_of(Path(asked.weights)).name != name:
+        return None
+    folder = asked.work / f"weights-{name}-{width:g}"
+    if not (folder / NETWORK_FILE).exists():  # written behind the weights
+        spec = spec_of(Path(asked.weights))
+        whole = spec.build()
+        load_weights(whole, asked.weights)
+        slim = registry.spec(name, width=width, num_classes=spec.num_classes)
+        save(narrow(whole, slim), folder)
+    return str(folder)
 
 
 def know_device(asked: Options) -> None:
@@ -145,6 +173,8 @@ def make_all(asked: Options) -> None:
     """All arms of all seeds that are not made yet, as many at a time as there are cores."""
     for seed in asked.seeds:
         subset(asked, seed)
+        for rival in asked.rivals:
+            rival_config(asked, seed, asked.data, rival)  # its weights are there before it begins
     searches = [seed for seed in asked.seeds if not (out_of(asked, seed, SEARCH) / RUN).exists()]
     pieces: list[Callable[[], object]] = [partial(know_device, asked)] if searches else []
     for seed in asked.seeds:
@@ -209,6 +239,8 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
         "the rivals are networks near it, named on the command line before any was trained. The "
         "rival of a seed is the one that is best on val, though it take longer. All files are "
         f"{PRECISION}. {RULE}",
+        *about_weights(asked),
+        *about_target(asked),
         "",
         "```",
         command("search_cifar10", asked),
@@ -221,12 +253,39 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
             {seed: out_of(asked, seed, SEARCH) for seed in asked.seeds}, asked.method, CLASSES
         ),
         "Candidates and blocks were timed before all arms, which this machine does once and then "
-        "knows.",
+        "knows."
+        if asked.target is None
+        else "Nothing was timed in the arms of the searches.",
         "",
         *rivals_table(trials, asked),
         how_run(asked.cores),
         "",
         *conditions(trials, asked),
+    ]
+
+
+def about_weights(asked: Options) -> list[str]:
+    """Who begins with trained weights."""
+    if asked.weights is None:
+        return []
+    name = spec_of(Path(asked.weights)).name
+    return [
+        "",
+        f"The search begins with the weights in {Path(asked.weights).name}, which were trained on "
+        f"ImageNet. So do rivals that are a {name}: with those channels of each layer that have "
+        "the largest norm. Other rivals have none to begin with, and train from scratch.",
+    ]
+
+
+def about_target(asked: Options) -> list[str]:
+    """What the limit of the search is of."""
+    if asked.target is None:
+        return []
+    return [
+        "",
+        f"The limit is held by sums over {Path(asked.target).name}, a table of blocks of this "
+        "machine as `pocketvision profile` writes it, so that it is the same for all seeds, "
+        "however fast the machine is in the minutes of each.",
     ]
 
 
@@ -244,6 +303,8 @@ def options() -> Options:
     parser.add_argument("--cores", type=int, default=1, help="with an arm each at a time")
     parser.add_argument("--method", choices=get_args(Method), default="evolution")
     parser.add_argument("--space", help="name or TOML file; else as `search` chooses")
+    parser.add_argument("--weights", help="to begin with, a file of a network at multiplier 1")
+    parser.add_argument("--target", help="latency table, as `profile` writes it, for the search")
     parser.add_argument("--supernet-steps", type=int, help="else as the time allows")
     parser.add_argument("--evaluations", type=int, help="of each way; else as the time allows")
     given = given_words(parser)

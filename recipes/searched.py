@@ -39,7 +39,7 @@ def how_searched(outs: Mapping[int, Path], method: Method, classes: int) -> list
     states = {seed: state_in(out) for seed, out in outs.items()}
     found = [*_found_lines(states, classes), ""]
     if method == "work":
-        return ["What the searches found, untrained:", "", *found, *_work_table(states, outs)]
+        return ["What the searches found:", "", *found, *_work_table(states, outs)]
     return [
         "What the searches found, before NetAdapt and fine-tuning:",
         "",
@@ -56,9 +56,10 @@ def _found_lines(states: Mapping[int, SearchState], classes: int) -> list[str]:
     for seed, state in states.items():
         if state.found is not None:
             work = count(state.space.spec(state.found.member, classes)).macs
+            how = "by the table" if state.target_sha256 else f"untrained as {state.precision}"
             lines.append(
                 f"- Seed {seed}: {state.found.member.described}; {work:,} multiply-accumulates, "
-                f"{format_latency(state.found.latency.median_ms)} untrained as {state.precision}."
+                f"{format_latency(state.found.latency.median_ms)} {how}."
             )
     return lines
 
@@ -70,7 +71,7 @@ def _work_table(states: Mapping[int, SearchState], outs: Mapping[int, Path]) -> 
         epochs = "–" if came_to_nothing else str(len(load(arm_folder(outs[seed])).record.epochs))
         row = (str(seed), _space(state), str(len(state.finalists)), epochs, *_minutes(state))
         rows.append(row)
-    titles = ("seed", "space", "timed whole", "epochs", "before the search, min")
+    titles = ("seed", "space", "finalists", "epochs", "before the search, min")
     return table((*titles, "search, min", "training, min"), rows)
 
 
