@@ -117,11 +117,11 @@ def test_search_hands_its_words_on(
     assert "workers='many' is not allowed; expected a number such as 2, or ray" in done.err
 
 
-def test_search_by_work_has_no_use_for_weights(run: Run, tmp_path: Path) -> None:
-    words = ("--latency", "3ms", "--method", "work", "--weights", "torchvision")
+def test_search_by_work_has_no_use_for_scores(run: Run, tmp_path: Path) -> None:
+    words = ("--latency", "3ms", "--method", "work", "--evaluations", "20")
     done = run("search", str(tmp_path), *words, "--out", str(tmp_path / "out"))
     assert done.code == 2
-    assert "--method work trains no supernet and scores nothing; leave --weights away" in done.err
+    assert "--method work trains no supernet and scores nothing; leave --evaluations" in done.err
     assert "Traceback" not in done.err
 
 
