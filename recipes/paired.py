@@ -183,10 +183,7 @@ def command(script: str, asked: PairedOptions) -> str:
         value = getattr(asked, field.name)
         if field.name not in ("data", "work", "page") and value is not None:
             values = value if isinstance(value, tuple) else (value,)
-            shown = [
-                f"{one:g}" if isinstance(one, float) else Path(str(one)).name for one in values
-            ]
-            words += [f"--{field.name.replace('_', '-')}", *shown]
+            words += [f"--{field.name.replace('_', '-')}", *map(_shown, values)]
     name = f"{script}.md" if asked.page is None else asked.page.name
     return " ".join([*words, f"--page recipes/{name}"])
 

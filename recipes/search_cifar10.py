@@ -303,7 +303,7 @@ def options() -> Options:
     parser.add_argument("--cores", type=int, default=1, help="with an arm each at a time")
     parser.add_argument("--method", choices=get_args(Method), default="evolution")
     parser.add_argument("--space", help="name or TOML file; else as `search` chooses")
-    parser.add_argument("--weights", help="to begin with, a file of a network at multiplier 1")
+    parser.add_argument("--weights", help="to begin with, of ImageNet, at multiplier 1")
     parser.add_argument("--target", help="latency table, as `profile` writes it, for the search")
     parser.add_argument("--supernet-steps", type=int, help="else as the time allows")
     parser.add_argument("--evaluations", type=int, help="of each way; else as the time allows")

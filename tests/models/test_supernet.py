@@ -13,7 +13,7 @@ from pocketvision.errors import ConfigError
 from pocketvision.models import registry
 from pocketvision.models.arch import Network
 from pocketvision.models.space import Member, SearchSpace, StageSpace
-from pocketvision.models.spaces import SPACES, V3_SMALL, at_any_side, member_of
+from pocketvision.models.spaces import SPACES, V3_SMALL, member_at_any_side, member_of
 from pocketvision.models.supernet import Supernet
 
 SMALL = replace(V3_SMALL, widths=(0.25, 0.5), resolutions=(32, 48))
@@ -145,7 +145,7 @@ def test_published_network_is_found_again_in_the_weights_that_adopted_it(name: s
     made = Supernet(space, num_classes=4, seed=0).eval()
     member = made.adopt(network)
     found = made.extract(member)
-    assert at_any_side(space, network.spec) == member
+    assert member_at_any_side(space, network.spec) == member
     assert torch.equal(found(images()), network(images()))
 
 

@@ -178,10 +178,10 @@ def _minimalistic(space: SearchSpace, member: Member) -> Member:
 
 def spaces_of(spec: ArchSpec) -> list[str]:
     """Names of the spaces that are built in and have a network, whatever its classes and input."""
-    return [name for name, space in SPACES.items() if at_any_side(space, spec) is not None]
+    return [name for name, space in SPACES.items() if member_at_any_side(space, spec) is not None]
 
 
-def at_any_side(space: SearchSpace, spec: ArchSpec) -> Member | None:
+def member_at_any_side(space: SearchSpace, spec: ArchSpec) -> Member | None:
     """The member of the same blocks, whatever their classes and input sides; None: there is none.
 
     Constants of batch norms do not matter.

@@ -20,7 +20,7 @@ from torch.func import functional_call
 from pocketvision.errors import ConfigError
 from pocketvision.models.arch import ArchSpec, Network
 from pocketvision.models.space import Member, SearchSpace
-from pocketvision.models.spaces import at_any_side
+from pocketvision.models.spaces import member_at_any_side
 
 KEPT_FORMS = 64  # networks without weights, which take longer to make than a small one to run
 
@@ -78,7 +78,7 @@ class Supernet(nn.Module):
 
         Raises: ConfigError: a network that the space does not hold.
         """
-        member = at_any_side(self.space, network.spec)
+        member = member_at_any_side(self.space, network.spec)
         if member is None:
             raise ConfigError(
                 f"{network.spec.label} is no member of {self.space.name}, so its weights have no "

@@ -1,5 +1,4 @@
-"""Which space a search is in, and what is known of it before anything is trained: the networks with
-plain multipliers around which it lies, and the latency of its blocks."""
+"""Which space a search is in, and the latency of its blocks, before anything is trained."""
 
 from __future__ import annotations
 

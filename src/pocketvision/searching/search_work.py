@@ -13,7 +13,7 @@ from pocketvision.fitting.fine_tuning import networks_of, start_from
 from pocketvision.fitting.reporter import Reporter
 from pocketvision.models.narrow import largest_first
 from pocketvision.models.space import Member, SearchSpace
-from pocketvision.models.spaces import at_any_side, spaces_of
+from pocketvision.models.spaces import member_at_any_side, spaces_of
 from pocketvision.models.supernet import Supernet
 from pocketvision.searching.search_config import SearchConfig
 from pocketvision.storage import write_into
@@ -61,7 +61,7 @@ def warm_start(supernet: Supernet, weights: str, reporter: Reporter) -> None:
     """
     space, classes = supernet.space, supernet.largest.spec.num_classes
     specs = networks_of(weights, reporter)
-    members = [spec for spec in specs if at_any_side(space, spec) is not None]
+    members = [spec for spec in specs if member_at_any_side(space, spec) is not None]
     if not members:
         found = ", ".join(spec.label for spec in specs)
         others = dict.fromkeys(name for spec in specs for name in spaces_of(spec))
