@@ -30,6 +30,13 @@ def spread(left: Logits, right: Logits) -> float:
     return float(np.sqrt(np.square(left - right).mean()))
 
 
+def lead(logits: Logits) -> Logits:
+    """By how much the first class of each image leads the second."""
+    second, first = np.sort(logits, axis=1)[:, -2:].T
+    leads: Logits = first - second
+    return leads
+
+
 @needs_openvino
 def test_openvino_gives_the_classes_and_logits_of_onnxruntime(
     float_file: Path, int8_file: Path, pixels: Pixels
@@ -37,12 +44,16 @@ def test_openvino_gives_the_classes_and_logits_of_onnxruntime(
     expected = OnnxRuntime().session(int8_file, "int8", 1).run(pixels)
     logits = run_in_openvino(int8_file, pixels)
     assert logits.shape == expected.shape
-    assert (logits.argmax(1) == expected.argmax(1)).mean() >= 0.9
     a, b = logits - logits.mean(0), expected - expected.mean(0)
     assert (a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b) > 0.98
     # OpenVINO rounds at other places; that must matter less than rounding does.
     in_float = OnnxRuntime().session(float_file, "f32", 1).run(pixels)
-    assert spread(logits, expected) < spread(expected, in_float)
+    rounding = spread(expected, in_float)
+    assert spread(logits, expected) < rounding
+    # How many near ties fall the other way is chance, and differs between processors.
+    settled = lead(expected) > 4 * rounding
+    assert settled.sum() >= 6
+    np.testing.assert_array_equal(logits[settled].argmax(1), expected[settled].argmax(1))
 
 
 @needs_openvino
