@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_runs import Told
 
 from pocketvision.budget import Budget, format_size, parse_memory
 from pocketvision.errors import BudgetError, ConfigError, GateError
@@ -359,6 +360,21 @@ def test_figures_taken_while_threads_had_to_wait_are_noisy_and_taken_again(
     (entry,) = plan.measure_candidates([small], [runtime], precisions, Budget(), 1, Silent())
     assert entry.latency.noise.startswith("its threads had to wait: other processes took 100%")
     assert not plan.MeasuredCache(threads=1).holds(small.spec, runtime, precisions, Budget())
+
+
+def test_what_is_known_is_neither_measured_again_nor_shown(
+    everything: list[Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POCKETVISION_CACHE", str(tmp_path))
+    monkeypatch.setattr(plan, "measure_latency", lambda runs, *_: dict.fromkeys(runs, latency(1)))
+    small = min(everything, key=lambda c: c.count.macs)
+    runtime, precisions = get_runtime("onnxruntime"), ("f32",)
+    first, again = Told(), Told()
+    for told in (first, again):
+        tried = plan.measure_candidates([small], [runtime], precisions, Budget(), 1, told)
+        assert [one.network for one in tried] == [small.spec.label]
+    assert first.sentences == ["Measuring candidates"]
+    assert again.sentences == []
 
 
 def test_memory_is_measured_once_it_is_asked_for(

@@ -20,7 +20,6 @@ from tiny_space import TINY_SPACE
 
 from pocketvision.budget import Budget, format_latency
 from pocketvision.compress.sampling import RandomSearch, front
-from pocketvision.data.images import scan
 from pocketvision.errors import BudgetError, ConfigError, GateError
 from pocketvision.fitting.artefact import Artefact, load, read_state
 from pocketvision.fitting.reporter import Silent
@@ -34,16 +33,16 @@ from pocketvision.models.space import Member
 from pocketvision.models.spaces import find_space
 from pocketvision.models.supernet import Supernet
 from pocketvision.models.weights import load_classifier, save
-from pocketvision.record.words import Precision
+from pocketvision.record.words import Precision, Sampling
 from pocketvision.searching import finalists, search, search_arms, search_scoring, search_start
 from pocketvision.searching.search import run_search
 from pocketvision.searching.search_config import SearchConfig
 from pocketvision.searching.search_log import LOG, ScoreLog
 from pocketvision.searching.search_rivals import Planner
-from pocketvision.searching.search_run import Images, Searching
+from pocketvision.searching.search_run import Searching
 from pocketvision.searching.search_scoring import score_members
 from pocketvision.searching.search_verdict import best_of
-from pocketvision.searching.search_work import warm_start
+from pocketvision.searching.search_work import WEIGHTS, load_supernet, warm_start
 from pocketvision.storage import sha256_file, to_json
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.config import TrainConfig
@@ -63,22 +62,56 @@ def test_every_member_that_was_scored_is_within_the_limit(searched: Path) -> Non
         assert len(set(members)) == 4
 
 
-def test_chance_is_less_where_more_images_score() -> None:
-    assert finalists.chance(400) == pytest.approx(0.0195)
-    assert finalists.chance(1600) == pytest.approx(0.00975)
+def test_chance_is_three_standard_errors_of_a_difference() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shared = torch.rand(100_000, generator=generator)
+    answers = [shared + 0.2 * torch.randn(len(shared), generator=generator) for _ in range(4)]
+    error = 0.2 * 2**0.5 / len(shared) ** 0.5
+    assert finalists.chance_between(answers) == pytest.approx(3 * error, rel=0.02)
+    fewer = [one[:1000] for one in answers]
+    assert finalists.chance_between(fewer) == pytest.approx(30 * error, rel=0.1)
+    assert finalists.chance_between(answers[:1]) == 0.0
 
 
-def test_found_is_the_busiest_of_the_best_finalists_within_the_limit(searched: Path) -> None:
+def test_what_all_members_know_is_no_chance() -> None:
+    answers = [torch.tensor([0.1, 0.9, 0.5]) + shift for shift in (0.0, 0.05, 0.1)]
+    assert finalists.chance_between(answers) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_found_is_the_busiest_of_the_best_finalists_within_the_limit(
+    config: SearchConfig, searched: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(searched, tmp_path / "out")
+    searching, log, ways = reopened(config, tmp_path / "out")
+    supernet = load_supernet(searching.state.space, 2, searched / "searching" / WEIGHTS)
+    chance = finalists.chance_among_the_best(searching, supernet, log)
+    assert 0 < chance < 1
+    found = finalists.best_finalist(searching, log, ways, chance)
+    assert found == state_of(searched).found
+    best = max(one.accuracy for one in searching.state.finalists)
+    equal = [one for one in searching.state.finalists if one.accuracy >= best - chance]
+    work = {one.member: count(searching.state.space.spec(one.member, 2)).macs for one in equal}
+    assert found == max(equal, key=lambda one: (work[one.member], one.accuracy))
+
+
+def test_without_chance_the_most_accurate_is_found(
+    config: SearchConfig, searched: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(searched, tmp_path / "out")
+    searching, log, ways = reopened(config, tmp_path / "out")
+    found = finalists.best_finalist(searching, log, ways, 0.0)
+    assert found.accuracy == max(one.accuracy for one in log.entries)
+
+
+def reopened(config: SearchConfig, out: Path) -> tuple[Searching, ScoreLog, set[Sampling]]:
+    """A search that has found, what it scored, and by which ways."""
+    searching, log = search_start.open_search(config, out, Silent()), ScoreLog(out / "searching")
+    return searching, log, {one.origin for one in log.entries}
+
+
+def test_what_was_found_is_a_network_of_its_own(searched: Path) -> None:
     state = state_of(searched)
-    samples = scan(state.config.data, seed=state.config.seed)
-    held_out = Images.of(samples, state.space, state.config.seed, Silent()).held_out
     assert state.found is not None
-    best = max(one.accuracy for one in state.finalists)
-    equal = [
-        one for one in state.finalists if one.accuracy >= best - finalists.chance(len(held_out))
-    ]
-    work = {one.member: count(state.space.spec(one.member, 2)).macs for one in equal}
-    assert state.found == max(equal, key=lambda one: (work[one.member], one.accuracy))
     network, file = load_classifier(searched / "searching" / "found")
     assert network.spec == state.space.spec(state.found.member, 2)
     assert network.spec.variant == "member of tiny"

@@ -43,6 +43,13 @@ def test_finished_search_is_not_made_again(shipped: Artefact) -> None:
         run_search(config, shipped.folder)
 
 
+def test_unknown_space_is_told_before_images_are_read(config: SearchConfig, tmp_path: Path) -> None:
+    nowhere = replace(config, data=str(tmp_path / "nowhere"), space="v4")
+    with pytest.raises(ConfigError, match="space='v4' is not known; expected one of v3_large"):
+        run_search(nowhere, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_side_at_which_nothing_could_be_trained_is_refused_before_the_search(
     config: SearchConfig, tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ class MeasuredCache:
     """Measurements of this machine, kept between runs; keyed by content."""
 
     def __init__(self, threads: int) -> None:
+        self.threads = threads
         self.path = cache_folder() / "latency" / f"{machine_key()}-{threads}.json"
         self.entries = self._read()
         self.added: dict[str, Measured] = {}  # by this run
@@ -119,18 +120,9 @@ def measure_candidates(
         for candidate in candidates
         if not all(cache.holds(candidate.spec, r, precisions, budget) for r in runtimes)
     ]
-    missing.sort(key=lambda c: -c.prior.top1)
-    with reporter.progress("Measuring candidates") as advance:
-        footprints = None if budget.memory_bytes is None else Footprints(threads)
-        for start in range(0, len(missing), CHUNK):
-            if start and deadline is not None and time.monotonic() > deadline:
-                reporter.say(f"Measured {start} of {len(missing)} candidates in the time there is.")
-                break
-            chunk = missing[start : start + CHUNK]
-            advance(start, len(missing), chunk[0].spec.label)
-            _measure_chunk(chunk, runtimes, precisions, threads, cache, footprints)
-            cache.save()
-        advance(len(missing), len(missing), "")
+    if missing:
+        missing.sort(key=lambda c: -c.prior.top1)
+        _measure_missing(missing, runtimes, precisions, budget, cache, reporter, deadline)
     return tuple(
         as_tried(candidate, runtime.name, precision, measured, budget)
         for candidate in candidates
@@ -140,11 +132,32 @@ def measure_candidates(
     )
 
 
+def _measure_missing(
+    missing: list[Candidate],
+    runtimes: list[Runtime],
+    precisions: tuple[str, ...],
+    budget: Budget,
+    cache: MeasuredCache,
+    reporter: Reporter,
+    deadline: float | None,
+) -> None:
+    with reporter.progress("Measuring candidates") as advance:
+        footprints = None if budget.memory_bytes is None else Footprints(cache.threads)
+        for start in range(0, len(missing), CHUNK):
+            if start and deadline is not None and time.monotonic() > deadline:
+                reporter.say(f"Measured {start} of {len(missing)} candidates in the time there is.")
+                break
+            chunk = missing[start : start + CHUNK]
+            advance(start, len(missing), chunk[0].spec.label)
+            _measure_chunk(chunk, runtimes, precisions, cache, footprints)
+            cache.save()
+        advance(len(missing), len(missing), "")
+
+
 def _measure_chunk(
     chunk: list[Candidate],
     runtimes: list[Runtime],
     precisions: tuple[str, ...],
-    threads: int,
     cache: MeasuredCache,
     footprints: Footprints | None,
 ) -> None:
@@ -161,15 +174,17 @@ def _measure_chunk(
                 files = build_files(runtime, exported, Path(folder) / f"{number}", wanted)
                 for precision, path in files.items():
                     key = f"{number} {runtime.name} {precision}"
-                    sessions[key] = partial(runtime.session(path, precision, threads).run, pixels)
+                    sessions[key] = partial(
+                        runtime.session(path, precision, cache.threads).run, pixels
+                    )
                     card = untrained_card(spec)
-                    size = shipped_bytes(runtime, path, precision, threads, card)
+                    size = shipped_bytes(runtime, path, precision, cache.threads, card)
                     peak = None
                     if footprints is not None:
                         peak = footprints.measure(runtime, path, precision, card)
                     origin[key] = (spec, runtime.name, precision, size, peak)
-        with watch_conditions(threads) as seen:
-            latencies = measure_latency(sessions, PLANNING, threads)
+        with watch_conditions(cache.threads) as seen:
+            latencies = measure_latency(sessions, PLANNING, cache.threads)
     for key, (spec, name, precision, size, peak) in origin.items():
         latency = judged(latencies[key], seen[0])
         measured = Measured(size_bytes=size, latency=latency, peak_bytes=peak)

@@ -3,36 +3,75 @@ best by it are timed whole."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Collection
+import statistics
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+
+import torch
+from torch import Tensor
 
 from pocketvision.fitting.ranking import Measured, may_fit
 from pocketvision.measure.count import count
 from pocketvision.models.space import Member
+from pocketvision.models.supernet import Supernet
 from pocketvision.record.words import Sampling
 from pocketvision.searching.search_config import Finalist, LoggedScore
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_run import Searching
-from pocketvision.searching.search_scoring import MeasuredLimit, time_scored
+from pocketvision.searching.search_scoring import MeasuredLimit, scoring_threads, time_scored
+from pocketvision.train.supernet import answers_of
 
 FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
-# Of what two members expect of one image, by a supernet from scratch. One that began with published
-# weights is surer of its answers, and has more; scripts/score_spread.py prints it.
-SPREAD = 0.13
+ALIKE = 6  # of the best members, whose answers say what chance does to scores
 
 
-def best_finalist(searching: Searching, log: ScoreLog, ways: Collection[Sampling]) -> Finalist:
+def chance_among_the_best(searching: Searching, supernet: Supernet, log: ScoreLog) -> float:
+    """By how much scores of equally good members may differ, as the answers of the best say."""
+    images, threads = searching.images, scoring_threads(searching)
+    scored = sorted(log.entries, key=lambda one: -one.accuracy)
+    best = list(dict.fromkeys(one.member for one in scored))[:ALIKE]
+    answers = []
+    with searching.reporter.progress("Comparing the best members") as advance:
+        for number, member in enumerate(best):
+            advance(number, len(best), "")
+            answers.append(
+                answers_of(
+                    supernet, member, images.train, images.held_out, images.preprocessing, threads
+                )
+            )
+    return chance_between(answers)
+
+
+def chance_between(answers: Sequence[Tensor]) -> float:
+    """By how much the mean answers of equally good members may differ: three standard errors, since
+    one of them is the best of hundreds. 0.0 for fewer than two.
+
+    answers: (N,) of each member to the same images. The standard error is of differences, image by
+    image, and the median over all pairs.
+    """
+    errors = [
+        float(torch.std(one - other)) / math.sqrt(len(one))
+        for one, other in itertools.combinations(answers, 2)
+    ]
+    return 3 * statistics.median(errors) if errors else 0.0
+
+
+def best_finalist(
+    searching: Searching, log: ScoreLog, ways: Collection[Sampling], chance: float
+) -> Finalist:
     """The best of all members that these ways to search scored, of those timed whole.
 
-    Where none of them is within the limits, the next are timed; in the end, the fastest is taken.
+    Scores that differ by no more than `chance` count as equal. Where none is within the limits, the
+    next are timed; in the end, the fastest is taken.
     """
     measured, generations = MeasuredLimit(searching), searching.state.plan.generations
     measured.correct(before=generations)
     # Of one that two ways asked for, the first line counts.
     scored = {one.member: one for one in reversed(log.entries) if one.origin in ways}
     within = [one for one in scored.values() if measured.limit.holds(one.member)]
-    ranking = sorted(within, key=_merit(searching, within))
+    ranking = sorted(within, key=_merit(searching, within, chance))
     if not ranking and not _timed(searching, scored):  # a correction left none
         ranking = sorted(scored.values(), key=lambda one: one.latency_ms)[:1]
     with searching.reporter.progress("Timing finalists") as advance:
@@ -42,7 +81,7 @@ def best_finalist(searching: Searching, log: ScoreLog, ways: Collection[Sampling
             advance(number, FINALISTS, "")
             time_scored(searching, one, behind=generations)
     if able := able_finalists(searching, scored):
-        return _busiest_of_the_best(searching, able)
+        return min(able, key=_merit(searching, able, chance))
     return min(_timed(searching, scored), key=lambda one: one.latency.median_ms)
 
 
@@ -64,33 +103,21 @@ def fast_finalist(
     return max(fast, key=lambda one: one.accuracy, default=None)
 
 
-def _busiest_of_the_best(searching: Searching, able: list[Finalist]) -> Finalist:
-    """The finalist that does most work, of those whose scores differ by no more than chance."""
-    return min(able, key=_merit(searching, able))
-
-
 def _merit(
-    searching: Searching, scored: Collection[LoggedScore | Finalist]
+    searching: Searching, scored: Collection[LoggedScore | Finalist], chance: float
 ) -> Callable[[LoggedScore | Finalist], tuple[int, float]]:
     """To sort by: first those whose scores differ from the best by no more than chance, most work
     first; then the rest, best first.
     """
     space, classes = searching.state.space, len(searching.samples.classes)
     best = max((one.accuracy for one in scored), default=0.0)
-    least = best - chance(len(searching.images.held_out))
+    least = best - chance
 
     def merit(one: LoggedScore | Finalist) -> tuple[int, float]:
         macs = count(space.spec(one.member, classes)).macs if one.accuracy >= least else 0
         return -macs, -one.accuracy
 
     return merit
-
-
-def chance(images: int) -> float:
-    """By how much two members that are equally good may differ when so many images score them:
-    three standard errors, since one of them is the best of hundreds.
-    """
-    return 3 * SPREAD / math.sqrt(images)
 
 
 def _timed(searching: Searching, members: Collection[Member]) -> list[Finalist]:

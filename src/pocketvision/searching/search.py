@@ -31,7 +31,7 @@ from pocketvision.models.weights import save as save_network
 from pocketvision.record.words import Sampling
 from pocketvision.searching.along import follow_search
 from pocketvision.searching.arms_in_turns import time_in_turns
-from pocketvision.searching.finalists import best_finalist, fast_finalist
+from pocketvision.searching.finalists import best_finalist, chance_among_the_best, fast_finalist
 from pocketvision.searching.search_arms import DRAWN, FAST, FOUND, LARGEST, run_arms
 from pocketvision.searching.search_by_work import find_by_work
 from pocketvision.searching.search_config import Baselines, Finalist, Method, SearchConfig
@@ -143,7 +143,7 @@ def _search(searching: Searching) -> None:
     late = searching.deadline(begun, plan.supernet_s + plan.scoring_s)
     score_members(searching, log, late, save=lambda: searching.pause(begun))
     searching.pause(begun)
-    found, drawn = _chosen(searching, log)
+    found, drawn = _chosen(searching, supernet, log)
     kept = {FOUND: found.member, LARGEST: supernet.space.largest()}
     if drawn is not None:
         kept[DRAWN] = drawn.member
@@ -223,19 +223,23 @@ def _lower(searching: Searching, error: Diverged) -> None:
     searching.save(replace(state, lowered=True, lost_s=max(0.0, lost_s)))
 
 
-def _chosen(searching: Searching, log: ScoreLog) -> tuple[Finalist, Finalist | None]:
+def _chosen(
+    searching: Searching, supernet: Supernet, log: ScoreLog
+) -> tuple[Finalist, Finalist | None]:
     """The best of all that was scored; and of what was drawn at random, where random search is to
     have an arm of its own: if that is another network.
     """
     ways: set[Sampling] = {one.origin for one in log.entries}
-    found = best_finalist(searching, log, ways)
+    chance = chance_among_the_best(searching, supernet, log)
+    searching.reporter.say(f"Scores within {100 * chance:.2g} points of the best count as equal.")
+    found = best_finalist(searching, log, ways, chance)
     _say_found(searching, "Found", found)
     if searching.config.baselines != "all" or "random" not in ways:
         return found, None
     if any(one.member == found.member for one in log.entries if one.origin == "random"):
         searching.reporter.say("Random search scored it, so it has no arm of its own.")
         return found, None
-    drawn = best_finalist(searching, log, {"random"})
+    drawn = best_finalist(searching, log, {"random"}, chance)
     _say_found(searching, "Random search found", drawn)
     return found, drawn
 

@@ -197,8 +197,13 @@ def _work(searching: Searching) -> JudgeWork:
         train=images.train,
         held_out=images.held_out,
         preprocessing=images.preprocessing,
-        threads=state.threads if searching.config.workers is None else 1,
+        threads=scoring_threads(searching),
     )
+
+
+def scoring_threads(searching: Searching) -> int:
+    """Of the CPU, for one score."""
+    return searching.state.threads if searching.config.workers is None else 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -45,9 +45,9 @@ SLACK = 1.12  # over the latency asked for, where NetAdapt comes behind
 def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searching:
     """The search that `out` holds unfinished, or a new one; `out` exists afterwards.
 
-    Raises: ConfigError: `out` holds something else, or a search on other images. DataError:
-    unusable images. BudgetError: the latency is below that of every member, or the time too short.
-    Also as `check_workers`.
+    Raises: ConfigError: `out` holds something else, or a search on other images; no such space.
+    ArtefactError: a file that describes none. DataError: unusable images. BudgetError: the latency
+    is below that of every member, or the time too short. Also as `check_workers`.
     """
     clock = Clock(config.budget.time_s)
     check_workers(config.workers)
@@ -55,6 +55,8 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
     if target is not None:
         config = _as_of(target, config)
     earlier = _earlier(config, out, target)
+    if earlier is None and config.space is not None:
+        own_space(config)  # what is wrong with it is told before images are read
     with reporter.progress("Reading images") as advance:
         samples = scan(
             config.data,

@@ -30,7 +30,7 @@ from pocketvision.models.supernet import Supernet
 from pocketvision.progress import Advance
 from pocketvision.train.alarms import check_loss
 from pocketvision.train.batches import PixelSource, epoch_batches, num_batches
-from pocketvision.train.brief import calibrate_norms, expected_accuracy
+from pocketvision.train.brief import calibrate_norms, chances
 from pocketvision.train.checkpoint import SafeCheckpoints, read_whole
 from pocketvision.train.config import Accelerator, TrainConfig
 from pocketvision.train.devices import accelerator, cuda_devices, lay_out, precision
@@ -270,6 +270,22 @@ def calibrated(
     return network.eval()
 
 
+def answers_of(
+    supernet: Supernet,
+    member: Member,
+    source: PixelSource,
+    held_out: PixelSource,
+    preprocessing: Preprocessing,
+    threads: int = 0,
+) -> Tensor:
+    """(N,) probability of the right class of each image of `held_out`, by the member with norms
+    measured on `source`.
+    """
+    with cpu_threads(threads):
+        network = calibrated(supernet, member, source, preprocessing)
+    return chances(network, held_out, preprocessing, threads)
+
+
 def judge(
     supernet: Supernet,
     member: Member,
@@ -279,6 +295,4 @@ def judge(
     threads: int = 0,
 ) -> float:
     """Expected accuracy, 0..1, on `held_out`, with norms measured on `source`."""
-    with cpu_threads(threads):
-        network = calibrated(supernet, member, source, preprocessing)
-    return expected_accuracy(network, held_out, preprocessing, threads)
+    return float(answers_of(supernet, member, source, held_out, preprocessing, threads).mean())
