@@ -151,7 +151,8 @@ def test_absent_space_is_told_before_anything_is_measured(
 def test_weights_of_no_member_are_refused(
     config: SearchConfig, fitted: Artefact, tmp_path: Path
 ) -> None:
-    weights = replace(config, weights=str(fitted.folder))
+    nowhere = str(tmp_path / "nowhere")  # they are refused before images are read
+    weights = replace(config, weights=str(fitted.folder), data=nowhere)
     by_work = replace(weights, method="work", supernet_steps=None, evaluations=None)
     message = r"weights=.* are of mobilenet_v1 .*: no member of tiny .* or another --space\."
     for asked in (weights, by_work):

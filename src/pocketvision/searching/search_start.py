@@ -33,7 +33,7 @@ from pocketvision.searching.search_rivals import (
 )
 from pocketvision.searching.search_run import ARMS, SEARCHING, STATE, Images, Searching
 from pocketvision.searching.search_space import Table, chosen_space, own_space, target_of
-from pocketvision.searching.search_work import new_supernet
+from pocketvision.searching.search_work import member_of_weights, new_supernet
 from pocketvision.storage import remove_parts, to_json
 from pocketvision.train.config import TrainConfig
 from pocketvision.train.devices import as_run_here, check_devices
@@ -45,9 +45,10 @@ SLACK = 1.12  # over the latency asked for, where NetAdapt comes behind
 def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searching:
     """The search that `out` holds unfinished, or a new one; `out` exists afterwards.
 
-    Raises: ConfigError: `out` holds something else, or a search on other images; no such space.
-    ArtefactError: a file that describes none. DataError: unusable images. BudgetError: the latency
-    is below that of every member, or the time too short. Also as `check_workers`.
+    Raises: ConfigError: `out` holds something else, or a search on other images; no such space or
+    weights, or weights of none of its members. ArtefactError: a file that describes no space, or
+    weights that cannot be begun with. DataError: unusable images. BudgetError: the latency is below
+    that of every member, or the time too short. Also as `check_workers`.
     """
     clock = Clock(config.budget.time_s)
     check_workers(config.workers)
@@ -55,8 +56,8 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
     if target is not None:
         config = _as_of(target, config)
     earlier = _earlier(config, out, target)
-    if earlier is None and config.space is not None:
-        own_space(config)  # what is wrong with it is told before images are read
+    if earlier is None:
+        _check_names(config, reporter)
     with reporter.progress("Reading images") as advance:
         samples = scan(
             config.data,
@@ -89,6 +90,18 @@ def open_search(config: SearchConfig, out: Path, reporter: Reporter) -> Searchin
         samples=samples,
         table=_table(earlier, target),
     )
+
+
+def _check_names(config: SearchConfig, reporter: Reporter) -> None:
+    """What is wrong with space and weights is told before images are read.
+
+    Raises: as `open_search`.
+    """
+    space = None if config.space is None else own_space(config)
+    if config.weights is not None and space is not None:
+        member_of_weights(config.weights, space, reporter)
+    elif config.weights is not None:
+        networks_of(config.weights, reporter)
 
 
 def _training_of(config: SearchConfig, earlier: SearchState | None = None) -> TrainConfig:
@@ -150,10 +163,6 @@ def _begin(planner: Planner, out: Path) -> Searching:
     Raises: as `open_search`; ConfigError, ArtefactError: weights that cannot be begun with.
     """
     config, samples, reporter = planner.config, planner.samples, planner.reporter
-    if config.space is not None:  # refused now, not when candidates are measured
-        own_space(config)
-    if config.weights is not None:
-        networks_of(config.weights, reporter)
     plain = with_multipliers(planner)
     space, name, precision = _what(planner, plain)
     _check_sides(space, samples)
@@ -162,9 +171,7 @@ def _begin(planner: Planner, out: Path) -> Searching:
     published = None
     if config.baselines == "all":
         published = published_network(planner, None if plain is None else plain.rival)
-    supernet = new_supernet(
-        config, space, len(samples.classes), reporter
-    )  # weights are refused now
+    supernet = new_supernet(config, space, len(samples.classes), reporter)
     images = None if config.by_work else Images.of(samples, space, config.seed, reporter)
     pace = None if images is None else pace_here(config, images, supernet, reporter)
     there = {MULTIPLIERS: plain is not None, PUBLISHED: published is not None}

@@ -11,6 +11,7 @@ from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ConfigError
 from pocketvision.fitting.fine_tuning import networks_of, start_from
 from pocketvision.fitting.reporter import Reporter
+from pocketvision.models.arch import ArchSpec
 from pocketvision.models.narrow import largest_first
 from pocketvision.models.space import Member, SearchSpace
 from pocketvision.models.spaces import member_at_any_side, spaces_of
@@ -53,27 +54,35 @@ def warm_start(supernet: Supernet, weights: str, reporter: Reporter) -> None:
     """Give the weights of a network to the members that share them with it: its channels with the
     largest norm to the most of them.
 
+    weights: as of `member_of_weights`, whose errors this raises too.
+    """
+    spec = member_of_weights(weights, supernet.space, reporter)
+    network = spec.with_classes(supernet.largest.spec.num_classes).build(seed=0)
+    start_from(weights, network, reporter)
+    supernet.adopt(largest_first(network))
+
+
+def member_of_weights(weights: str, space: SearchSpace, reporter: Reporter) -> ArchSpec:
+    """The network of the weights, which is a member of the space, at its own input side.
+
     weights: a file, a folder, an address, or a published name, for which a network of the space is
     looked for.
 
     Raises: ConfigError: they are of no member of the space, or are not there. ArtefactError: a file
     that cannot be downloaded or read.
     """
-    space, classes = supernet.space, supernet.largest.spec.num_classes
     specs = networks_of(weights, reporter)
     members = [spec for spec in specs if member_at_any_side(space, spec) is not None]
-    if not members:
-        found = ", ".join(spec.label for spec in specs)
-        others = dict.fromkeys(name for spec in specs for name in spaces_of(spec))
-        another = f"--space {' or '.join(others)}" if others else "another --space"
-        raise ConfigError(
-            f"weights={weights!r} are of {found}: no member of {space.name} "
-            f"(x{', x'.join(f'{width:g}' for width in space.widths)}); give those of a member, or "
-            f"{another}."
-        )
-    network = members[0].with_classes(classes).build(seed=0)
-    start_from(weights, network, reporter)
-    supernet.adopt(largest_first(network))
+    if members:
+        return members[0]
+    found = ", ".join(spec.label for spec in specs)
+    others = dict.fromkeys(name for spec in specs for name in spaces_of(spec))
+    another = f"--space {' or '.join(others)}" if others else "another --space"
+    raise ConfigError(
+        f"weights={weights!r} are of {found}: no member of {space.name} "
+        f"(x{', x'.join(f'{width:g}' for width in space.widths)}); give those of a member, or "
+        f"{another}."
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
