@@ -4,19 +4,20 @@
 
 Before anything is trained, two forms of a MobileNetV3-Small are chosen: all widths by the largest
 factor, and the largest lower resolution, whose whole network takes no longer than --share of what
-the MobileNetV3-Small takes, untrained and timed beside the anchor of all tables here. Per seed, the
-MobileNetV3-Small is trained for --start-epochs; both forms are fine-tuned with it as their teacher,
-for --minutes each; and NetAdapt has as many, fine-tuning included, to make it as fast as the form
-that is better on val. As many seeds as --cores are made at a time, each on a core of its own. The
-files that come out are timed in turns when all are done. Finished pieces lie in --work and are not
-made again; what was interrupted goes on when the same command is given.
+the MobileNetV3-Small takes: untrained and timed beside the anchor of all tables here, or by a
+latency table, --target. Per seed, the MobileNetV3-Small is trained for --start-epochs; both forms
+are fine-tuned with it as their teacher, for --minutes each; and NetAdapt has as many, fine-tuning
+included, to make it as fast as the form that is better on val. As many seeds as --cores are made at
+a time, each on a core of its own. The files that come out are timed in turns when all are done.
+Finished pieces lie in --work and are not made again; what was interrupted goes on when the same
+command is given again.
 
 Source: Yang et al., NetAdapt, section 4, where multipliers are the rivals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from paired import (
     Pair,
     PairedOptions,
     Trial,
+    about_target,
     arguments,
     arms_table,
     attempt,
@@ -55,6 +57,7 @@ from pocketvision.fitting.artefact import Artefact, load
 from pocketvision.fitting.config import FitConfig
 from pocketvision.fitting.folder import PREPARED
 from pocketvision.fitting.pipeline import run_fit
+from pocketvision.fitting.target_table import open_target
 from pocketvision.models import registry
 from pocketvision.models.arch import ArchSpec
 from pocketvision.models.narrow import narrow
@@ -78,7 +81,8 @@ PRECISION: Precision = "f32"  # of all files, so that like is compared with like
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options(PairedOptions):
     """What the command line said. share: of the start's latency, that the uniform forms may take.
-    step, brief_steps: of NetAdapt. cores: that have a seed each at a time.
+    step, brief_steps: of NetAdapt. cores: that have a seed each at a time. target: a latency table,
+    by which forms are chosen and NetAdapt meets its latency; None: as measured.
     """
 
     share: float
@@ -87,11 +91,14 @@ class Options(PairedOptions):
     step: float = STEP
     brief_steps: int = 20
     cores: int = 1
+    target: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Form:
-    """The start in a faster form. latency_ms: of an untrained file of the whole network."""
+    """The start in a faster form. latency_ms: of an untrained file of the whole network, or by the
+    table, its upper end, which a budget is held against.
+    """
 
     spec: ArchSpec
     latency_ms: float
@@ -118,7 +125,7 @@ def forms_of(asked: Options) -> Forms:
 
 def timed_forms(asked: Options) -> Forms:
     """The largest form of either arm that is within the share of the start's latency."""
-    classes = list_images(asked.data).classes
+    classes, whole_ms = list_images(asked.data).classes, latency_by(asked.target)
     start = registry.spec(NETWORK, resolution=asked.resolution, num_classes=len(classes))
     limit_ms = asked.share * whole_ms(start)
     found = {
@@ -133,9 +140,15 @@ def timed_forms(asked: Options) -> Forms:
     return Forms(limit_ms=limit_ms, forms=forms)
 
 
-def whole_ms(spec: ArchSpec) -> float:
-    """Of an untrained file of the whole network, timed now beside the anchor of all tables here."""
-    return ScaledTable(get_runtime(RUNTIME), PRECISION, 1).timed_whole(spec).median_ms
+def latency_by(target: str | None) -> Callable[[ArchSpec], float]:
+    """What a budget must allow for a whole network, in ms: by the table; else of an untrained file,
+    timed now beside the anchor of all tables here.
+    """
+    device = open_target(target)
+    if device is not None:
+        return lambda spec: device.timed_whole(spec).high_ms
+    table = ScaledTable(get_runtime(RUNTIME), PRECISION, 1)
+    return lambda spec: table.timed_whole(spec).median_ms
 
 
 # The arms
@@ -216,6 +229,7 @@ def netadapt(
         source=str(start.folder),
         images=str(data),
         budget=Budget(latency_ms=latency_ms, time_s=asked.time_s),
+        target=asked.target,
         runtime=RUNTIME,
         precision=PRECISION,
         step=asked.step,
@@ -330,6 +344,7 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
         f"{format_latency(forms_of(asked).limit_ms)}. The rival is the one that is better on val, "
         "and NetAdapt is asked for its latency. All are fine-tuned with the start as their "
         f"teacher. {RULE}",
+        *about_target(asked.target),
         "",
         "```",
         command("netadapt_cifar10", asked),
@@ -358,6 +373,7 @@ def options() -> Options:
     )
     parser.add_argument("--brief-steps", type=int, default=20, help="of each of its proposals")
     parser.add_argument("--cores", type=int, default=1, help="with a seed each at a time")
+    parser.add_argument("--target", help="latency table, as `profile` writes it")
     return Options(**given_words(parser))
 
 

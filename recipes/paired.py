@@ -193,6 +193,18 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else Path(str(value)).name
 
 
+def about_target(target: str | None) -> list[str]:
+    """What limits are of, where that is a latency table."""
+    if target is None:
+        return []
+    return [
+        "",
+        f"Limits are held by sums over {Path(target).name}, a table of blocks of this machine as "
+        "`pocketvision profile` writes it, so that they are the same for all seeds, however fast "
+        "the machine is in the minutes of each.",
+    ]
+
+
 def publish(lines: Sequence[str], page: Path | None) -> None:
     """Write a page to its file, or print it."""
     if page is None:

@@ -24,6 +24,7 @@ from paired import (
     Pair,
     PairedOptions,
     Trial,
+    about_target,
     arguments,
     arms_table,
     attempt,
@@ -240,7 +241,7 @@ def page(trials: Sequence[Trial], asked: Options) -> list[str]:
         "rival of a seed is the one that is best on val, though it take longer. All files are "
         f"{PRECISION}. {RULE}",
         *about_weights(asked),
-        *about_target(asked),
+        *about_target(asked.target),
         "",
         "```",
         command("search_cifar10", asked),
@@ -274,18 +275,6 @@ def about_weights(asked: Options) -> list[str]:
         f"The search begins with the weights in {Path(asked.weights).name}, which were trained on "
         f"ImageNet. So do rivals that are a {name}: with those channels of each layer that have "
         "the largest norm. Other rivals have none to begin with, and train from scratch.",
-    ]
-
-
-def about_target(asked: Options) -> list[str]:
-    """What the limit of the search is of."""
-    if asked.target is None:
-        return []
-    return [
-        "",
-        f"The limit is held by sums over {Path(asked.target).name}, a table of blocks of this "
-        "machine as `pocketvision profile` writes it, so that it is the same for all seeds, "
-        "however fast the machine is in the minutes of each.",
     ]
 
 

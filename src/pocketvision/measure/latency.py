@@ -291,7 +291,6 @@ def _times(run: Run, count: int, clock: Clock) -> list[int]:
 def _undisturbed(threads: int) -> Iterator[None]:
     """No garbage collection, and no wandering between cores."""
     was_enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         with pinned(threads):
