@@ -1,4 +1,8 @@
-"""Every test runs with its own cache folder and one thread, and files are timed briefly."""
+"""Every test runs with its own cache folder and one thread, and files are timed briefly.
+
+Properties are tried on the same examples in every run, so that a change is judged by what it
+changed, and however long each takes; `pytest --hypothesis-profile new` draws new ones.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from small_runs import LEARNED, write_photos
 
 from pocketvision.fitting.artefact import Artefact
@@ -15,6 +20,10 @@ from pocketvision.measure.latency import LatencyProtocol
 
 BRIEF = LatencyProtocol(warmup_runs=2, rounds=5, min_runs=2, seconds=0.04, retries=0)
 LAYERS = LatencyProtocol(rounds=2, min_runs=1, seconds=0.0)  # of which a table has dozens
+
+settings.register_profile("new", deadline=None)
+settings.register_profile("repeatable", settings.get_profile("new"), derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session", autouse=True)

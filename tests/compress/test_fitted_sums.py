@@ -41,7 +41,7 @@ def test_a_table_that_errs_in_all_three_is_set_right(
     truth = Fit(per_sum=per_sum, per_block_ms=per_block_ms, constant_ms=constant_ms)
     fit = fit_sums(wholes(truth, 12, seed))
     others = wholes(truth, 50, seed + 1)
-    assert worst(fit, others) < 0.08  # of sums that are up to a half off
+    assert worst(fit, others) < 0.15  # of sums that are up to a half off
 
 
 def test_where_nothing_or_only_what_was_expected_is_known_sums_stay() -> None:

@@ -164,7 +164,7 @@ def test_space_that_is_used_up_is_told() -> None:
         way.ask(3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.floats(0.01, 1.0))
 def test_children_are_members(seed: int, probability: float) -> None:
     generator = random.Random(seed)

@@ -69,7 +69,7 @@ def test_clean_list_that_would_be_empty_is_not_written(tmp_path: Path) -> None:
     assert not (tmp_path / "clean.txt").exists()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     files=st.lists(
         st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(0, 2)), min_size=6, max_size=30

@@ -206,7 +206,7 @@ def test_given_image_is_left_as_it_is() -> None:
     assert (image.mode, image.size, image.info["transparency"]) == ("P", (4, 4), 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40))
 def test_result_is_exactly_side_by_side(height: int, width: int, side: int) -> None:
     assert load_pixels(Image.fromarray(noise(height, width)), side).shape == (side, side, 3)
@@ -242,7 +242,7 @@ def test_truncated_files_are_refused(suffix: str, share: float) -> None:
         load_pixels(io.BytesIO(content[: int(len(content) * share)]), 8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(["jpeg", "png", "webp", "bmp"]), st.data())
 def test_damaged_files_give_pixels_or_a_value_error(kind: str, data: st.DataObject) -> None:
     file = io.BytesIO()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketvision.boxes import Objects
@@ -32,7 +32,6 @@ def whole(mirrored: bool = False) -> Views:
     return Views(boxes=[[0, 0, SIDE, SIDE]], mirrored=[mirrored])
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_mask_and_image_stay_together(seed: int) -> None:
     """A mask that is drawn into its image, in large flat patches, is still that after a view."""
@@ -67,7 +66,6 @@ def test_flipping_twice_is_nothing() -> None:
     np.testing.assert_allclose(back.boxes, objects.boxes, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_box_and_pixels_agree_after_a_view(seed: int) -> None:
     """A rectangle drawn in pixels is where its box says, to a pixel."""

@@ -116,7 +116,7 @@ def test_global_random_state_is_left_alone() -> None:
     assert str(np.random.get_state()) == numpy_state
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.floats(0.01, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1),
     st.floats(0, 2), st.floats(0, 2), st.integers(0, 2**31), st.integers(1, 5),

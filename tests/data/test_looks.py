@@ -145,7 +145,7 @@ def clustered_looks(draw: st.DrawFn) -> Looks:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(looks=clustered_looks(), within=st.integers(0, 12))
 def test_near_pairs_are_those_of_brute_force(looks: Looks, within: int) -> None:
     assert near_pairs(looks, distance=within, at_most=10_000).tolist() == brute_force(looks, within)

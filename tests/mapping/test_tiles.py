@@ -51,7 +51,7 @@ def all_logits(scene: Scene, session: SceneSession, tile: int) -> NDArray[np.flo
     return logits
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     height=st.integers(1, 21),
     width=st.integers(1, 21),

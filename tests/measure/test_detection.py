@@ -159,7 +159,7 @@ def test_every_image_once_gives_the_evaluator_s_ap(seed: int, images: int, boxes
 
 
 @needs_extra
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000), st.lists(st.integers(0, 11), min_size=3, max_size=12))
 def test_weights_are_images_taken_several_times(seed: int, order: list[int]) -> None:
     found, objects, sizes = some_images(seed)

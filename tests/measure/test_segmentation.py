@@ -80,7 +80,7 @@ def test_a_worse_answer_drops_and_the_interval_says_so() -> None:
     assert back.drop_low == pytest.approx(-found.drop_high)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_more_images_of_the_same_kind_narrow_the_interval(seed: int) -> None:
     truth = np.random.default_rng(seed).integers(0, 3, (8, 6, 6)).astype(np.uint8)

@@ -61,7 +61,7 @@ def window_by_window(network: PatchNetwork, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", LAW, ids=str)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(spec=specs, height=st.integers(1, 4), width=st.integers(1, 4))
 @torch.no_grad()
 def test_dense_twin_equals_its_patches(
@@ -83,7 +83,7 @@ def test_dense_twin_of_a_window_is_the_network(build: Callable[..., PatchSpec]) 
 
 
 @torch.no_grad()
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(spec=specs, row=st.integers(0, 3), column=st.integers(0, 3))
 def test_trunk_of_a_shifted_scene_is_the_shifted_map(
     spec: PatchSpec, row: int, column: int
@@ -94,7 +94,7 @@ def test_trunk_of_a_shifted_scene_is_the_shifted_map(
 
 
 @torch.no_grad()
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(spec=specs, data=st.data())
 def test_logits_at_places_are_entries_of_the_dense_form(
     spec: PatchSpec, data: st.DataObject

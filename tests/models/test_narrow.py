@@ -141,7 +141,7 @@ def test_narrowed_network_is_the_masked_one_for_all_groups_at_once(
     assert count(narrower).parameters < 0.8 * count(spec).parameters
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     family=st.sampled_from(WITH_BIASES),
     steps=st.lists(st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)), min_size=1, max_size=5),

@@ -108,7 +108,7 @@ def test_narrowed_network_is_the_masked_one_for_every_group(spec: PatchSpec) -> 
 
 
 @torch.no_grad()
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.sampled_from(sorted(SPECS)), st.data())
 def test_any_sequence_of_moves_gives_the_masked_network(name: str, data: st.DataObject) -> None:
     spec = SPECS[name]

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -44,7 +44,6 @@ def gradients(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     stride=st.sampled_from((1, 2)),
     layout=st.sampled_from(MEMORY_FORMATS),
 )
-@settings(deadline=None)
 def test_outputs_and_gradients_are_those_of_the_plain_convolution(
     batch: int, channels: int, height: int, width: int, stride: int, layout: torch.memory_format
 ) -> None:

@@ -116,7 +116,7 @@ def specs(draw: st.DrawFn) -> InvertedResidualSpec:
 
 
 @given(data=st.data(), spec=specs(), layout=st.sampled_from(["contiguous", "channels last"]))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_sliced_block_answers_as_the_whole_one(
     data: st.DataObject, spec: InvertedResidualSpec, layout: str
 ) -> None:

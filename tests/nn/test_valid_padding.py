@@ -28,7 +28,7 @@ def middle(x: Tensor, margin: int) -> Tensor:
     return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(reaching, st.integers(9, 14), st.integers(9, 14))
 def test_valid_convolution_is_the_middle_of_a_padded_one(
     shape: tuple[int, int], height: int, width: int

@@ -21,7 +21,7 @@ volumes = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(volumes, st.integers(5, 9), st.integers(5, 9), st.integers(5, 9))
 def test_volume_is_the_arithmetic_of_its_layer(
     spec: VolumeSpec, bands: int, height: int, width: int

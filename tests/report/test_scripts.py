@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,22 @@ from pocketvision.storage import to_json
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
-def run(script: str, *words: object) -> str:
-    command = [sys.executable, str(SCRIPTS / script), *map(str, words)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+Run = Callable[..., str]
 
 
-def test_figures_print_what_the_record_says(tmp_path: Path) -> None:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a script with words of a command line, and return what it printed."""
+
+    def printed(script: str, *words: object) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
+        runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return printed
+
+
+def test_figures_print_what_the_record_says(run: Run, tmp_path: Path) -> None:
     record = full_record()
     path = tmp_path / "record.json"
     path.write_text(to_json(record))
@@ -35,7 +46,7 @@ def test_figures_print_what_the_record_says(tmp_path: Path) -> None:
     assert len(rows) >= 8 + len(record.variants) + len(record.verification)
 
 
-def test_picture_is_the_same_for_the_same_record(tmp_path: Path) -> None:
+def test_picture_is_the_same_for_the_same_record(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text(to_json(full_record()))
     pictures = [tmp_path / "a.svg", tmp_path / "b.svg"]
@@ -46,7 +57,7 @@ def test_picture_is_the_same_for_the_same_record(tmp_path: Path) -> None:
     assert b"shipped: " in first
 
 
-def test_search_figures_print_every_arm_and_draw_the_front(tmp_path: Path) -> None:
+def test_search_figures_print_every_arm_and_draw_the_front(run: Run, tmp_path: Path) -> None:
     record = replace(full_record(), search=search())
     path, picture = tmp_path / "record.json", tmp_path / "images" / "search.svg"
     path.write_text(to_json(record))
@@ -60,11 +71,11 @@ def test_search_figures_print_every_arm_and_draw_the_front(tmp_path: Path) -> No
     run("search_figures.py", path, "--picture", picture)
     assert picture.read_bytes() == first
     path.write_text(to_json(full_record()))
-    with pytest.raises(subprocess.CalledProcessError):
+    with pytest.raises(SystemExit, match=r"record\.json is not of a search\.$"):
         run("search_figures.py", path)
 
 
-def test_times_are_printed_beside_what_was_given_and_planned(tmp_path: Path) -> None:
+def test_times_are_printed_beside_what_was_given_and_planned(run: Run, tmp_path: Path) -> None:
     record = full_record()
     steps = (
         replace(record.steps[0], name="train", seconds=90.0, forecast_s=100.0),

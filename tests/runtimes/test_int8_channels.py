@@ -87,7 +87,7 @@ def block(width: int, squeezed: int, act: str, has_se: bool) -> tuple[list[Line]
     return lines, constants
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     width=st.integers(2, 70),
     squeezed=st.integers(1, 20),

@@ -32,7 +32,7 @@ def normal(seed: int, *shape: int) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ends=st.tuples(finite, finite), place=st.floats(0, 1))
 @example(ends=(0.0, 1e-44), place=0.5)
 @example(ends=(-1e-40, 1e-36), place=0.5)

@@ -83,7 +83,7 @@ def chain(
     return lines, constants
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     act=st.sampled_from(["none", "relu"]),
     span=st.sampled_from([1.0, 10.0, 1000.0]),
@@ -101,7 +101,7 @@ def test_equalising_through_relu_keeps_outputs_for_any_input(
         same(evaluate(model, x), expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(span=st.sampled_from([2.0, 10.0, 1000.0]), seed=st.integers(0, 1000))
 def test_equalising_through_relu6_keeps_outputs_for_what_it_was_calibrated_on(
     span: float, seed: int, make_model: MakeModel, evaluate: Evaluate

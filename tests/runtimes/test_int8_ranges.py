@@ -73,7 +73,7 @@ def seen_range(seen: Observed) -> Range:
     return min(seen.low, 0.0), max(seen.high, 0.0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(values=samples(), method=methods, percentile=percentiles)
 def test_ranges_hold_zero_and_nothing_that_was_not_seen(
     values: Array, method: Method, percentile: float
@@ -90,14 +90,14 @@ def test_ranges_hold_zero_and_nothing_that_was_not_seen(
         assert high == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values=samples())
 def test_minmax_is_what_was_seen(values: Array) -> None:
     seen = observed(values)
     assert range_of(seen, "minmax") == seen_range(seen)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(values=samples(), percentile=percentiles)
 def test_percentile_leaves_its_share_outside_up_to_one_bin(
     values: Array, percentile: float
@@ -115,7 +115,7 @@ def test_percentile_leaves_its_share_outside_up_to_one_bin(
         assert (values <= low + 2 * bin_width).sum() >= beyond
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values=samples())
 def test_percentile_100_is_what_was_seen(values: Array) -> None:
     seen = observed(values)
@@ -137,7 +137,7 @@ def coarser(seen: Observed, found: Range) -> Range:
     return up(found[0], lowest), up(found[1], highest)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     values=samples(),
     percentile=percentiles,

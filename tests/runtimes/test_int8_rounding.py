@@ -126,7 +126,7 @@ def convolutions(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], dic
     return (groups * each, *sides), (groups * given, each, *kernel), kept
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=convolutions(), images=st.integers(1, 4), seed=st.integers(0, 1000))
 def test_products_and_their_means_are_those_of_the_runtime(
     drawn: tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]],
@@ -208,7 +208,7 @@ KINDS: dict[str, tuple[Line, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(drawn=st.lists(biases, min_size=4, max_size=4), seed=st.integers(0, 1000))
 def test_guarded_biases_leave_room_and_outputs_nearly_as_they_are(
     drawn: list[int], seed: int, kind: str, make_model: MakeModel, evaluate: Evaluate

@@ -47,7 +47,7 @@ def same(found: Array, expected: Array, tolerance: float) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1000),
     colours=st.sampled_from([1, 3]),
@@ -85,7 +85,7 @@ def test_folding_keeps_outputs_away_from_the_border(
     same(after[inside], before[inside], 1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 1000),
     colours=st.sampled_from([1, 3]),
@@ -151,7 +151,6 @@ def test_entry_tells_what_the_first_convolution_reads(
     assert entry.bytes_tensor == "planes"
 
 
-@settings(deadline=None)
 @given(zero=st.integers(0, 255), exponent=st.integers(-10, 2))
 def test_entry_range_is_what_bytes_reach(zero: int, exponent: int) -> None:
     scale = 2.0**exponent
@@ -205,7 +204,7 @@ def test_other_beginnings_are_left_alone(lines: list[Any], make_model: MakeModel
     assert model.SerializeToString(deterministic=True) == before
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1000),
     channels=st.integers(1, 12),
@@ -238,7 +237,7 @@ def test_grouped_weight_gives_two_places_at_a_time(
     same(places, expected, 1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1000),
     channels=st.integers(6, 10),
@@ -328,7 +327,7 @@ def ending(act: str) -> list[Any]:
     return [*middle[act], ("MaxPool", "a", "logits", {"kernel_shape": [3, 3], "pads": [1] * 4})]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1000),
     channels=st.integers(8, 13),

@@ -48,7 +48,7 @@ def lost(weights: Tensor, integers: Tensor, covariance: Tensor) -> Tensor:
     return ((error @ covariance) * error).sum(2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 1000),
     groups=st.integers(1, 3),

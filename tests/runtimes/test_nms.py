@@ -66,7 +66,7 @@ def some_boxes(seed: int, anchors: int, classes: int) -> tuple[Boxes, NDArray[np
     return corners.astype(np.float32), scores.astype(np.float32)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**31),
     anchors=st.integers(1, 120),

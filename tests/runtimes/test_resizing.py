@@ -58,7 +58,7 @@ def run(model: onnx.ModelProto, logits: np.ndarray) -> np.ndarray:
     return found
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(2, 5), st.integers(1, 9), st.integers(1, 40), st.integers(1, 3))
 def test_the_classes_stay_what_they_were(
     classes: int, before: int, after: int, images: int
@@ -87,7 +87,7 @@ def test_other_graphs_stay() -> None:
     assert model.SerializeToString() == before
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(2, 5), st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), st.integers(0, 9)
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -89,7 +89,6 @@ def test_the_card_stays(float_file: Path, card: FileCard) -> None:
     assert metadata(model)["quantization"] == '{"weight_bits": 8}'
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 1000),
     shape=st.sampled_from([(4, 3, 3, 3), (6, 1, 5, 5), (1, 2, 1, 1)]),

@@ -78,7 +78,9 @@ class Begun:
     config: ShrinkConfig
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(
+    scope="module", params=["lr_aspp", "ssdlite", pytest.param("r_aspp", marks=pytest.mark.slow)]
+)
 def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Begun:
     folder, spec = tmp_path_factory.mktemp("begun"), NETWORKS[request.param]
     is_detector = request.param == "ssdlite"

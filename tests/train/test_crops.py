@@ -108,7 +108,6 @@ def test_cut_wholly_beyond_the_scene_is_zeros(corner: tuple[int, int]) -> None:
     assert not sparse(7, 8).cut(*corner, 5, 6).any()
 
 
-@settings(deadline=None)
 @given(st.integers(-6, 8), st.integers(-6, 9), st.integers(1, 12), st.integers(1, 12))
 def test_cut_is_a_slice_of_the_padded_scene(top: int, left: int, height: int, width: int) -> None:
     source = sparse(7, 8)
@@ -174,7 +173,7 @@ def test_labelled_pixels_of_a_step_are_capped(monkeypatch: pytest.MonkeyPatch) -
     assert all(window[CLASS, HALF, HALF] == target + 1 for window, target in windows(capped))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 70), st.integers(1, 80), st.integers(0, 3))
 def test_an_epoch_of_windows_shows_every_training_pixel_once(
     pixels: int, batch_size: int, epoch: int

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -105,7 +105,6 @@ def test_objects_without_extent_and_images_without_objects_have_no_positives() -
         assert not found.left_out.any()
 
 
-@settings(deadline=None)
 @given(boxes_drawn)
 def test_every_object_has_an_anchor_unless_a_later_one_took_it(
     drawn: list[tuple[int, int, int, int]],
@@ -118,7 +117,6 @@ def test_every_object_has_an_anchor_unless_a_later_one_took_it(
             assert (found.labels[best] > row + 1).any()
 
 
-@settings(deadline=None)
 @given(boxes_drawn)
 def test_codes_are_those_of_the_objects(drawn: list[tuple[int, int, int, int]]) -> None:
     boxes = boxes_of(drawn)
@@ -176,7 +174,6 @@ def test_positives_are_never_negatives_where_these_run_out() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(seeds, st.permutations(range(3)))
 def test_order_of_the_images_does_not_matter(seed: int, order: list[int]) -> None:
     targets, (logits, codes) = some_targets(seed), some_outputs(seed)
@@ -188,7 +185,6 @@ def test_order_of_the_images_does_not_matter(seed: int, order: list[int]) -> Non
     )
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_only_positives_and_the_hardest_negatives_get_a_gradient(seed: int) -> None:
     targets, (logits, codes) = some_targets(seed), some_outputs(seed)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -427,7 +427,6 @@ def test_stores_of_masks(tmp_path: Path) -> None:
         np.testing.assert_array_equal(values, resized_mask(samples.masks.read(row), (6, 6)))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3))
 def test_a_mask_enlarged_by_whole_numbers_repeats(height: int, width: int, times: int) -> None:
     values = np.arange(height * width).reshape(height, width).astype(np.uint8)

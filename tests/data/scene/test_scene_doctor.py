@@ -256,7 +256,7 @@ def test_bands_declared_bad_are_named() -> None:
     assert finding.sentence.startswith("bands 2, 5 of 6 are declared bad in the file (bbl = 0)")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32))
 def test_regions_are_those_of_scipy(height: int, width: int, seed: int) -> None:
     labels = np.random.default_rng(seed).integers(0, 3, (height, width)).astype(np.int16)

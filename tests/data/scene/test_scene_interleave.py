@@ -85,7 +85,7 @@ def test_a_wrong_interleave_is_refused_and_an_error_of_the_doctor(
     assert (first.severity, first.sentence) == ("error", scene.suspicions[0])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     shape=st.tuples(st.integers(2, 60), st.integers(2, 60), st.integers(2, 60)),
     scales=st.tuples(st.floats(0.5, 12), st.floats(0, 8)),

@@ -37,7 +37,7 @@ def brute_force(split: SceneSplit) -> Leakage:
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.integers(1, 14),
     st.integers(1, 14),

@@ -95,7 +95,7 @@ def check(scene: Scene, cube: Array) -> None:
         np.testing.assert_array_equal(scene.cube.rows(start, start + 1), cube[start : start + 1])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     shape=shapes,
     code=st.sampled_from(sorted(DATA_TYPES)),
@@ -122,7 +122,7 @@ def test_envi_every_type(tmp_path: Path, code: int, interleave: str, order: int)
 
 
 @pytest.mark.parametrize("write", [write_npy, write_mat5, write_mat73, write_geotiff])
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(
     shape=shapes,
     dtype=st.sampled_from(["u1", "i2", "u2", "i4", "u4", "f4", "f8"]),

@@ -142,7 +142,7 @@ def test_only_pixels_within_the_guard_are_dropped() -> None:
     assert (dilate(split.train, 3)[dropped]).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(5, 30),
     st.integers(5, 30),
