@@ -170,14 +170,37 @@ def test_scale_comes_from_whole_networks_and_the_check_leaves_its_own_out() -> N
     specs = members(6)
     slower = [timed(spec, 1.1 * ideal_ms(spec)) for spec in specs]
     table = table_of(specs, slower)
-    assert LatencyTable(table).scale == pytest.approx(1.1)
-    assert LatencyTable(table, scale=1.0).latency_ms(specs[0]) == pytest.approx(ideal_ms(specs[0]))
+    sums = LatencyTable(table)
+    assert sums.latency_ms(specs[0]) == pytest.approx(1.1 * ideal_ms(specs[0]))
+    assert sums.sum_ms(specs[0]) == pytest.approx(ideal_ms(specs[0]))
     found = check_table(table)
     assert found.n == 6
     assert found.worst_error == pytest.approx(0, abs=1e-9)
     assert found.rank_correlation == 1
     outlier = [timed(specs[0], 2.2 * ideal_ms(specs[0])), *slower[1:]]
     assert check_table(replace(table, wholes=tuple(outlier))).worst_error == pytest.approx(0.5)
+
+
+def test_what_blocks_take_beyond_their_carriers_is_told_by_whole_networks() -> None:
+    """One factor would be too much for those with much work, and too little for others."""
+    specs = [
+        registry.spec("mobilenet_v3_small", width=width, resolution=side, num_classes=10)
+        for width in (0.35, 0.5, 0.75, 1.0)
+        for side in (32, 48, 64)
+    ]
+    usual_ms = float(np.median([ideal_ms(spec) for spec in specs]))
+
+    def cold_ms(spec: ArchSpec) -> float:
+        return 1.2 * ideal_ms(spec) + 0.05 * usual_ms * len(spec.blocks)
+
+    table = table_of(specs, [timed(spec, cold_ms(spec)) for spec in specs])
+    factors = [cold_ms(spec) / ideal_ms(spec) for spec in specs]
+    assert max(factors) / min(factors) > 1.5
+    found = check_table(table)
+    assert found.worst_error < 0.05
+    assert found.rank_correlation == pytest.approx(1, abs=0.02)
+    other = registry.spec("mobilenet_v3_small", width=0.5, resolution=64, num_classes=10)
+    assert LatencyTable(table).latency_ms(other) == pytest.approx(cold_ms(other), rel=0.05)
 
 
 def test_two_networks_check_nothing() -> None:

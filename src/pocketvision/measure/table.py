@@ -9,6 +9,9 @@ next makes good, so a sum over a whole network is only wrong at its ends.
 The head of a segmenter or detector is timed on maps of the channels and sizes it takes, which some
 1x1 convolutions make of the pixels; what these take without it is taken off.
 
+In a carrier that runs again and again a block is warmer than inside a whole network, where every
+run brings it in anew: so it takes more there, and by how much, whole networks tell.
+
 Source of the table: Yang et al., NetAdapt, section 3.3 and Fig. 3; Howard et al., Searching for
 MobileNetV3, section 4. Latencies there are sums over layers timed by themselves.
 """
@@ -25,6 +28,7 @@ from numpy.typing import NDArray
 from pocketvision.budget import count_of
 from pocketvision.errors import ConfigError
 from pocketvision.measure.count import count
+from pocketvision.measure.fitted_sums import Whole, best_fit, left_out
 from pocketvision.models.arch import ArchSpec, BlockSpec
 from pocketvision.models.detector import DetectorSpec
 from pocketvision.models.networks import AnySpec, DenseSpec
@@ -91,7 +95,7 @@ class DeviceTable:
     """table.json: what was timed on one device with one runtime, precision and number of threads.
 
     carriers: of the blocks, and of the heads of segmenters and detectors. wholes: whole networks,
-    which set the scale and check the sums; dense: so do these of segmenters and detectors. scenes:
+    which set the sums right and check them; dense: so do these of segmenters and detectors. scenes:
     whole networks for hyperspectral scenes; layers: of these and of narrower forms.
     anchor_ms: what the network took that all of them were timed beside; None: none was.
     """
@@ -117,14 +121,13 @@ class DeviceTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableCheck:
-    """Sums of the table against whole networks, none of which set the scale of its own sum.
+    """Sums of the table against whole networks, none of which set its own sum right.
 
     Errors are shares of the measured latency; rank_correlation is Spearman's, None where it is not
     known (see `rank_correlation`).
     """
 
     n: int
-    scale: float  # measured over summed
     median_error: float
     worst_error: float
     rank_correlation: float | None
@@ -132,8 +135,7 @@ class TableCheck:
 
 def terms(spec: AnySpec) -> Counter[AnySpec]:
     """The carriers of a network, and how often each is added to its latency (or taken off)."""
-    blocks = spec.blocks if isinstance(spec, ArchSpec) else spec.body_blocks
-    first, *rest = blocks
+    first, *rest = _blocks_of(spec)
     side = first.out_size((spec.resolution, spec.resolution))[0]
     parts = Counter[AnySpec]([_carrier((first,), spec.in_chans, spec.resolution)])
     for block in rest:
@@ -148,6 +150,11 @@ def terms(spec: AnySpec) -> Counter[AnySpec]:
         parts[_with_head(spec, empty, taps)] += 1
     parts[empty] -= 1
     return Counter({carrier: times for carrier, times in parts.items() if times})
+
+
+def _blocks_of(spec: AnySpec) -> Sequence[BlockSpec]:
+    """Those of a classifier, and of a segmenter or detector but for its head."""
+    return spec.blocks if isinstance(spec, ArchSpec) else spec.body_blocks
 
 
 def _maps_alone(spec: DenseSpec) -> tuple[ArchSpec, list[Tap]]:
@@ -194,20 +201,27 @@ def _carrier(blocks: tuple[BlockSpec, ...], in_chans: int, side: int) -> ArchSpe
 
 
 class LatencyTable:
-    """Sums over a table. scale: what they are multiplied with; None: as the wholes have it."""
+    """Sums over a table, set right by its whole networks: `fit`."""
 
-    def __init__(self, table: DeviceTable, scale: float | None = None) -> None:
+    def __init__(self, table: DeviceTable) -> None:
         self.table = table
         self.medians_ms = {timed.network: timed.latency.median_ms for timed in table.carriers}
         self._alike: dict[Form, list[tuple[int, float]]] = {}
         for network, median_ms in self.medians_ms.items():
             self._alike.setdefault(_form(network), []).append((count(network).macs, median_ms))
-        ratios = [timed.latency.median_ms / self.sum_ms(timed.network) for timed in table.wholes]
-        self.scale = scale or (float(np.median(ratios)) if ratios else 1.0)
+        self.fit = best_fit([self.whole(timed) for timed in table.wholes])
 
     def latency_ms(self, spec: AnySpec) -> float:
         """What `spec` takes. Raises: ConfigError: a block of a form that is not in the table."""
-        return self.scale * self.sum_ms(spec)
+        return self.fit.latency_ms(self.sum_ms(spec), len(_blocks_of(spec)))
+
+    def whole(self, timed: Timed) -> Whole:
+        """A whole network beside its plain sum. Raises: as `latency_ms`."""
+        return Whole(
+            sum_ms=self.sum_ms(timed.network),
+            blocks=len(_blocks_of(timed.network)),
+            latency_ms=timed.latency.median_ms,
+        )
 
     def sum_ms(self, spec: AnySpec) -> float:
         """The plain sum. Raises: as `latency_ms`."""
@@ -279,13 +293,13 @@ def _decided_by_widths(block: object) -> tuple[bool, ...]:
 
 
 def of_places(table: DeviceTable) -> DeviceTable:
-    """The same with its segmenters and detectors as the whole networks that set the scale."""
+    """The same with its segmenters and detectors as the whole networks that set the sums right."""
     wholes = (Timed(network=one.network, latency=one.latency) for one in table.dense)
     return replace(table, wholes=tuple(wholes))
 
 
 def check_table(table: DeviceTable) -> TableCheck:
-    """How well sums foretell whole networks, each scaled by the others alone.
+    """How well sums foretell whole networks, each set right by the others alone.
 
     Raises: ConfigError: fewer than three whole networks.
     """
@@ -293,18 +307,15 @@ def check_table(table: DeviceTable) -> TableCheck:
         raise ConfigError(
             f"{len(table.wholes)} whole networks cannot check a table; measure three or more."
         )
-    plain = LatencyTable(table, scale=1.0)
-    sums = np.array([plain.sum_ms(timed.network) for timed in table.wholes])
-    measured = np.array([timed.latency.median_ms for timed in table.wholes])
-    ratios = measured / sums
-    others = [float(np.median(np.delete(ratios, place))) for place in range(len(ratios))]
-    errors = np.abs(np.array(others) * sums / measured - 1)
+    sums = LatencyTable(replace(table, wholes=()))
+    wholes = [sums.whole(timed) for timed in table.wholes]
+    measured, foretold = (np.array(ms) for ms in zip(*left_out(wholes, best_fit), strict=True))
+    errors = np.abs(foretold / measured - 1)
     return TableCheck(
         n=len(measured),
-        scale=float(np.median(ratios)),
         median_error=float(np.median(errors)),
         worst_error=float(errors.max()),
-        rank_correlation=rank_correlation(sums, measured),
+        rank_correlation=rank_correlation(foretold, measured),
     )
 
 

@@ -13,10 +13,10 @@ from time import monotonic
 
 from pocketvision.budget import count_of, format_latency
 from pocketvision.compress.busiest import WorkOf, busiest_members
-from pocketvision.compress.fitted_sums import Whole, fit_sums
 from pocketvision.compress.sampling import LatencyOf, Limit
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.measure.count import count
+from pocketvision.measure.fitted_sums import Whole, fit_sums
 from pocketvision.models.arch import Network
 from pocketvision.models.space import Member
 from pocketvision.models.spaces import like

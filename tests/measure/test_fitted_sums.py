@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketvision.compress.fitted_sums import Fit, Whole, fit_sums
+from pocketvision.measure.fitted_sums import Fit, Whole, best_fit, fit_sums, one_factor
 
 
 def wholes(truth: Fit, number: int, seed: int, noise: float = 0.0) -> list[Whole]:
@@ -61,3 +61,20 @@ def test_noise_of_a_few_measurements_is_not_followed() -> None:
     truth = Fit(per_sum=1.1)
     fit = fit_sums(wholes(truth, 5, seed=3, noise=0.03))
     assert worst(fit, wholes(truth, 50, seed=4)) < 0.06
+
+
+def test_one_factor_is_kept_where_it_is_enough() -> None:
+    """What lies beyond those that were timed is foretold by it better than by a line."""
+    truth = Fit(per_sum=1.3)
+    for number in (1, 7, 20):
+        known = wholes(truth, number, seed=5, noise=0.02)
+        assert best_fit(known) == one_factor(known)
+    assert best_fit([]) == Fit()
+
+
+def test_more_than_a_factor_needs_many_networks_that_ask_for_it() -> None:
+    truth = Fit(per_sum=1.0, per_block_ms=0.015, constant_ms=0.05)
+    known = wholes(truth, 20, seed=5, noise=0.02)
+    assert worst(best_fit(known), wholes(truth, 50, seed=6)) < 0.05
+    assert worst(one_factor(known), wholes(truth, 50, seed=6)) > 0.15
+    assert best_fit(known[:7]) == one_factor(known[:7])
