@@ -38,9 +38,8 @@ from pocketvision.runtimes.registry import get_runtime
 from pocketvision.searching.scaled_table import ScaledTable
 from pocketvision.searching.search_config import SearchState
 from pocketvision.searching.search_run import SEARCHING, STATE, Images
-from pocketvision.searching.search_work import WEIGHTS, load_supernet
+from pocketvision.searching.search_work import WEIGHTS, JudgeWork
 from pocketvision.storage import from_json, to_json, write_atomic
-from pocketvision.train.supernet import judge
 
 NAMES: dict[Sampling, str] = {
     "evolution": "evolution",
@@ -121,14 +120,16 @@ def main() -> None:
 def scoring(state: SearchState, samples: Samples, folder: Path) -> Callable[[Member], float]:
     """What scores a member as the search did. folder: of the supernet."""
     images = Images.of(samples, state.space, state.config.seed, Silent())
-    supernet = load_supernet(state.space, len(samples.classes), folder / WEIGHTS)
-
-    def score(member: Member) -> float:
-        return judge(
-            supernet, member, images.train, images.held_out, images.preprocessing, state.threads
-        )
-
-    return score
+    work = JudgeWork(
+        path=folder / WEIGHTS,
+        space=state.space,
+        classes=len(samples.classes),
+        train=images.train,
+        held_out=images.held_out,
+        preprocessing=images.preprocessing,
+        threads=state.threads,
+    )
+    return work.open().score
 
 
 def limit_of(state: SearchState, classes: int) -> Limit:

@@ -42,7 +42,7 @@ from pocketvision.searching.search_rivals import Planner
 from pocketvision.searching.search_run import Searching
 from pocketvision.searching.search_scoring import score_members
 from pocketvision.searching.search_verdict import best_of
-from pocketvision.searching.search_work import WEIGHTS, load_supernet, warm_start
+from pocketvision.searching.search_work import warm_start
 from pocketvision.storage import sha256_file, to_json
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.config import TrainConfig
@@ -83,8 +83,7 @@ def test_found_is_the_busiest_of_the_best_finalists_within_the_limit(
 ) -> None:
     shutil.copytree(searched, tmp_path / "out")
     searching, log, ways = reopened(config, tmp_path / "out")
-    supernet = load_supernet(searching.state.space, 2, searched / "searching" / WEIGHTS)
-    chance = finalists.chance_among_the_best(searching, supernet, log)
+    chance = finalists.chance_among_the_best(searching, log)
     assert 0 < chance < 1
     found = finalists.best_finalist(searching, log, ways, chance)
     assert found == state_of(searched).found

@@ -17,7 +17,7 @@ from two_tones import two_tones
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.data.transforms import Augmentation
 from pocketvision.errors import ConfigError
-from pocketvision.models.space import SearchSpace, StageSpace
+from pocketvision.models.space import Member, SearchSpace, StageSpace
 from pocketvision.models.supernet import Supernet
 from pocketvision.train.alarms import Diverged
 from pocketvision.train.batches import PixelSource
@@ -26,8 +26,8 @@ from pocketvision.train.distillation import divergence
 from pocketvision.train.supernet import (
     CHECKPOINT,
     SupernetConfig,
+    answers_of,
     calibrated,
-    judge,
     train_supernet,
 )
 
@@ -57,6 +57,11 @@ def new() -> Supernet:
     return Supernet(SPACE, num_classes=2, seed=0)
 
 
+def judge(supernet: Supernet, member: Member, source: PixelSource, held_out: PixelSource) -> float:
+    """The score of a member, as a search takes it."""
+    return float(answers_of(supernet, member, source, held_out, PRE).mean())
+
+
 def weights(supernet: Supernet) -> dict[str, torch.Tensor]:
     return dict(supernet.named_parameters())
 
@@ -78,7 +83,7 @@ def trained(source: PixelSource, tmp_path_factory: pytest.TempPathFactory) -> Su
 def test_every_member_learns(trained: Supernet, source: PixelSource) -> None:
     drawn = [SPACE.sample(random.Random(seed)) for seed in range(4)]
     for member in (SPACE.smallest(), SPACE.largest(), *drawn):
-        assert judge(trained, member, source, source, PRE) > 0.8
+        assert judge(trained, member, source, source) > 0.8
     assert not trained.training
 
 
@@ -87,7 +92,7 @@ def test_training_on_cuda_uses_bfloat16_and_comes_back(source: PixelSource, tmp_
     supernet = new()
     train_supernet(supernet, source, PRE, replace(CONFIG, steps=40, accelerator="cuda"), tmp_path)
     assert all(p.device.type == "cpu" and p.dtype == torch.float32 for p in supernet.parameters())
-    assert judge(supernet, SPACE.smallest(), source, source, PRE) > 0.8
+    assert judge(supernet, SPACE.smallest(), source, source) > 0.8
 
 
 def test_member_that_is_judged_by_shared_norms_is_judged_wrongly(
@@ -95,13 +100,13 @@ def test_member_that_is_judged_by_shared_norms_is_judged_wrongly(
 ) -> None:
     member = SPACE.smallest()
     wrongly = expected_accuracy(trained.extract(member).eval(), source, PRE)
-    rightly = judge(trained, member, source, source, PRE)
+    rightly = judge(trained, member, source, source)
     assert wrongly < 0.7 < 0.8 < rightly
 
 
 def test_judging_changes_nothing(trained: Supernet, source: PixelSource) -> None:
     before = copy.deepcopy(trained)
-    judge(trained, SPACE.smallest(), source, source, PRE)
+    judge(trained, SPACE.smallest(), source, source)
     pairs = zip(before.state_dict().values(), trained.state_dict().values(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
@@ -111,7 +116,7 @@ def test_calibrated_member_is_what_was_judged(trained: Supernet, source: PixelSo
     network = calibrated(trained, member, source, PRE)
     assert not network.training
     found = expected_accuracy(network, source, PRE)
-    assert found == judge(trained, member, source, source, PRE)
+    assert found == judge(trained, member, source, source)
 
 
 def test_interrupted_training_comes_to_the_same(

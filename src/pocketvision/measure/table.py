@@ -9,8 +9,8 @@ next makes good, so a sum over a whole network is only wrong at its ends.
 The head of a segmenter or detector is timed on maps of the channels and sizes it takes, which some
 1x1 convolutions make of the pixels; what these take without it is taken off.
 
-In a carrier that runs again and again a block is warmer than inside a whole network, where every
-run brings it in anew: so it takes more there, and by how much, whole networks tell.
+A block may take more inside a whole network than in a carrier that runs again and again; by how
+much, whole networks tell.
 
 Source of the table: Yang et al., NetAdapt, section 3.3 and Fig. 3; Howard et al., Searching for
 MobileNetV3, section 4. Latencies there are sums over layers timed by themselves.

@@ -15,32 +15,25 @@ from torch import Tensor
 from pocketvision.fitting.ranking import Measured, may_fit
 from pocketvision.measure.count import count
 from pocketvision.models.space import Member
-from pocketvision.models.supernet import Supernet
 from pocketvision.record.words import Sampling
 from pocketvision.searching.search_config import Finalist, LoggedScore
 from pocketvision.searching.search_log import ScoreLog
 from pocketvision.searching.search_run import Searching
-from pocketvision.searching.search_scoring import MeasuredLimit, scoring_threads, time_scored
-from pocketvision.train.supernet import answers_of
+from pocketvision.searching.search_scoring import MeasuredLimit, scoring_work, time_scored
 
 FINALISTS, MOST_FINALISTS = 8, 40  # members timed whole; and where none is fast enough
 ALIKE = 6  # of the best members, whose answers say what chance does to scores
 
 
-def chance_among_the_best(searching: Searching, supernet: Supernet, log: ScoreLog) -> float:
+def chance_among_the_best(searching: Searching, log: ScoreLog) -> float:
     """By how much scores of equally good members may differ, as the answers of the best say."""
-    images, threads = searching.images, scoring_threads(searching)
     scored = sorted(log.entries, key=lambda one: -one.accuracy)
     best = list(dict.fromkeys(one.member for one in scored))[:ALIKE]
-    answers = []
+    scorer, answers = scoring_work(searching).open(), []
     with searching.reporter.progress("Comparing the best members") as advance:
         for number, member in enumerate(best):
             advance(number, len(best), "")
-            answers.append(
-                answers_of(
-                    supernet, member, images.train, images.held_out, images.preprocessing, threads
-                )
-            )
+            answers.append(scorer.answers(member))
     return chance_between(answers)
 
 

@@ -143,7 +143,7 @@ def _search(searching: Searching) -> None:
     late = searching.deadline(begun, plan.supernet_s + plan.scoring_s)
     score_members(searching, log, late, save=lambda: searching.pause(begun))
     searching.pause(begun)
-    found, drawn = _chosen(searching, supernet, log)
+    found, drawn = _chosen(searching, log)
     kept = {FOUND: found.member, LARGEST: supernet.space.largest()}
     if drawn is not None:
         kept[DRAWN] = drawn.member
@@ -223,14 +223,12 @@ def _lower(searching: Searching, error: Diverged) -> None:
     searching.save(replace(state, lowered=True, lost_s=max(0.0, lost_s)))
 
 
-def _chosen(
-    searching: Searching, supernet: Supernet, log: ScoreLog
-) -> tuple[Finalist, Finalist | None]:
+def _chosen(searching: Searching, log: ScoreLog) -> tuple[Finalist, Finalist | None]:
     """The best of all that was scored; and of what was drawn at random, where random search is to
     have an arm of its own: if that is another network.
     """
     ways: set[Sampling] = {one.origin for one in log.entries}
-    chance = chance_among_the_best(searching, supernet, log)
+    chance = chance_among_the_best(searching, log)
     searching.reporter.say(f"Scores within {100 * chance:.2g} points of the best count as equal.")
     found = best_finalist(searching, log, ways, chance)
     _say_found(searching, "Found", found)

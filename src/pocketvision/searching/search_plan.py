@@ -29,7 +29,7 @@ from pocketvision.searching.search_config import (
     SearchState,
 )
 from pocketvision.train.batches import PixelSource
-from pocketvision.train.supernet import SupernetConfig, judge, train_supernet
+from pocketvision.train.supernet import SupernetConfig, answers_of, train_supernet
 
 SHIPPING_SHARE = 0.98  # of the time; the best arm is then copied, and the report is written
 SUPERNET_SHARE, SCORING_SHARE = 0.35, 0.1  # of the arm's training; then NetAdapt, fit
@@ -106,7 +106,8 @@ def seconds_per_judging(
     durations = []
     for _ in range(TIMED):
         start = time.perf_counter()
-        judge(supernet, supernet.space.sample(generator), source, held_out, preprocessing, threads)
+        member = supernet.space.sample(generator)
+        answers_of(supernet, member, source, held_out, preprocessing, threads)
         durations.append(time.perf_counter() - start)
     return statistics.median(durations)
 

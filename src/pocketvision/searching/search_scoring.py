@@ -158,7 +158,7 @@ def score_members(
             log=log,
             limit=measured.limit,
             pool=pool,
-            work=_work(searching),
+            work=scoring_work(searching),
             total=len(samplers) * plan.evaluations,
             advance=saving(advance, save),
         )
@@ -188,7 +188,8 @@ def score_members(
                     time_scored(searching, best, behind=generation)
 
 
-def _work(searching: Searching) -> JudgeWork:
+def scoring_work(searching: Searching) -> JudgeWork:
+    """What scores members; the supernet is in its file."""
     state, images = searching.state, searching.images
     return JudgeWork(
         path=searching.folder / WEIGHTS,
@@ -197,13 +198,8 @@ def _work(searching: Searching) -> JudgeWork:
         train=images.train,
         held_out=images.held_out,
         preprocessing=images.preprocessing,
-        threads=scoring_threads(searching),
+        threads=state.threads if searching.config.workers is None else 1,
     )
-
-
-def scoring_threads(searching: Searching) -> int:
-    """Of the CPU, for one score."""
-    return searching.state.threads if searching.config.workers is None else 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

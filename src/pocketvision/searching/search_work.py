@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
+from torch import Tensor
 
 from pocketvision.data.preprocessing import Preprocessing
 from pocketvision.errors import ConfigError
@@ -19,7 +20,7 @@ from pocketvision.models.supernet import Supernet
 from pocketvision.searching.search_config import SearchConfig
 from pocketvision.storage import write_into
 from pocketvision.train.batches import PixelSource
-from pocketvision.train.supernet import judge
+from pocketvision.train.supernet import answers_of
 
 WEIGHTS = "supernet.safetensors"  # in the folder of the search
 
@@ -87,7 +88,7 @@ def member_of_weights(weights: str, space: SearchSpace, reporter: Reporter) -> A
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgeWork:
-    """Scoring members of the supernet in `path`; see `judge`. threads: of the CPU."""
+    """Scoring members of the supernet in `path`; see `answers_of`. threads: of the CPU."""
 
     path: Path
     space: SearchSpace
@@ -111,7 +112,11 @@ class JudgeScorer:
 
     def score(self, task: Member) -> float:
         """Expected accuracy, 0..1, of a member."""
+        return float(self.answers(task).mean())
+
+    def answers(self, member: Member) -> Tensor:
+        """(N,) probability of the right class, 0..1, of each image that was held out."""
         work = self.work
-        return judge(
-            self.supernet, task, work.train, work.held_out, work.preprocessing, work.threads
+        return answers_of(
+            self.supernet, member, work.train, work.held_out, work.preprocessing, work.threads
         )

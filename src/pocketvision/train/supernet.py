@@ -284,15 +284,3 @@ def answers_of(
     with cpu_threads(threads):
         network = calibrated(supernet, member, source, preprocessing)
     return chances(network, held_out, preprocessing, threads)
-
-
-def judge(
-    supernet: Supernet,
-    member: Member,
-    source: PixelSource,
-    held_out: PixelSource,
-    preprocessing: Preprocessing,
-    threads: int = 0,
-) -> float:
-    """Expected accuracy, 0..1, on `held_out`, with norms measured on `source`."""
-    return float(answers_of(supernet, member, source, held_out, preprocessing, threads).mean())
