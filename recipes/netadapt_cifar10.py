@@ -125,7 +125,8 @@ def forms_of(asked: Options) -> Forms:
 
 def timed_forms(asked: Options) -> Forms:
     """The largest form of either arm that is within the share of the start's latency."""
-    classes, whole_ms = list_images(asked.data).classes, latency_by(asked.target)
+    classes = list_images(asked.data).classes
+    whole_ms = latency_by(asked.target)
     start = registry.spec(NETWORK, resolution=asked.resolution, num_classes=len(classes))
     limit_ms = asked.share * whole_ms(start)
     found = {

@@ -18,10 +18,11 @@ import torch
 from brief_tables import brief_tables
 from PIL import Image
 from scripts import ROOT, load
-from target_tables import timed
+from target_tables import table_of, timed, write_table
 from tiny_space import TINY_SPACE
 
 from pocketvision.errors import GateError
+from pocketvision.fitting.target_table import open_target
 from pocketvision.measure.count import count
 from pocketvision.measure.latency import PLANNING
 from pocketvision.models import registry
@@ -198,6 +199,18 @@ def test_rival_of_netadapt_is_chosen_by_val() -> None:
     (found,) = netadapt.pairs_of([trial(ours, width, resolution)])
     assert found.rival == resolution
     assert netadapt.pairs_of([trial(width, resolution)]) == []
+
+
+def test_limits_of_netadapt_are_those_of_a_target(tmp_path: Path) -> None:
+    """Its upper end, which the budget of `shrink` is held against."""
+    path = tmp_path / "table.json"
+    write_table(path, table_of([SPEC]))
+    device = open_target(str(path))
+    assert device is not None
+    whole_ms = netadapt.latency_by(str(path))
+    assert whole_ms(SPEC) == device.timed_whole(SPEC).high_ms > device.latency_ms(SPEC)
+    assert "by sums over table.json, a table" in paired.about_target(str(path))[1]
+    assert paired.about_target(None) == []
 
 
 def test_rival_of_a_search_is_the_one_that_is_best_on_val() -> None:
